@@ -1,0 +1,1 @@
+"""What proves a model: predictors, metrics, statistics, comparison, report."""

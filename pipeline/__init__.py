@@ -1,0 +1,1 @@
+"""What makes a model: recipes, plans, stages and the command line."""

@@ -1,0 +1,1 @@
+"""The ground floor: errors, recipes, artifacts, the store. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Models in memory: loading, adapters and their stacking, heads, memory estimates."""

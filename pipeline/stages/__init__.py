@@ -1,0 +1,1 @@
+"""The stages that make models; each is named in pipeline.core.stage.STAGES."""

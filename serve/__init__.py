@@ -1,0 +1,1 @@
+"""What answers: the bundle, the engine process and the gateway before it."""
