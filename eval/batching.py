@@ -1,0 +1,81 @@
+"""Batches of rows of like length, padded. B rows of the batch, T tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+Row = Mapping[str, Any]
+OnProgress = Callable[[int, int], None]
+
+
+def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices of rows of like length together, the longest first.
+
+    Longest first, so that memory runs out in the first batch or never.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; at least 1 is needed")
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def padded(
+    rows: Sequence[Sequence[int]], pad_id: int, *, left: bool, device: torch.device | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both [B, T] of int64."""
+    import torch
+
+    width = max(len(row) for row in rows)
+    ids, mask = [], []
+    for row in rows:
+        blank = width - len(row)
+        if left:
+            ids.append([pad_id] * blank + list(row))
+            mask.append([0] * blank + [1] * len(row))
+        else:
+            ids.append(list(row) + [pad_id] * blank)
+            mask.append([1] * len(row) + [0] * blank)
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def check_length(example_id: str, tokens: int, limit: int | None, room: int) -> None:
+    """Refuses a row without tokens, or one that leaves no ``room`` within the context.
+
+    Raises:
+        DataError: names the row, its tokens and the limit.
+    """
+    if tokens < 1:
+        raise DataError(f"{example_id}: it has no tokens; drop the row or mend its template")
+    if limit is not None and tokens + room > limit:
+        raise DataError(
+            f"{example_id}: {tokens} tokens and {room} for the answer exceed the model's context "
+            f"of {limit}; shorten the row or lower max_length"
+        )
+
+
+def device_of(model: Any) -> torch.device:
+    """Where the model's first parameter lies."""
+    device: torch.device = next(model.parameters()).device
+    return device
+
+
+@contextmanager
+def judged_model(model: Any) -> Iterator[None]:
+    """No gradients and no dropout within; the model's own mode again afterwards."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)

@@ -1,0 +1,181 @@
+"""Figures of merit over predictions and text losses; pure functions.
+
+Definitions follow scikit-learn, which the tests hold them to. An answer that is no label is
+its own class among the answers, so it costs recall and never precision of a real class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from eval.record import Prediction, TextLoss
+
+ECE_BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How one label fared: shares in [0, 1], support in items."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def accuracy(predictions: Sequence[Prediction]) -> float:
+    """Share of right answers; unparseable ones are wrong."""
+    return _mean([prediction.label == prediction.gold for prediction in predictions])
+
+
+def unparseable(predictions: Sequence[Prediction]) -> float:
+    """Share of answers that are no label."""
+    return _mean([prediction.label is None for prediction in predictions])
+
+
+def chance(golds: Sequence[str]) -> float:
+    """Accuracy of always answering the commonest label of these items."""
+    if not golds:
+        raise ValueError("chance of no items")
+    return max(Counter(golds).values()) / len(golds)
+
+
+def confusion(predictions: Sequence[Prediction]) -> dict[tuple[str, str | None], int]:
+    """Items for each pair (gold, answer); pairs that never occur are absent."""
+    return dict(Counter((prediction.gold, prediction.label) for prediction in predictions))
+
+
+def per_class(predictions: Sequence[Prediction]) -> list[ClassFigures]:
+    """One row for each label that is gold or was answered, by label.
+
+    A ratio without a denominator is 0, as scikit-learn's ``zero_division=0``.
+    """
+    support = Counter(prediction.gold for prediction in predictions)
+    answered = Counter(p.label for p in predictions if p.label is not None)
+    right = Counter(p.gold for p in predictions if p.label == p.gold)
+    return [
+        ClassFigures(
+            label,
+            precision=_ratio(right[label], answered[label]),
+            recall=_ratio(right[label], support[label]),
+            f1=_ratio(2 * right[label], support[label] + answered[label]),
+            support=support[label],
+        )
+        for label in sorted(support | answered)
+    ]
+
+
+def macro_f1(predictions: Sequence[Prediction]) -> float:
+    """Plain mean of F1 over the labels that are gold or were answered."""
+    return _mean([row.f1 for row in per_class(predictions)])
+
+
+def matthews(predictions: Sequence[Prediction]) -> float:
+    """Multiclass Matthews correlation in [-1, 1]; 0 where it is undefined (Gorodkin 2004)."""
+    gold = Counter(prediction.gold for prediction in predictions)
+    answered = Counter(prediction.label for prediction in predictions)
+    items = len(predictions)
+    right = sum(prediction.label == prediction.gold for prediction in predictions)
+    together = sum(gold[label] * answered[label] for label in gold)
+    spread_answered = items**2 - sum(count**2 for count in answered.values())
+    spread_gold = items**2 - sum(count**2 for count in gold.values())
+    if not spread_answered * spread_gold:
+        return 0.0
+    return (right * items - together) / math.sqrt(spread_answered * spread_gold)
+
+
+def ece(predictions: Sequence[Prediction], bins: int = ECE_BINS) -> float | None:
+    """Expected calibration error over equal-width bins of confidence; None without scores.
+
+    Confidence is the highest probability, and bin k is ((k - 1) / bins, k / bins]
+    (Guo et al. 2017, equation 3).
+    """
+    scored = _scored(predictions)
+    if scored is None:
+        return None
+    probability_NL, gold_N = scored
+    confidence_N = probability_NL.max(axis=1)
+    right_N = (probability_NL.argmax(axis=1) == gold_N).astype(float)
+    bin_N = np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(bin_N, weights=right_N - confidence_N, minlength=bins)
+    return float(np.abs(gap).sum() / len(gold_N))
+
+
+def brier(predictions: Sequence[Prediction]) -> float | None:
+    """Mean squared distance of the probabilities from the truth, summed over labels: 0 to 2.
+
+    The original, multi-class form (Brier 1950); None without scores.
+    """
+    scored = _scored(predictions)
+    if scored is None:
+        return None
+    probability_NL, gold_N = scored
+    truth_NL = np.eye(probability_NL.shape[1])[gold_N]
+    return float(((probability_NL - truth_NL) ** 2).sum(axis=1).mean())
+
+
+def nll(predictions: Sequence[Prediction]) -> float | None:
+    """Mean negative log-probability of the gold label in nats (log loss); None without scores.
+
+    Probabilities are held above float64's machine epsilon, so that one answer that was
+    certain and wrong cannot make the mean infinite (scikit-learn's ``log_loss`` does the same).
+    """
+    scored = _scored(predictions)
+    if scored is None:
+        return None
+    probability_NL, gold_N = scored
+    gold_probability_N = probability_NL[np.arange(len(gold_N)), gold_N]
+    return float(-np.log(np.maximum(gold_probability_N, np.finfo(float).eps)).mean())
+
+
+def token_loss(losses: Sequence[TextLoss]) -> float:
+    """Negative log-likelihood in nats for each scored token, over all documents together."""
+    tokens = sum(loss.tokens for loss in losses)
+    if not tokens:
+        raise ValueError("token loss of no tokens")
+    return math.fsum(loss.nll_sum for loss in losses) / tokens
+
+
+def bits_per_byte(losses: Sequence[TextLoss]) -> float | None:
+    """Bits for each UTF-8 byte: compares models of different tokenizers; None without bytes."""
+    if any(loss.tokens and not loss.utf8_bytes for loss in losses):
+        return None
+    size_bytes = sum(loss.utf8_bytes for loss in losses)
+    if not size_bytes:
+        return None
+    return math.fsum(loss.nll_sum for loss in losses) / math.log(2) / size_bytes
+
+
+def _scored(
+    predictions: Sequence[Prediction],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]] | None:
+    """Probabilities [N items, L labels] and the gold column of each item."""
+    if not predictions or predictions[0].scores is None:
+        return None
+    labels = list(predictions[0].scores)
+    column = {label: index for index, label in enumerate(labels)}
+    rows = []
+    for prediction in predictions:
+        if prediction.scores is None or prediction.gold not in column:
+            return None
+        if prediction.scores.keys() != column.keys():
+            raise ValueError(f"{prediction.example_id}: its scores are over other labels")
+        rows.append([prediction.scores[label] for label in labels])
+    return np.array(rows), np.array([column[prediction.gold] for prediction in predictions])
+
+
+def _mean(values: Sequence[float]) -> float:
+    if not values:
+        raise ValueError("a mean of no items")
+    return sum(values) / len(values)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,247 @@
+"""Predictors: a model in, one table of predictions out, whatever the form of answering."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from eval.batching import OnProgress, Row, batches, check_length, device_of, judged_model, padded
+from eval.likelihood import text_losses
+from eval.record import Prediction
+from pipeline.core.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ClassifierPredictor", "GenerativePredictor", "Predictor", "text_losses"]
+
+
+class Predictor(Protocol):
+    """Anything that answers the items of a task. Keeps their order."""
+
+    def predict(
+        self, rows: Sequence[Row], *, on_progress: OnProgress | None = None
+    ) -> list[Prediction]:
+        """Answers every row; calls ``on_progress(done, total)`` after each batch."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The part of a transformers tokenizer that is needed here."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+
+    def decode(
+        self, ids: Sequence[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+    ) -> str: ...
+
+
+class GenerativePredictor:
+    """Lets the model write its answer and takes it only where it is exactly a label.
+
+    Greedy, batched with left padding. An answer counts once its stop token was written:
+    ``card`` cut off by the length limit could have become ``card_arrival``.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        *,
+        labels: Sequence[str],
+        stop_ids: Sequence[int],
+        pad_id: int,
+        max_new_tokens: int,
+        batch_size: int,
+    ) -> None:
+        """Takes a transformers causal language model as it stands: device, dtype, adapters.
+
+        Raises:
+            ModelError: there is no stop id, or a label does not fit into ``max_new_tokens``.
+        """
+        if not stop_ids:
+            raise ModelError(
+                "generative predictor: no stop id; give the id that ends a turn in the template"
+            )
+        for label in labels:
+            needed = len(tokenizer.encode(label, add_special_tokens=False)) + 1
+            if needed > max_new_tokens:
+                raise ModelError(
+                    f"generative predictor: label {label!r} and its stop take {needed} tokens; "
+                    f"raise max_new_tokens from {max_new_tokens}"
+                )
+        self.model, self.tokenizer = model, tokenizer
+        self.labels = frozenset(labels)
+        self.stop_ids, self.pad_id = tuple(stop_ids), pad_id
+        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+
+    def predict(
+        self, rows: Sequence[Row], *, on_progress: OnProgress | None = None
+    ) -> list[Prediction]:
+        """Answers rows of ``example_id``, ``prompt_ids`` and ``label``.
+
+        Raises:
+            DataError: a prompt is empty or leaves no room for the answer.
+        """
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        for row in rows:
+            check_length(row["example_id"], len(row["prompt_ids"]), limit, self.max_new_tokens)
+        answers: list[Prediction | None] = [None] * len(rows)
+        done = 0
+        with judged_model(self.model), _plain_generation(self.model):
+            for batch in batches([len(row["prompt_ids"]) for row in rows], self.batch_size):
+                chosen = [rows[index] for index in batch]
+                start = time.perf_counter()
+                written = self._generate([row["prompt_ids"] for row in chosen])
+                seconds = (time.perf_counter() - start) / len(batch)
+                for index, row, ids in zip(batch, chosen, written, strict=True):
+                    answers[index] = self._prediction(row, ids, seconds)
+                done += len(batch)
+                if on_progress is not None:
+                    on_progress(done, len(rows))
+        return [answer for answer in answers if answer is not None]
+
+    def parse(self, ids: Sequence[int]) -> tuple[str | None, str, int]:
+        """Label or None, text as written, and tokens with the stop token counted."""
+        for position, token in enumerate(ids):
+            if token in self.stop_ids:
+                text = self._decode(ids[:position])
+                label = text.strip()
+                return (label if label in self.labels else None), text, position + 1
+        return None, self._decode(ids), len(ids)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        # Special tokens stay: markup in the middle of an answer is no part of a label.
+        return self.tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+
+    def _prediction(self, row: Row, ids: Sequence[int], seconds: float) -> Prediction:
+        label, text, tokens = self.parse(ids)
+        return Prediction(
+            example_id=row["example_id"],
+            gold=row["label"],
+            label=label,
+            scores=None,
+            raw_text=text,
+            latency_s=seconds,
+            prompt_tokens=len(row["prompt_ids"]),
+            output_tokens=tokens,
+        )
+
+    def _generate(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        from transformers import GenerationConfig
+
+        ids_BT, mask_BT = padded(prompts, self.pad_id, left=True, device=device_of(self.model))
+        output_BT = self.model.generate(
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
+                max_new_tokens=self.max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                eos_token_id=list(self.stop_ids),
+                pad_token_id=self.pad_id,
+            ),
+        )
+        written: list[list[int]] = output_BT[:, ids_BT.shape[1] :].tolist()
+        return written
+
+
+class ClassifierPredictor:
+    """Takes the label with the highest logit; scores are the softmax over all labels."""
+
+    def __init__(
+        self,
+        score_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        *,
+        labels: Sequence[str],
+        batch_size: int,
+        pad_id: int = 0,
+    ) -> None:
+        """Takes ``score_fn(input_ids_BT, attention_mask_BT) -> logits_BL``, right padding.
+
+        Raises:
+            ModelError: a label stands twice.
+        """
+        if len(set(labels)) != len(labels):
+            raise ModelError(f"classifier predictor: {sorted(labels)}: a label stands twice")
+        self.score_fn, self.labels = score_fn, tuple(labels)
+        self.batch_size, self.pad_id = batch_size, pad_id
+
+    def predict(
+        self, rows: Sequence[Row], *, on_progress: OnProgress | None = None
+    ) -> list[Prediction]:
+        """Answers rows of ``example_id``, ``input_ids`` and ``label``.
+
+        Raises:
+            DataError: a row has no tokens.
+            ModelError: other than one logit for each label, or a logit that is no number.
+        """
+        import torch
+
+        for row in rows:
+            check_length(row["example_id"], len(row["input_ids"]), None, 0)
+        answers: list[Prediction | None] = [None] * len(rows)
+        done = 0
+        with torch.inference_mode():
+            for batch in batches([len(row["input_ids"]) for row in rows], self.batch_size):
+                chosen = [rows[index] for index in batch]
+                start = time.perf_counter()
+                ids_BT, mask_BT = padded(
+                    [row["input_ids"] for row in chosen], self.pad_id, left=False, device=None
+                )
+                logits_BL = self.score_fn(ids_BT, mask_BT)
+                probabilities = self._probabilities(chosen, logits_BL)
+                seconds = (time.perf_counter() - start) / len(batch)
+                for index, row, scores in zip(batch, chosen, probabilities, strict=True):
+                    answers[index] = self._prediction(row, scores, seconds)
+                done += len(batch)
+                if on_progress is not None:
+                    on_progress(done, len(rows))
+        return [answer for answer in answers if answer is not None]
+
+    def _probabilities(self, rows: Sequence[Row], logits_BL: torch.Tensor) -> list[list[float]]:
+        if tuple(logits_BL.shape) != (len(rows), len(self.labels)):
+            raise ModelError(
+                f"classifier: logits of shape {tuple(logits_BL.shape)} for {len(rows)} rows and "
+                f"{len(self.labels)} labels; the head belongs to another label set"
+            )
+        finite_B = logits_BL.isfinite().all(dim=1).tolist()
+        for row, finite in zip(rows, finite_B, strict=True):
+            if not finite:
+                raise ModelError(
+                    f"classifier: {row['example_id']}: a logit is no number; "
+                    "look at the weights, or evaluate in float32"
+                )
+        probabilities: list[list[float]] = logits_BL.double().softmax(dim=1).tolist()
+        return probabilities
+
+    def _prediction(self, row: Row, scores: list[float], seconds: float) -> Prediction:
+        best = max(range(len(scores)), key=scores.__getitem__)
+        return Prediction(
+            example_id=row["example_id"],
+            gold=row["label"],
+            label=self.labels[best],
+            scores=dict(zip(self.labels, scores, strict=True)),
+            raw_text=None,
+            latency_s=seconds,
+            prompt_tokens=len(row["input_ids"]),
+            output_tokens=0,
+        )
+
+
+@contextmanager
+def _plain_generation(model: Any) -> Iterator[None]:
+    """Greedy and nothing else: ``generate`` would add the model's own penalties to ours."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = own

@@ -1,0 +1,131 @@
+"""The one table that every predictor writes, and the losses on text, as JSON lines.
+
+An answer that is no label is kept as ``label=None``: it counts as wrong, and by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.core.errors import DataError, IntegrityError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer to one item of a classification task.
+
+    Attributes:
+        example_id: names the item; the same over all models that are compared.
+        gold: the right label.
+        label: the label that the model gave, or None where its answer was no label.
+        scores: probability of every label, or None where the arm gives none.
+        raw_text: what a generative arm wrote, unparsed.
+        latency_s: seconds for this item (in a batch: the batch's seconds over its items).
+        prompt_tokens: tokens read.
+        output_tokens: tokens written, the stop token included; 0 for a classifier.
+    """
+
+    example_id: str
+    gold: str
+    label: str | None
+    scores: dict[str, float] | None
+    raw_text: str | None
+    latency_s: float
+    prompt_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True)
+class TextLoss:
+    """How well a model foresees one document, teacher-forced.
+
+    Attributes:
+        example_id: names the document.
+        nll_sum: negative log-likelihood in nats, summed over the scored tokens.
+        tokens: scored tokens: all but the document's first.
+        utf8_bytes: length of the document's text; 0 where it is not known.
+    """
+
+    example_id: str
+    nll_sum: float
+    tokens: int
+    utf8_bytes: int
+
+
+_Record = TypeVar("_Record", Prediction, TextLoss)
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Writes one JSON object for each prediction, in the given order."""
+    _write(path, predictions)
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Reads what ``write_predictions`` wrote.
+
+    Raises:
+        IntegrityError: a line is not a prediction; names file and line.
+    """
+    return _read(path, Prediction)
+
+
+def write_losses(path: Path, losses: Iterable[TextLoss]) -> None:
+    """Writes one JSON object for each document, in the given order."""
+    _write(path, losses)
+
+
+def read_losses(path: Path) -> list[TextLoss]:
+    """Reads what ``write_losses`` wrote.
+
+    Raises:
+        IntegrityError: a line is not a loss; names file and line.
+    """
+    return _read(path, TextLoss)
+
+
+def _write(path: Path, records: Iterable[Prediction] | Iterable[TextLoss]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as out:
+        for record in records:
+            row = asdict(record)
+            # NaN is no JSON, and a NaN score would turn into a wrong answer without a word.
+            for name, number in _numbers(row):
+                if not math.isfinite(number):
+                    raise DataError(
+                        f"{path}: {record.example_id}: {name} is {number}; "
+                        "look at the model, its weights or its precision gave no number"
+                    )
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _numbers(row: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}[{key!r}]", number) for key, number in value.items())
+        elif isinstance(value, (int, float)):
+            yield name, value
+
+
+def _read(path: Path, kind: type[_Record]) -> list[_Record]:
+    names = {field.name for field in fields(kind)}
+    records: list[_Record] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise IntegrityError(
+                    f"{path}:{number}: not JSON ({error}); evaluate the model again"
+                ) from error
+            if not isinstance(row, dict) or set(row) != names:
+                found = sorted(row) if isinstance(row, dict) else type(row).__name__
+                raise IntegrityError(
+                    f"{path}:{number}: {found} where {sorted(names)} belongs; "
+                    "evaluate the model again"
+                )
+            records.append(kind(**row))
+    return records

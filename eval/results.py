@@ -1,0 +1,148 @@
+"""What one evaluated model brings to a comparison, and how several are laid side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from eval.record import Prediction, TextLoss
+from pipeline.core.errors import IntegrityError
+
+Level = Literal["L0", "L1", "L2"]
+Arm = Literal["generative", "classifier", "text"]
+Role = Literal["model", "control", "parent", "base"]
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """All that was measured of one set of weights.
+
+    Attributes:
+        name: the model's name, for people.
+        level: its level.
+        arm: the form in which it answers; `text` for a model that only reads text.
+        role: `model` is what the recipe makes, `control` the same without the level between,
+            `parent` what it was trained over, `base` the family's L0.
+        seed: the training seed; model and control of one seed are a pair.
+        losses: suite > one row for each document.
+        predictions: suite > one row for each item.
+        seconds: wall-clock seconds by step, such as `train` and `evaluate`.
+    """
+
+    name: str
+    level: Level
+    arm: Arm
+    role: Role
+    seed: int
+    losses: Mapping[str, Sequence[TextLoss]] = field(default_factory=dict)
+    predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def title(result: ModelResult) -> str:
+    """Names one result in an error: name, form and seed."""
+    return f"{result.name} ({result.arm}, {result.role}, seed {result.seed})"
+
+
+def check_same_items(results: Sequence[ModelResult]) -> None:
+    """Refuses results that were measured on different items, documents or gold labels.
+
+    Raises:
+        IntegrityError: names the suite and both models.
+    """
+    first: dict[tuple[str, str], tuple[ModelResult, dict[str, object]]] = {}
+    for result in results:
+        for kind, suite, items in _all_items(result):
+            reference, known = first.setdefault((kind, suite), (result, items))
+            if items != known:
+                odd = sorted(
+                    key for key in items.keys() | known.keys() if items.get(key) != known.get(key)
+                )
+                raise IntegrityError(
+                    f"suite {suite}: {title(result)} and {title(reference)} were measured on "
+                    f"different {kind} ({len(odd)}, such as {odd[0]}); evaluate both again"
+                )
+
+
+def _all_items(result: ModelResult) -> Iterable[tuple[str, str, dict[str, object]]]:
+    for suite, predictions in result.predictions.items():
+        golds: dict[str, object] = {p.example_id: p.gold for p in predictions}
+        _check_unique(result, suite, len(golds), len(predictions))
+        yield "items", suite, golds
+    for suite, losses in result.losses.items():
+        tokens: dict[str, object] = {loss.example_id: loss.tokens for loss in losses}
+        _check_unique(result, suite, len(tokens), len(losses))
+        yield "documents", suite, tokens
+
+
+def _check_unique(result: ModelResult, suite: str, unique: int, rows: int) -> None:
+    if unique != rows:
+        raise IntegrityError(
+            f"suite {suite}: {title(result)} holds {rows} rows of {unique} items; "
+            "every item belongs there once, evaluate it again"
+        )
+    if not rows:
+        raise IntegrityError(f"suite {suite}: {title(result)} holds no rows; evaluate it again")
+
+
+def correct_table(results: Sequence[ModelResult], suite: str) -> npt.NDArray[np.float64]:
+    """Right (1) and wrong (0): one row for each result, items in the order of their ids."""
+    return np.array(
+        [
+            [
+                prediction.label == prediction.gold
+                for prediction in sorted(result.predictions[suite], key=lambda p: p.example_id)
+            ]
+            for result in results
+        ],
+        dtype=float,
+    )
+
+
+def losses_in_order(result: ModelResult, suite: str) -> list[TextLoss]:
+    """The documents of a suite in the order of their ids, as every other model's."""
+    return sorted(result.losses[suite], key=lambda loss: loss.example_id)
+
+
+def answering(
+    results: Sequence[ModelResult], suite: str | None, arm: str, role: str
+) -> list[ModelResult]:
+    """Results of one form and role that have answers on a suite, one for each seed."""
+    chosen = [
+        result
+        for result in results
+        if result.arm == arm and result.role == role and suite in result.predictions
+    ]
+    seeds: dict[int, ModelResult] = {}
+    for result in chosen:
+        if result.seed in seeds:
+            raise IntegrityError(
+                f"suite {suite}: {title(result)} and {title(seeds[result.seed])} are the same "
+                "form, role and seed; keep one of them"
+            )
+        seeds[result.seed] = result
+    return chosen
+
+
+def reading(
+    results: Sequence[ModelResult], suite: str | None, roles: Sequence[str], level: str = ""
+) -> ModelResult | None:
+    """The first result with losses on a suite, in the order of the roles."""
+    for role in roles:
+        for result in results:
+            if result.role == role and suite in result.losses and level in ("", result.level):
+                return result
+    return None
+
+
+def paired(
+    a: Sequence[ModelResult], b: Sequence[ModelResult]
+) -> tuple[list[ModelResult], list[ModelResult]]:
+    """The results of both sides that share a seed, in the same order."""
+    by_seed = {result.seed: result for result in b}
+    shared = [result for result in a if result.seed in by_seed]
+    return shared, [by_seed[result.seed] for result in shared]

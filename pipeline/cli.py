@@ -1,0 +1,222 @@
+"""The command line. Imports nothing heavy until a verb needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.core.errors import GradusError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def reported(verb: Callable[..., Any]) -> Callable[..., None]:
+    """One line on stderr and an exit code for what gradus reports; tracebacks for defects."""
+
+    @wraps(verb)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        from pipeline.core.store import default_store, disk_errors
+
+        try:
+            with disk_errors(default_store()):
+                code = verb(*args, **kwargs)
+        except GradusError as error:
+            click.echo(f"gradus: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("gradus: stopped; run again to go on", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            sys.exit(141)
+        sys.exit(code or 0)
+
+    return wrapper
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key, e.g. train.lora_r=32; NAME:KEY=VALUE for another recipe of the plan.",
+)
+locked_option = click.option(
+    "--locked", is_flag=True, help="Refuse hub revisions that the lock file does not have."
+)
+recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="gradus", prog_name="gradus")
+def main() -> None:
+    """Take a base model from L0 to L1 to L2, prove each step, serve the family."""
+
+
+@main.command()
+@recipe_argument
+@set_option
+@locked_option
+@json_option
+@reported
+def plan(recipe: Path, overrides: tuple[str, ...], locked: bool, as_json: bool) -> None:
+    """Print each stage with its key, and whether it will hit, run or cannot run."""
+    from pipeline.core.store import Store
+    from pipeline.display import plan_json, print_plan
+    from pipeline.ladder import make_plan
+
+    store = Store()
+    made = make_plan(recipe, store, overrides, locked=locked)
+    if as_json:
+        click.echo(json.dumps(plan_json(made, store)))
+    else:
+        print_plan(made, store)
+
+
+@main.command()
+@recipe_argument
+@set_option
+@locked_option
+@click.option("--jobs", type=click.IntRange(1), help="Stages side by side. Changes no result.")
+@json_option
+@reported
+def run(
+    recipe: Path, overrides: tuple[str, ...], locked: bool, jobs: int | None, as_json: bool
+) -> int:
+    """Make what the recipe names, and all that it stands on."""
+    from pipeline.conduct import run_recipe
+
+    return run_recipe(recipe, overrides, locked=locked, jobs=jobs, as_json=as_json)
+
+
+@main.command()
+@json_option
+@reported
+def models(as_json: bool) -> None:
+    """List the named models of the store."""
+    from pipeline.core.store import Store
+    from pipeline.display import print_models
+
+    found = Store().models()
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_models(found)
+
+
+@main.command()
+@click.argument("model")
+@json_option
+@reported
+def lineage(model: str, as_json: bool) -> None:
+    """Follow a model down to its L0 and to every source of its rows."""
+    from pipeline.core.store import Store
+    from pipeline.lineage import lineage_of, print_lineage
+
+    tree = lineage_of(Store(), model)
+    if as_json:
+        click.echo(json.dumps(tree))
+    else:
+        print_lineage(tree)
+
+
+@main.command()
+@json_option
+@reported
+def verify(as_json: bool) -> int:
+    """Recompute the digest of every artifact; name each file that changed."""
+    from pipeline.core.store import Store
+
+    store = Store()
+    checked, problems = 0, []
+    for artifact in store.all():
+        checked += 1
+        problems += artifact.check()
+    if as_json:
+        click.echo(json.dumps({"artifacts": checked, "problems": problems}))
+    else:
+        for problem in problems:
+            click.echo(problem, err=True)
+        click.echo(f"{checked} artifacts, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, hidden=True)
+@reported
+def schema(as_json: bool) -> None:
+    """Print the JSON Schema of a recipe, for editors."""
+    from pipeline.core.schema import recipe_schema
+
+    click.echo(json.dumps(recipe_schema(), indent=2))
+
+
+@main.command()
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A file of rows.")
+@click.option("--base", required=True, help="A recipe, a hub id, or a model folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: NAME.yaml here.")
+@json_option
+@reported
+def init(data: Path, base: str, out: Path | None, as_json: bool) -> None:
+    """Look at data and write a first recipe with comments; it runs."""
+    from pipeline.first_recipe import write_first_recipe
+
+    written = write_first_recipe(data, base, out)
+    click.echo(json.dumps({"recipe": str(written)}) if as_json else f"gradus run {written}")
+
+
+@main.command()
+@recipe_argument
+@set_option
+@click.option("--engine", type=click.Choice(["auto", "vllm", "transformers"]), default="auto")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--api-key", envvar="GRADUS_API_KEY", help="Needed on any host but loopback.")
+@click.option("--ungated", is_flag=True, help="Serve although gates do not pass; recorded.")
+@reported
+def serve(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    engine: str,
+    host: str,
+    port: int,
+    api_key: str | None,
+    ungated: bool,
+) -> int:
+    """Start an engine and the gateway for a recipe's family."""
+    from pipeline.conduct import serve_recipe
+
+    return serve_recipe(
+        recipe, overrides, engine=engine, host=host, port=port, api_key=api_key, ungated=ungated
+    )
+
+
+@main.group()
+def engine() -> None:
+    """The inference engine's own environment."""
+
+
+@engine.command()
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default=None)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@reported
+def install(device: str | None, as_json: bool) -> None:
+    """Build or find vLLM in an environment of its own, from its lock file."""
+    from pipeline.preflight import gpu_count
+    from serve.engine_install import install_engine
+
+    chosen = device or ("cuda" if gpu_count() else "cpu")
+    echo: Callable[[str], None] = (lambda _text: None) if as_json else click.echo
+    home = install_engine("cuda" if chosen == "cuda" else "cpu", echo=echo)
+    if as_json:
+        click.echo(json.dumps({"device": chosen, "home": str(home)}))
+
+
+if __name__ == "__main__":
+    main()

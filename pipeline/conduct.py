@@ -1,0 +1,194 @@
+"""What `gradus run` and `gradus serve` do: lock, plan, execute, register, tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.core.errors import GateFailed, UserError
+from pipeline.core.store import Store
+from pipeline.display import LiveDisplay, print_outcome
+from pipeline.ladder import make_plan
+from pipeline.plan import Outcome, Plan
+from pipeline.run import RunRecord, execute
+
+
+def run_recipe(
+    recipe: Path, overrides: Sequence[str], *, locked: bool, jobs: int | None, as_json: bool
+) -> int:
+    """Makes a recipe's models. Exit code 0, or 3 where a gate does not pass."""
+    store = Store()
+    plan = make_plan(recipe, store, overrides, locked=locked, resolve=_resolve)
+    goal = _without_bundle(plan)
+    with LiveDisplay(goal, store) as display:
+        record = _executed(goal, store, jobs, display)
+    report = _report(plan, store)
+    gates = report["comparison"]["gates"] if report else []
+    broken = [gate for gate in gates if gate["status"] != "pass"]
+    if not broken:
+        execute(plan, store, jobs=1)
+    register(plan, store, gates)
+    if as_json:
+        click.echo(json.dumps(summary(plan, store, record, report)))
+    else:
+        print_outcome(plan, store, record, report)
+    if broken:
+        raise GateFailed(
+            f"{plan.recipe.recipe.name}: {len(broken)} of {len(gates)} gates did not pass: "
+            f"{broken[0]['text']}"
+        )
+    return 0
+
+
+def serve_recipe(
+    recipe: Path,
+    overrides: Sequence[str],
+    *,
+    engine: str,
+    host: str,
+    port: int,
+    api_key: str | None,
+    ungated: bool,
+) -> int:
+    """Serves a recipe's family; runs the recipe first where something is missing."""
+    from serve.run import serve
+
+    store = Store()
+    plan = make_plan(recipe, store, overrides, resolve=_resolve)
+    bundle = next((o.bundle for o in plan.outcomes if o.bundle is not None), None)
+    if bundle is None:
+        raise UserError(
+            f"{recipe}: makes a classifier head only, which has no chat to serve; "
+            "name a recipe with objective sft, cpt or pretrain"
+        )
+    goal = _without_bundle(plan)
+    if goal.wanted(store):
+        click.echo("not made yet: runs the recipe first", err=True)
+        with LiveDisplay(goal, store) as display:
+            _executed(goal, store, None, display)
+        report = _report(plan, store)
+        register(plan, store, report["comparison"]["gates"] if report else [])
+    report = _report(plan, store)
+    broken = [g for g in report["comparison"]["gates"] if g["status"] != "pass"] if report else []
+    if broken and ungated:
+        plan = make_plan(recipe, store, overrides, resolve=_resolve, ungated=True)
+    execute(plan, store, jobs=1)
+    artifact = store.need(plan.nodes[bundle].key or "")
+    for part in [artifact, *(store.need(i["key"]) for i in artifact.manifest.inputs.values())]:
+        part.require_whole()
+    choice: Any = engine
+    return serve(
+        artifact.path, engine=choice, host=host, port=port, api_key=api_key, echo=click.echo
+    )
+
+
+def _resolve(repo_type: str, repo: str, revision: str | None) -> str:
+    from pipeline.core.hub import resolve_revision
+
+    kind: Any = repo_type
+    return resolve_revision(kind, repo, revision)
+
+
+def _without_bundle(plan: Plan) -> Plan:
+    """The plan up to its gates: nothing is bundled before they are known."""
+    bundles = {o.bundle for o in plan.outcomes}
+    nodes = {name: node for name, node in plan.nodes.items() if name not in bundles}
+    return Plan(plan.recipe, nodes, tuple(_no_bundle(o) for o in plan.outcomes), plan.final)
+
+
+def _no_bundle(outcome: Outcome) -> Outcome:
+    from dataclasses import replace
+
+    return replace(outcome, bundle=None)
+
+
+def _executed(plan: Plan, store: Store, jobs: int | None, display: LiveDisplay) -> RunRecord:
+    """Executes, and writes down who made what when, failed runs too."""
+    began = time.time()
+    entry: dict[str, Any] = {
+        "recipe": plan.recipe.recipe.name,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "process": os.getpid(),
+        "keys": {node.id: node.key for node in plan.nodes.values()},
+    }
+    name = f"runs/{time.strftime('%Y%m%dT%H%M%S', time.gmtime(began))}-{secrets.token_hex(3)}.json"
+    try:
+        record = execute(plan, store, jobs=jobs, on_event=display.on_event)
+    except BaseException as error:
+        failed = {**entry, "status": "failed", "error": str(error) or type(error).__name__}
+        if plan.wanted(store):
+            store.write_json(name, failed)
+        raise
+    if record.ran:
+        store.write_json(name, {**entry, "status": "done", "ran": dict(record.ran)})
+    return record
+
+
+def _report(plan: Plan, store: Store) -> dict[str, Any] | None:
+    report = plan.outcomes[0].report
+    if report is None:
+        return None
+    folder = store.need(plan.nodes[report].key or "").path
+    tree: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return tree
+
+
+def register(plan: Plan, store: Store, gates: Sequence[dict[str, Any]]) -> None:
+    """Writes models/NAME.json for each model that the plan made."""
+    made = {o.model.name: o for o in plan.outcomes}
+    for outcome in made.values():
+        refs = {
+            "root": outcome.model.root,
+            "adapter": outcome.model.adapter,
+            "merged": outcome.merged,
+            "report": outcome.report,
+            "bundle": outcome.bundle,
+        }
+        keys = {role: plan.nodes[ref].key for role, ref in refs.items() if ref is not None}
+        present = {role: key for role, key in keys.items() if key and store.get(key)}
+        entry = {
+            "name": outcome.model.name,
+            "level": outcome.model.level,
+            "objective": outcome.objective,
+            "base": outcome.base,
+            "recipe": str(outcome.recipe),
+            "rank": outcome.model.rank or None,
+            "keys": present,
+            "gates": _counts(gates),
+        }
+        if store.model(outcome.model.name) != entry:
+            store.write_json(f"models/{outcome.model.name}.json", entry)
+
+
+def _counts(gates: Sequence[dict[str, Any]]) -> dict[str, int]:
+    counts = {"pass": 0, "fail": 0, "undecided": 0}
+    for gate in gates:
+        counts[gate["status"]] += 1
+    return counts
+
+
+def summary(
+    plan: Plan, store: Store, record: RunRecord, report: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The last line of ``gradus run --json``."""
+    comparison = report["comparison"] if report else {}
+    page = plan.outcomes[0].report
+    return {
+        "name": plan.recipe.recipe.name,
+        "models": [o.model.name for o in plan.outcomes],
+        "levels": comparison.get("levels"),
+        "heads": comparison.get("heads"),
+        "chance": comparison.get("chance"),
+        "gates": comparison.get("gates", []),
+        "report": str(store.path_of(plan.nodes[page].key or "") / "report.html") if page else None,
+        "ran": len(record.ran),
+        "hits": len(record.hits),
+        "seconds": round(record.seconds, 2),
+    }

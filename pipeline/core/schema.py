@@ -1,0 +1,267 @@
+"""What a recipe may say: every key, its type, its bounds and its meaning.
+
+Frozen, unknown keys refused. The descriptions below are what ``gradus schema`` writes
+into the JSON Schema for editors. Names are those of the Trainer, PEFT and Axolotl.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Level = Literal["L0", "L1", "L2"]
+Format = Literal["text", "messages", "prompt_completion", "question_answer", "classification"]
+Objective = Literal["pretrain", "cpt", "mlm", "sft", "classify"]
+Method = Literal["full", "lora", "qlora"]
+Export = Literal["stacked", "merged"]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | int) else value
+
+
+def _one_or_more(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Scratch(Section):
+    """An L0 made from nothing: a BPE tokenizer with chat markup and random weights."""
+
+    architecture: Literal["qwen3"] = "qwen3"
+    vocab_size: int = Field(2048, ge=300, le=200_000)
+    hidden_size: int = Field(128, ge=32)
+    num_hidden_layers: int = Field(4, ge=1)
+    num_attention_heads: int = Field(4, ge=1)
+    num_key_value_heads: int = Field(2, ge=1)
+    intermediate_size: int = Field(384, ge=32)
+    max_position_embeddings: int = Field(512, ge=32)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Scratch:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError("hidden_size must be a multiple of num_attention_heads")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+        return self
+
+
+class Source(Section):
+    """Where rows come from: a local file, a hub data set, or a generator of the project."""
+
+    path: str | None = Field(None, description="A local file (relative to the recipe) or a hub id")
+    generator: str | None = Field(None, description="A generator that ships with gradus")
+    part: str | None = Field(None, description="The generator's part")
+    config: str | None = Field(None, description="A hub data set's configuration")
+    split: str | None = Field(None, description="A hub data set's split")
+    revision: str | None = Field(None, description="A hub revision; its commit goes to the lock")
+    format: Format = "text"
+    columns: dict[str, str] = Field(default_factory=dict, description="our field: their column")
+    prompt: str | None = Field(None, description="The user's turn, with {field} placeholders")
+    fraction: float | None = Field(None, gt=0, le=1, description="A seeded, stratified share")
+    seed: int = Field(0, ge=0)
+    licence: str | None = Field(None, description="Travels into the lineage")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        if (self.path is None) == (self.generator is None):
+            raise ValueError("give exactly one of path or generator")
+        if self.generator is not None and self.part is None:
+            raise ValueError("a generator needs a part")
+        return self
+
+
+class Carve(Section):
+    """A validation split carved from train, never from test."""
+
+    carve: float = Field(gt=0, lt=0.5)
+    by: str | None = Field(None, description="Rows that share this column stay together")
+    seed: int = Field(0, ge=0)
+
+
+class Replay(Section):
+    """General text mixed into continued pretraining against forgetting."""
+
+    recipe: str = Field(description="The recipe whose training text is replayed")
+    share: float = Field(gt=0, lt=1, description="Replayed tokens as a share of all tokens")
+
+
+class Data(Section):
+    """The rows: train, validation (its own split), test (only ever judged)."""
+
+    train: Annotated[tuple[Source, ...], BeforeValidator(_one_or_more)]
+    validation: Source | Carve = Carve(carve=0.1)
+    test: Source | None = None
+    replay: Replay | None = None
+    system: str | None = Field(None, description="System text before every example")
+    chat_template: str | None = Field(None, description="A Jinja file for a base without one")
+    chat_template_kwargs: dict[str, bool | int | str] = Field(default_factory=dict)
+    contamination: Literal["drop", "error"] = Field(
+        "drop", description="A training row that stands in any test set of this recipe's ancestry"
+    )
+
+
+class Launch(Section):
+    """How many processes train; never part of a key."""
+
+    num_processes: int = Field(1, ge=1, le=1024)
+    config: str | None = Field(None, description="An accelerate configuration file")
+
+
+class Head(Section):
+    """The classifier head: how token states become one vector."""
+
+    pooling: Literal["last", "mean", "cls"] = "last"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Train(Section):
+    """One model for each objective, over the same rows and budget."""
+
+    objective: Annotated[tuple[Objective, ...], BeforeValidator(_as_list)] = ("sft",)
+    method: Method = "lora"
+    lora_r: int = Field(16, ge=1, le=512)
+    lora_alpha: float | None = Field(None, gt=0, description="Default: twice lora_r")
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    use_rslora: bool = False
+    rank_pattern: dict[str, int] = Field(default_factory=dict)
+    learning_rate: float = Field(2e-4, gt=0)
+    head_learning_rate: float | None = Field(None, gt=0, description="Default: learning_rate")
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "cosine"
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    num_train_epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="Wins over num_train_epochs")
+    global_batch_size: int = Field(32, ge=1, description="Rows per update over all processes")
+    micro_batch_size: int | None = Field(None, ge=1, description="Rows at once; not in the key")
+    max_length: int = Field(512, ge=8)
+    over_length: Literal["error", "drop", "truncate"] = "error"
+    packing: bool = Field(False, description="Text objectives: documents joined into blocks")
+    precision: Literal["fp32", "bf16"] = "bf16"
+    gradient_checkpointing: bool = False
+    mlm_probability: float = Field(0.15, gt=0, lt=1)
+    head: Head = Head()
+    eval_steps: int | None = Field(None, ge=1, description="Validation every so many updates")
+    load_best_model_at_end: bool = False
+    save_steps: int = Field(50, ge=1, description="A checkpoint every so many updates")
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = (1,)
+    launch: Launch = Launch()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Train:
+        if not self.objective:
+            raise ValueError("objective is empty; name at least one")
+        if len(set(self.objective)) != len(self.objective):
+            raise ValueError("objective names one twice")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must be one or more different whole numbers")
+        if self.load_best_model_at_end and self.eval_steps is None:
+            raise ValueError("load_best_model_at_end needs eval_steps")
+        if self.method == "full" and self.rank_pattern:
+            raise ValueError("rank_pattern has no meaning with method full")
+        if self.packing and not set(self.objective) <= {"pretrain", "cpt", "mlm"}:
+            raise ValueError("packing joins documents of text objectives only")
+        size = self.micro_batch_size
+        if size is not None and self.global_batch_size % (size * self.launch.num_processes):
+            raise ValueError(
+                "global_batch_size must be a multiple of micro_batch_size times num_processes"
+            )
+        return self
+
+
+class RecipeSuite(Section):
+    """A suite that is another recipe's test split."""
+
+    recipe: str
+
+
+class Evaluate(Section):
+    """What a model is judged on."""
+
+    suites: dict[str, Source | RecipeSuite] = Field(
+        default_factory=dict, description="Extra suites beside the recipe's own test split"
+    )
+    control: str | None = Field(None, description="The same recipe straight over another base")
+    batch_size: int = Field(64, ge=1)
+    max_new_tokens: int = Field(24, ge=1)
+
+
+class GateSpec(Section):
+    """One promise. Exactly one of superior_by, at_most_ratio, at_least, at_most."""
+
+    suite: str
+    metric: Literal["accuracy", "loss", "contamination"]
+    head: Literal["generative", "classifier"] | None = None
+    against: Literal["base", "parent", "control", "chance", "none"] = "none"
+    superior_by: float | None = None
+    at_most_ratio: float | None = Field(None, gt=0)
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> GateSpec:
+        bounds = (self.superior_by, self.at_most_ratio, self.at_least, self.at_most)
+        if sum(b is not None for b in bounds) != 1:
+            raise ValueError("give exactly one of superior_by, at_most_ratio, at_least, at_most")
+        relative = self.superior_by is not None or self.at_most_ratio is not None
+        if relative == (self.against == "none"):
+            raise ValueError("superior_by and at_most_ratio need `against`; the others refuse it")
+        return self
+
+
+class Serve(Section):
+    """What is exported and how it is served."""
+
+    export: Annotated[tuple[Export, ...], BeforeValidator(_as_list)] = ("stacked",)
+    max_model_len: int = Field(1024, ge=16)
+
+
+class Recipe(Section):
+    """One YAML file: one model to make (NAME; with a head also NAME-classifier)."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    level: Level
+    base: str | None = Field(None, description="Another recipe, a hub id, or a folder")
+    revision: str | None = Field(None, description="The base's hub revision; locked at first use")
+    scratch: Scratch | None = None
+    data: Data | None = None
+    train: Train | None = None
+    evaluate: Evaluate = Evaluate()
+    gates: tuple[GateSpec, ...] = ()
+    serve: Serve = Serve()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Recipe:
+        if (self.base is None) == (self.scratch is None):
+            raise ValueError("give exactly one of base or scratch")
+        if self.scratch is not None and self.level != "L0":
+            raise ValueError(f"scratch makes an L0, and this recipe is {self.level}")
+        if (self.train is None) != (self.data is None):
+            raise ValueError("data and train come together")
+        if self.train is None and (self.level != "L0" or self.scratch is not None):
+            raise ValueError("only an L0 with a base may leave out data and train")
+        if self.scratch is not None and self.train is not None and self.train.method != "full":
+            raise ValueError("scratch weights are random: train.method must be full")
+        return self
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file, `extends` included."""
+    tree = Recipe.model_json_schema()
+    tree["title"] = "gradus recipe"
+    tree["properties"]["extends"] = {
+        "type": "string",
+        "description": "A recipe whose keys hold where this one says nothing",
+    }
+    # With `extends` any key may come from below, so an editor must not demand it here.
+    tree.pop("required", None)
+    return tree

@@ -1,0 +1,250 @@
+"""What a person sees: the plan, live progress, the final table."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.core.store import Store
+from pipeline.plan import Node, Plan
+from pipeline.preflight import engine_rank, slot_bytes
+
+_STYLES = {"hit": "green", "run": "yellow", "cannot run": "red"}
+_LINE_EVERY_S = 15.0
+
+
+def plan_json(plan: Plan, store: Store) -> dict[str, Any]:
+    """The plan as JSON values."""
+    status = plan.status(store)
+    return {
+        "name": plan.recipe.recipe.name,
+        "stages": [
+            {
+                "id": node.id,
+                "stage": node.stage,
+                "key": node.key,
+                "status": status[node.id],
+                "why": node.blocked,
+                "note": _note(node, plan, store) or None,
+                "inputs": dict(node.inputs),
+            }
+            for node in plan.nodes.values()
+        ],
+    }
+
+
+def print_plan(plan: Plan, store: Store) -> None:
+    """The plan as a table."""
+    status = plan.status(store)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("stage", "key", "status", "note"):
+        table.add_column(name, overflow="fold")
+    for node in plan.nodes.values():
+        table.add_row(
+            node.id,
+            (node.key or "unknown")[:12],
+            Text(status[node.id], style=_STYLES[status[node.id]]),
+            node.blocked or _note(node, plan, store),
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    counts = {s: list(status.values()).count(s) for s in ("hit", "run", "cannot run")}
+    print(f"{counts['hit']} hit, {counts['run']} to run, {counts['cannot run']} cannot run")
+
+
+def _note(node: Node, plan: Plan, store: Store) -> str:
+    if node.stage != "export":
+        return node.note
+    rank = int(node.note.removeprefix("rank "))
+    size = engine_rank(rank)
+    if size is None:
+        return f"rank {rank}: above the engine's largest (512)"
+    config = _base_config(plan.nodes[node.inputs["root"]], plan, store)
+    memory = "unknown until the base is fetched"
+    if config is not None:
+        memory = f"{slot_bytes(config, size) / 1e6:.1f} MB in bf16"
+    return f"rank {rank}, an engine slot of {size}: {memory}"
+
+
+def _base_config(root: Node, plan: Plan, store: Store) -> Mapping[str, Any] | None:
+    """config.json of a root: from the store, a local folder, or the recipe's own shape."""
+    while root.inputs and "root" in root.inputs:
+        root = plan.nodes[root.inputs["root"]]
+    if root.stage == "scratch":
+        shape: Mapping[str, Any] = root.config["shape"]
+        return shape
+    folder = root.files.get("folder")
+    if folder is None and root.key is not None and store.get(root.key):
+        folder = store.path_of(root.key)
+    if folder is None:
+        return None
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config if "intermediate_size" in config else None
+
+
+class LiveDisplay:
+    """A row for each running stage: step, loss, tokens/s, time left. Lines where no terminal."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self._left = {node.id for node in plan.wanted(store)}
+        self._all = len(self._left)
+        self._running: dict[str, dict[str, Any]] = {}
+        self._began = time.monotonic()
+        self._said: dict[str, float] = {}
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+
+    def __enter__(self) -> LiveDisplay:
+        if self._all and self._console.is_terminal:
+            self._live = Live(self._table(), console=self._console, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._live is not None:
+            self._live.update(self._table())
+            self._live.stop()
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Takes an event of run.execute."""
+        node, kind = event["node"], event["kind"]
+        if kind == "finished":
+            self._running.pop(node, None)
+            self._left.discard(node)
+            self._say(f"{node}: {event['seconds']:.1f} s", node, always=True)
+        else:
+            state = self._running.setdefault(node, {"began": time.monotonic()})
+            state.update({k: v for k, v in event.items() if k not in {"node", "kind"}})
+            if "message" in event:
+                self._say(f"{node}: {state.pop('message')}", node, always=True)
+            elif kind == "progress":
+                self._say(f"{node}: {_progress_words(state)}", node, always=False)
+        if self._live is not None:
+            self._live.update(self._table())
+
+    def _say(self, line: str, node: str, *, always: bool) -> None:
+        done = self._all - len(self._left)
+        text = f"[{done}/{self._all}, {time.monotonic() - self._began:.0f} s] {line}"
+        if self._live is not None:
+            if always:
+                self._live.console.print(Text(text, style="dim"))
+            return
+        now = time.monotonic()
+        if always or now - self._said.get(node, self._began) >= _LINE_EVERY_S:
+            self._said[node] = now
+            print(text, file=sys.stderr, flush=True)
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("stage", "step", "loss", "tokens/s", "left"):
+            table.add_column(name, justify="left" if name == "stage" else "right")
+        for node, state in self._running.items():
+            table.add_row(node, *_cells(state))
+        done = self._all - len(self._left)
+        clock = f"{time.monotonic() - self._began:.0f} s"
+        table.caption = f"{done} of {self._all} stages, {clock}"
+        return table
+
+
+def _cells(state: Mapping[str, Any]) -> list[str]:
+    step, total = state.get("step"), state.get("total")
+    loss = state.get("loss", state.get("validation_loss"))
+    speed = state.get("tokens_per_s")
+    return [
+        f"{step}/{total}" if total else "",
+        f"{loss:.3f}" if isinstance(loss, float) else "",
+        f"{speed:,.0f}" if speed else "",
+        _left(state),
+    ]
+
+
+def _left(state: Mapping[str, Any]) -> str:
+    step, total = state.get("step"), state.get("total")
+    if not step or not total:
+        return ""
+    seconds = (time.monotonic() - state["began"]) / step * (total - step)
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def _progress_words(state: Mapping[str, Any]) -> str:
+    step, loss, speed, left = _cells(state)
+    words = [f"step {step}" if step else "runs"]
+    words += [f"loss {loss}"] if loss else []
+    words += [f"{speed} tokens/s"] if speed else []
+    words += [f"{left} left"] if left else []
+    return ", ".join(words)
+
+
+def print_models(models: list[dict[str, Any]]) -> None:
+    """The named models as a table."""
+    if not models:
+        print("no models yet; run a recipe: gradus run recipes/demo/l2.yaml")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "level", "objective", "base", "rank", "gates", "version"):
+        table.add_column(name)
+    for model in models:
+        gates = model["gates"]
+        words = ", ".join(f"{n} {s}" for s, n in gates.items() if n) or "none"
+        key = model["keys"].get("adapter") or model["keys"].get("root") or ""
+        rank = str(model["rank"] or "full")
+        table.add_row(
+            model["name"], model["level"], model["objective"], model["base"], rank, words, key[:12]
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def print_outcome(plan: Plan, store: Store, record: Any, report: dict[str, Any] | None) -> None:
+    """The end of a run: levels, heads, gates, conclusions and where the page lies."""
+    if record.ran:
+        print(f"made {len(record.ran)} stages in {record.seconds:.0f} s, {len(record.hits)} found")
+    else:
+        print(f"nothing to do: {len(record.hits)} stages found whole")
+    if report is not None:
+        _print_comparison(report["comparison"])
+        page = store.path_of(plan.nodes[plan.outcomes[0].report or ""].key or "") / "report.html"
+        print(f"report: {page}")
+
+
+def _print_comparison(tree: Mapping[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    measured = {k: v for k, v in tree["levels"].items() if v.get("general_loss") is not None
+                or v.get("domain_loss") is not None}  # fmt: skip
+    if measured:
+        table = Table("level", "domain loss", "general loss", box=None, pad_edge=False)
+        for level, values in measured.items():
+            table.add_row(level, _figure(values["domain_loss"]), _figure(values["general_loss"]))
+        console.print(table)
+    heads = {name: head for name, head in tree["heads"].items() if head}
+    if heads:
+        table = Table("head", "with L1", "without L1", "difference", box=None, pad_edge=False)
+        for name, head in heads.items():
+            table.add_row(
+                name,
+                _interval(head.get("with_l1"), "accuracy"),
+                _interval(head.get("without_l1"), "accuracy"),
+                _interval(head.get("difference"), "estimate", sign="+"),
+            )
+        console.print(table)
+        print(f"chance {_figure(tree['chance'])}")
+    for gate in tree["gates"]:
+        print(f"gate {gate['status']}: {gate['text']}")
+    for sentence in tree["sentences"]:
+        print(f"- {sentence}")
+
+
+def _figure(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
+
+
+def _interval(value: Mapping[str, Any] | None, key: str, sign: str = "") -> str:
+    if not value:
+        return "not measured"
+    return f"{value[key]:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"

@@ -1,0 +1,89 @@
+"""Lineage: manifests followed from a model down to its L0 and to every source of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.artifact import Artifact
+from pipeline.core.errors import UserError
+from pipeline.core.store import Store
+
+
+def lineage_of(store: Store, name: str) -> dict[str, Any]:
+    """The tree of artifacts below a named model.
+
+    Args:
+        name: a model's name, or the first digits of an artifact's key.
+
+    Returns:
+        {kind, key, digest, stage, made, facts, inputs: {role: the same}}; an artifact that
+        stands under several is given in full once and by its key after that.
+
+    Raises:
+        UserError: no such model.
+    """
+    seen: set[str] = set()
+    return _node(store, _artifact(store, name), seen)
+
+
+def _artifact(store: Store, name: str) -> Artifact:
+    model = store.model(name)
+    if model is not None:
+        keys = model["keys"]
+        return store.need(keys.get("adapter") or keys["root"])
+    found = [a for a in store.all() if len(name) >= 6 and a.key.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(m["name"] for m in store.models()) or "none yet"
+    raise UserError(f"{name}: no such model in {store.root} (known: {known}); see `gradus models`")
+
+
+def _node(store: Store, artifact: Artifact, seen: set[str]) -> dict[str, Any]:
+    manifest = artifact.manifest
+    tree: dict[str, Any] = {
+        "kind": manifest.kind,
+        "stage": manifest.stage,
+        "node": manifest.run.get("node"),
+        "key": manifest.key,
+        "digest": manifest.digest,
+    }
+    if manifest.key in seen:
+        return tree
+    seen.add(manifest.key)
+    tree["made"] = {k: manifest.run.get(k) for k in ("at", "seconds", "git")}
+    tree["packages"] = dict(manifest.packages)
+    tree["local_files"] = dict(manifest.local_files)
+    tree["facts"] = dict(manifest.facts)
+    tree["inputs"] = {
+        role: _node(store, store.need(ref["key"]), seen)
+        for role, ref in sorted(manifest.inputs.items())
+    }
+    return tree
+
+
+def print_lineage(tree: Mapping[str, Any]) -> None:
+    """The tree, an artifact a line."""
+    from rich.console import Console
+    from rich.tree import Tree
+
+    def words(node: Mapping[str, Any], role: str) -> str:
+        sources = "; ".join(_source(s) for s in node.get("facts", {}).get("sources", ()))
+        origin = node.get("facts", {}).get("origin", "")
+        told = f" from {sources or origin}" if sources or origin else ""
+        return f"{role}{node['node']} [dim]{node['kind']} {node['digest'][:12]}{told}[/dim]"
+
+    def grow(under: Tree, node: Mapping[str, Any]) -> None:
+        for role, below in node.get("inputs", {}).items():
+            grow(under.add(words(below, f"{role}: ")), below)
+
+    root = Tree(words(tree, ""))
+    grow(root, tree)
+    Console(width=140).print(root)
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    generator = source.get("generator")
+    name = generator["generator"] if generator else source.get("repo", "a local file")
+    part = f"/{source['part']}" if "part" in source else ""
+    return f"{name}{part} ({source.get('licence') or 'licence not given'})"

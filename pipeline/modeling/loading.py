@@ -1,0 +1,117 @@
+"""Models and tokenizers from a folder: safetensors only, no remote code, nothing missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.core.errors import ModelError
+
+ModelKind = Literal["causal", "encoder"]
+Quantisation = Literal["nf4"] | None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The model's config.json."""
+    file = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read ({error}); point base at a model") from None
+    return config
+
+
+def model_kind(folder: Path) -> ModelKind:
+    """Whether the model writes tokens (causal) or only reads them (encoder)."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    config = read_config(folder)
+    architecture = (config.get("architectures") or [""])[0]
+    if architecture.endswith("ForCausalLM"):
+        return "causal"
+    return "encoder" if config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "causal"
+
+
+def load_tokenizer(folder: Path, chat_template: Path | None = None) -> Any:
+    """The tokenizer in ``folder``, with the recipe's chat template if it names one."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{folder}: no tokenizer that can be loaded ({str(error).splitlines()[0][:120]}); "
+            "point base at a folder with tokenizer.json"
+        ) from None
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    folder: Path, *, bf16_weights: bool = False, quantisation: Quantisation = None
+) -> Any:
+    """The model in ``folder`` with its language-model head, in float32 unless told otherwise.
+
+    Args:
+        bf16_weights: keep frozen weights in bfloat16 (GPU).
+        quantisation: ``nf4`` for 4-bit weights with double quantisation (QLoRA, Dettmers et
+            al. 2023).
+
+    Raises:
+        ModelError: pickled weights only, remote code needed, or weights that are missing.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig
+
+    causal = model_kind(folder) == "causal"
+    auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    dtype = torch.bfloat16 if bf16_weights else torch.float32
+    extra: dict[str, Any] = {}
+    if quantisation == "nf4":
+        extra["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    try:
+        model, info = auto.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **extra,
+        )
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0][:160]}); "
+            "gradus needs safetensors weights and no remote code"
+        ) from None
+    missing = sorted(info["missing_keys"])
+    if causal and missing:
+        raise ModelError(f"{folder}: weights lack {missing[0]} and {len(missing) - 1} more")
+    model.gradus_untrained = missing
+    return model
+
+
+def backbone(model: Any) -> Any:
+    """The model below its language-model head: (input_ids, attention_mask) -> hidden states."""
+    return model.base_model
+
+
+def save_model(model: Any, tokenizer: Any, out: Path) -> None:
+    """Writes config, safetensors weights and tokenizer."""
+    model.config.architectures = [type(model).__name__]
+    model.save_pretrained(str(out))
+    tokenizer.save_pretrained(str(out))
+    if getattr(model, "generation_config", None) is not None and model.can_generate():
+        model.generation_config.save_pretrained(str(out))

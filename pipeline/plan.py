@@ -1,0 +1,144 @@
+"""A plan: ordered stages with keys, known in full before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.recipe import LoadedRecipe
+from pipeline.core.stage import stage_key
+from pipeline.core.store import Store
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage with its settings.
+
+    Attributes:
+        id: readable and unique in the plan, e.g. ``demo-intents/train.sft.seed1``.
+        stage: name in core.stage.STAGES.
+        config: settings that change the result.
+        inputs: role to the id of the node that makes it.
+        files: role to a local input file or folder.
+        options: settings that do not change the result.
+        key: None where it cannot be known yet (a hub revision that is not locked).
+        blocked: why it cannot run here, or None.
+        note: what the plan prints beside it.
+    """
+
+    id: str
+    stage: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    blocked: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model as served: one root, and at most one stacked adapter over it."""
+
+    name: str
+    level: str
+    root: str
+    adapter: str | None = None
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A named model that a recipe makes.
+
+    Attributes:
+        merged, report, bundle: node ids, None where the recipe makes none.
+    """
+
+    model: ModelRef
+    objective: str
+    base: str
+    recipe: Path
+    merged: str | None = None
+    report: str | None = None
+    bundle: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every stage that a recipe needs, in an order that can run."""
+
+    recipe: LoadedRecipe
+    nodes: Mapping[str, Node]
+    outcomes: tuple[Outcome, ...]
+    final: str
+
+    def status(self, store: Store) -> dict[str, str]:
+        """Node id to ``hit``, ``run`` or ``cannot run``; nothing is written."""
+        found: dict[str, str] = {}
+        for node in self.nodes.values():
+            if node.key is not None and store.get(node.key) is not None:
+                found[node.id] = "hit"
+            elif node.blocked or any(found[i] == "cannot run" for i in node.inputs.values()):
+                found[node.id] = "cannot run"
+            else:
+                found[node.id] = "run"
+        return found
+
+    def wanted(self, store: Store) -> list[Node]:
+        """The nodes that must run, in order: what no missing output needs is left out."""
+        needed: set[str] = set()
+        for node in reversed(list(self.nodes.values())):
+            goal = node.id in self._goals or node.id in needed
+            if goal and (node.key is None or store.get(node.key) is None):
+                needed.add(node.id)
+                needed.update(node.inputs.values())
+        return [
+            n
+            for n in self.nodes.values()
+            if n.id in needed and (n.key is None or store.get(n.key) is None)
+        ]
+
+    @property
+    def _goals(self) -> set[str]:
+        goals = {self.final}
+        for outcome in self.outcomes:
+            refs = (outcome.model.root, outcome.model.adapter, outcome.merged, outcome.report)
+            goals.update(ref for ref in refs if ref is not None)
+        return goals
+
+    def width(self) -> int:
+        """How many trainings could run side by side: by depth, over the whole plan.
+
+        Taken from the plan and not from what is left of it, so that a resumed run uses as
+        many threads as an undisturbed one and makes the same bytes.
+        """
+        depth: dict[str, int] = {}
+        counts: dict[int, int] = {}
+        for node in self.nodes.values():
+            training = node.stage.startswith("train")
+            depth[node.id] = training + max((depth[i] for i in node.inputs.values()), default=0)
+            if training:
+                counts[depth[node.id]] = counts.get(depth[node.id], 0) + 1
+        return max(counts.values(), default=1)
+
+
+def with_keys(nodes: Iterable[Node], store: Store) -> dict[str, Node]:
+    """Computes keys from the roots on; a node over an unknown key has none."""
+    keyed: dict[str, Node] = {}
+    for node in nodes:
+        inputs = {role: keyed[i].key for role, i in node.inputs.items()}
+        known = {role: key for role, key in inputs.items() if key is not None}
+        if node.blocked == UNLOCKED or len(known) < len(inputs):
+            keyed[node.id] = node
+            continue
+        digests = {role: store.digests.of(path) for role, path in node.files.items()}
+        keyed[node.id] = replace(node, key=stage_key(node.stage, node.config, known, digests))
+    store.digests.save()
+    return keyed
+
+
+UNLOCKED = "its hub revision is not locked yet; `gradus run` resolves and locks it"

@@ -1,0 +1,211 @@
+"""Executes a plan: what is made is found, what is missing runs, side by side where it can."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context
+from typing import Any
+
+from pipeline.core import errors
+from pipeline.core.artifact import Artifact
+from pipeline.core.store import Store, disk_errors
+from pipeline.plan import Node, Plan
+from pipeline.process import Job, stage_process
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run did.
+
+    Attributes:
+        ran: node id to seconds.
+        hits: ids of nodes found in the store.
+    """
+
+    ran: Mapping[str, float]
+    hits: tuple[str, ...]
+    seconds: float
+    jobs: int
+
+
+@dataclass
+class _Worker:
+    """A stage process and what it is at."""
+
+    pipe: connection.Connection
+    process: Any
+    node: Node | None = None
+    began: float = 0.0
+
+
+@dataclass
+class _Progress:
+    done: dict[str, Artifact] = field(default_factory=dict)
+    ran: dict[str, float] = field(default_factory=dict)
+    hits: list[str] = field(default_factory=list)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def default_jobs(plan: Plan) -> int:
+    """How many stages run side by side: trainings of the plan, at most one to a core.
+
+    With a GPU one at a time: each takes the device for itself.
+    """
+    from pipeline.preflight import gpu_count
+
+    return 1 if gpu_count() else max(1, min(usable_cores(), plan.width()))
+
+
+def execute(
+    plan: Plan,
+    store: Store,
+    *,
+    jobs: int | None = None,
+    on_event: Callable[[Event], None] = lambda _event: None,
+) -> RunRecord:
+    """Runs what is missing.
+
+    Args:
+        jobs: stage processes; each gets an equal share of the cores.
+        on_event: takes {node, kind: started|progress|finished|waiting, ...}.
+
+    Raises:
+        GradusError: of the stage that failed; the others are stopped.
+    """
+    began = time.monotonic()
+    blocked = [n for n in plan.wanted(store) if n.blocked]
+    if blocked:
+        raise errors.UserError(f"{blocked[0].id}: cannot run: {blocked[0].blocked}")
+    jobs = jobs or default_jobs(plan)
+    state = _Progress()
+    wanted = plan.wanted(store)
+    missing = {node.id for node in wanted}
+    for node in plan.nodes.values():
+        if node.id not in missing and node.key is not None:
+            artifact = store.get(node.key)
+            if artifact is not None:
+                state.done[node.id] = artifact
+                state.hits.append(node.id)
+    if wanted:
+        with disk_errors(store.root), _pool(jobs) as workers:
+            _schedule(wanted, state, workers, store, max(1, usable_cores() // jobs), on_event)
+    return RunRecord(state.ran, tuple(state.hits), time.monotonic() - began, jobs)
+
+
+@contextlib.contextmanager
+def _pool(jobs: int) -> Any:
+    """Stage processes that live for the whole run: libraries are imported once."""
+    context = get_context("spawn")
+    workers: list[_Worker] = []
+
+    def grow() -> _Worker:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=stage_process, args=(theirs, os.getpid()), daemon=True)
+        process.start()
+        theirs.close()
+        workers.append(_Worker(ours, process))
+        return workers[-1]
+
+    try:
+        yield _Pool(workers, grow, jobs)
+    finally:
+        for worker in workers:
+            worker.pipe.close()
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(5)
+            if worker.process.is_alive():
+                worker.process.kill()
+
+
+@dataclass(frozen=True)
+class _Pool:
+    workers: list[_Worker]
+    grow: Callable[[], _Worker]
+    jobs: int
+
+    def free(self) -> _Worker | None:
+        """A worker without work; a new one while there are fewer than jobs."""
+        for worker in self.workers:
+            if worker.node is None:
+                return worker
+        return self.grow() if len(self.workers) < self.jobs else None
+
+
+def _schedule(
+    wanted: Sequence[Node],
+    state: _Progress,
+    pool: _Pool,
+    store: Store,
+    threads: int,
+    on_event: Callable[[Event], None],
+) -> None:
+    waiting = list(wanted)
+    while waiting or any(w.node for w in pool.workers):
+        for node in list(waiting):
+            if not all(i in state.done for i in node.inputs.values()):
+                continue
+            worker = pool.free()
+            if worker is None:
+                break
+            waiting.remove(node)
+            _start(worker, node, state, store, threads)
+            on_event({"node": node.id, "kind": "started"})
+        busy = {w.pipe: w for w in pool.workers if w.node is not None}
+        for pipe in connection.wait(list(busy)):
+            _receive(busy[pipe], state, store, on_event)  # type: ignore[index]
+
+
+def _start(worker: _Worker, node: Node, state: _Progress, store: Store, threads: int) -> None:
+    assert node.key is not None
+    job = Job(
+        node=node.id,
+        stage=node.stage,
+        key=node.key,
+        config=dict(node.config),
+        inputs={role: state.done[i].key for role, i in node.inputs.items()},
+        files={role: str(path) for role, path in node.files.items()},
+        options={**node.options, "threads": threads},
+        store=str(store.root),
+    )
+    worker.node, worker.began = node, time.monotonic()
+    worker.pipe.send(job)
+
+
+def _receive(
+    worker: _Worker, state: _Progress, store: Store, on_event: Callable[[Event], None]
+) -> None:
+    node = worker.node
+    assert node is not None
+    assert node.key is not None
+    try:
+        event = worker.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        worker.process.join(2)
+        raise errors.TrainingError(
+            f"{node.id}: its process died (exit code {worker.process.exitcode}; -9 may be the "
+            "kernel short of memory); run again: it goes on from the last whole step"
+        ) from None
+    if event["kind"] == "error":
+        known = getattr(errors, event["error"], None)
+        if known is None:
+            raise errors.GradusError(f"{node.id}: a defect of gradus: {event['text']}")
+        raise known(event["text"])
+    if event["kind"] == "done":
+        seconds = time.monotonic() - worker.began
+        worker.node = None
+        state.done[node.id] = store.need(node.key)
+        state.ran[node.id] = round(seconds, 2)
+        on_event({"node": node.id, "kind": "finished", "seconds": seconds})
+    else:
+        on_event({"node": node.id, **event})

@@ -1,0 +1,70 @@
+"""Stages `fetch` and `fetch-data`: a base model or a data set, from a folder or the hub."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.artifact import Artifact
+from pipeline.core.digest import files_below
+from pipeline.core.errors import ModelError
+from pipeline.core.stage import StageContext
+
+_PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".ot"}
+
+
+class Fetch:
+    """Brings a base model into the store: weights as safetensors, nothing pickled."""
+
+    def run(
+        self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+    ) -> Mapping[str, Any]:
+        """File ``folder``, or config ``repo`` and ``commit``."""
+        if config.get("folder"):
+            return _copy(context.files["folder"], context.out)
+        from pipeline.core.hub import download_snapshot
+
+        fetched = context.work / "snapshot"
+        names = download_snapshot(
+            "model", config["repo"], config["commit"], fetched, on_progress=context.progress
+        )
+        _move(fetched, names, context.out)
+        return {"origin": f"{config['repo']}@{config['commit']}", "files": len(names)}
+
+
+class FetchData:
+    """Brings a hub data set into the store, as its files are."""
+
+    def run(
+        self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+    ) -> Mapping[str, Any]:
+        """Config ``repo`` and ``commit``."""
+        from pipeline.core.hub import download_snapshot
+
+        fetched = context.work / "snapshot"
+        names = download_snapshot(
+            "dataset", config["repo"], config["commit"], fetched, on_progress=context.progress
+        )
+        _move(fetched, names, context.out)
+        return {"origin": f"{config['repo']}@{config['commit']}", "files": len(names)}
+
+
+def _copy(folder: Path, out: Path) -> Mapping[str, Any]:
+    names = [path.relative_to(folder) for path in files_below(folder)]
+    if not any(name.suffix == ".safetensors" for name in names):
+        raise ModelError(
+            f"{folder}: no .safetensors weights; convert them (pickled weights are never loaded)"
+        )
+    kept = [name for name in names if name.suffix not in _PICKLED]
+    for name in kept:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, out / name)
+    return {"origin": folder.name, "files": len(kept)}
+
+
+def _move(fetched: Path, names: list[str], out: Path) -> None:
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (fetched / name).replace(out / name)

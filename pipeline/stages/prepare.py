@@ -1,0 +1,313 @@
+"""Stage `prepare`: sources -> splits -> contamination -> token ids, with a funnel that adds up."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.artifact import Artifact
+from pipeline.core.errors import DataError
+from pipeline.core.stage import StageContext
+from pipeline.data.arrow import read_rows, write_split
+from pipeline.data.contamination import (
+    contaminated,
+    fingerprints,
+    read_fingerprints,
+    row_text,
+    write_fingerprints,
+)
+from pipeline.data.rendering import Rendered, Renderer
+from pipeline.data.rows import Row, read_source
+from pipeline.data.splits import carve_validation
+
+
+class Prepare:
+    """Writes train.arrow, validation.arrow, test.arrow, labels.json and dropped.jsonl."""
+
+    def run(
+        self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+    ) -> Mapping[str, Any]:
+        """Inputs: tokenizer (Model), fetched sources, ``ancestorN`` and ``replay`` Datasets."""
+        splits = _read_splits(inputs, config, context)
+        labels = _labels(splits)
+        ancestors = [inputs[role].path for role in sorted(inputs) if role.startswith("ancestor")]
+        found = _clean(splits, config, ancestors)
+        renderer = _renderer(inputs["tokenizer"].path, config, context)
+        work = _Work(config, renderer, found["dropped"])
+        for name, rows in splits.items():
+            rendered = work.render(name, rows)
+            if name == "train" and config["replay"] is not None:
+                rendered = work.with_replay(rendered, inputs["replay"].path)
+            write_split(context.out / f"{name}.arrow", rendered)
+            work.counts[name] = len(rendered)
+        write_fingerprints(context.out, splits)
+        _write_json(context.out / "labels.json", labels)
+        _write_json(context.out / "render.json", {
+            "render": config["render"],
+            "system": config["system"],
+            "chat_template_kwargs": config["chat_template_kwargs"],
+        })  # fmt: skip
+        lines = [json.dumps(item, ensure_ascii=False) for item in work.dropped]
+        (context.out / "dropped.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        return {
+            "read": found["read"],
+            "kept": work.counts,
+            "contaminated": found["contaminated"],
+            "over_length": work.over_length,
+            "tokens": work.tokens,
+            "labels": len(labels),
+            "sources": _origins(config),
+        }
+
+
+def _read_splits(
+    inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+) -> dict[str, list[Row]]:
+    def rows_of(source: Mapping[str, Any], role: str, where: str) -> list[Row]:
+        folder = inputs[role].path if role in inputs else None
+        return read_source(source, context.files.get(role), folder, where)
+
+    sources = config["sources"]
+    splits: dict[str, list[Row]] = {}
+    if "train" in sources:
+        rows: list[Row] = []
+        for index, source in enumerate(sources["train"]):
+            part = rows_of(source, f"train{index}", "data.train")
+            rows += [{**row, "id": f"{index}/{row['id']}"} for row in part] if index else part
+        splits["train"] = rows
+        if config["carve"] is not None:
+            carve = config["carve"]
+            splits["train"], splits["validation"] = carve_validation(
+                rows, carve["carve"], carve["by"], carve["seed"]
+            )
+    for name in ("validation", "test"):
+        if name in sources:
+            splits[name] = rows_of(sources[name], name, f"data.{name}")
+    return splits
+
+
+def _labels(splits: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Sorted labels of train (of test where there is no train); others must not have more."""
+    known = {
+        str(row["label"]) for row in splits.get("train", splits.get("test", ())) if "label" in row
+    }
+    for name, rows in splits.items():
+        for row in rows:
+            if "label" in row and str(row["label"]) not in known:
+                raise DataError(
+                    f"data.{name}: row {row['id']}: label {row['label']!r} is unseen in training; "
+                    "add training rows with it or remove the row"
+                )
+    return sorted(known)
+
+
+def _clean(
+    splits: dict[str, list[Row]], config: Mapping[str, Any], ancestors: Sequence[Path]
+) -> dict[str, Any]:
+    """Takes rows out of train (and validation) that stand in any test set of the ancestry."""
+    read = {name: len(rows) for name, rows in splits.items()}
+    own_test = fingerprints(row_text(row) for row in splits.get("test", ()))
+    judged = set(own_test)
+    for folder in ancestors:
+        theirs = read_fingerprints(folder)
+        judged.update(theirs["test"])
+        hits = own_test & set(theirs["train"])
+        if hits:
+            first = next(r for r in splits["test"] if fingerprints([row_text(r)]) & hits)
+            raise DataError(
+                f"data.test: {len(hits)} rows stand in an ancestor's training rows, e.g. "
+                f"row {first['id']} {row_text(first)[:60]!r}; take them out of data.test"
+            )
+    dropped: list[dict[str, Any]] = []
+    for name in ("train", "validation"):
+        rows = splits.get(name)
+        if rows is None:
+            continue
+        hits = set(contaminated([row_text(row) for row in rows], judged))
+        if hits and config["contamination"] == "error":
+            first = rows[min(hits)]
+            raise DataError(
+                f"data.{name}: {len(hits)} rows stand in a test set, e.g. row {first['id']} "
+                f"{row_text(first)[:60]!r}; set data.contamination: drop or mend the data"
+            )
+        dropped += [
+            {
+                "split": name,
+                "id": rows[i]["id"],
+                "reason": "contaminated",
+                "text": row_text(rows[i]),
+            }
+            for i in sorted(hits)
+        ]
+        splits[name] = [row for index, row in enumerate(rows) if index not in hits]
+        if not splits[name]:
+            raise DataError(f"data.{name}: every row stands in a test set; give other rows")
+    return {"read": read, "dropped": dropped, "contaminated": len(dropped)}
+
+
+def _renderer(folder: Path, config: Mapping[str, Any], context: StageContext) -> Renderer:
+    from pipeline.modeling.loading import load_tokenizer, model_kind
+
+    tokenizer = load_tokenizer(folder, context.files.get("chat_template"))
+    return Renderer(
+        tokenizer,
+        causal=model_kind(folder) == "causal",
+        system=config["system"],
+        template_kwargs=config["chat_template_kwargs"],
+    )
+
+
+class _Work:
+    """Renders split by split and keeps account of what did not fit."""
+
+    def __init__(
+        self, config: Mapping[str, Any], renderer: Renderer, dropped: list[dict[str, Any]]
+    ) -> None:
+        self.config, self.renderer, self.dropped = config, renderer, dropped
+        self.counts: dict[str, int] = {}
+        self.tokens: dict[str, int] = {}
+        self.over_length = 0
+
+    def render(self, name: str, rows: Sequence[Row]) -> list[Row]:
+        """Rows of one split as ids; over-length ones as the recipe says, each listed."""
+        done: list[Row] = []
+        for row in rows:
+            done += self._one(name, row)
+        if self.config["packing"] and name != "test":
+            done = pack(done, self.config["max_length"])
+        if not done:
+            raise DataError(f"data.{name}: no rows are left; see dropped.jsonl or max_length")
+        self.tokens[name] = sum(len(row["input_ids"]) for row in done)
+        return done
+
+    def _one(self, name: str, row: Row) -> list[Row]:
+        rendered, longest = self._ids(row), self.config["max_length"]
+        whole = {
+            "example_id": row["id"],
+            "text": row_text(row),
+            "label": row.get("label"),
+            "input_ids": rendered.input_ids,
+            "supervised": rendered.supervised,
+        }
+        if len(rendered.input_ids) <= longest or self.config["packing"] or name == "test":
+            return [whole]
+        if self.config["render"] == "text":
+            return _windows(whole, longest)
+        return self._too_long(name, row, whole, longest)
+
+    def _too_long(self, name: str, row: Row, whole: Row, longest: int) -> list[Row]:
+        length = len(whole["input_ids"])
+        policy = self.config["over_length"]
+        if policy == "error":
+            raise DataError(
+                f"data.{name}: row {row['id']} has {length} tokens, train.max_length is {longest}; "
+                "raise it, or set train.over_length: drop or truncate"
+            )
+        self.over_length += 1
+        self.dropped.append({"split": name, "id": row["id"], "reason": f"over-length, {policy}",
+                             "tokens": length})  # fmt: skip
+        if policy == "drop":
+            return []
+        cut = {key: whole[key][:longest] for key in ("input_ids", "supervised")}
+        if whole["supervised"] and not any(cut["supervised"]):
+            raise DataError(
+                f"data.{name}: row {row['id']} keeps no supervised token when cut to {longest}; "
+                "set train.over_length: drop or raise train.max_length"
+            )
+        return [{**whole, **cut}]
+
+    def _ids(self, row: Row) -> Rendered:
+        render, renderer = self.config["render"], self.renderer
+        if "messages" in row:
+            messages = renderer.with_system(row["messages"])
+            return renderer.conversation(messages, all_supervised=render == "text")
+        if render == "text":
+            return renderer.text(str(row["text"]))
+        if render == "classify":
+            if "label" not in row:
+                raise DataError(f"data: row {row['id']}: objective classify needs format "
+                                "classification")  # fmt: skip
+            return Rendered(renderer.question(str(row["text"])), [])
+        user, answer = exchange(row)
+        return renderer.conversation(renderer.messages(user, answer), all_supervised=False)
+
+    def with_replay(self, rows: list[Row], folder: Path) -> list[Row]:
+        """Adds seeded rows of another recipe until they hold the wished share of tokens."""
+        replay = self.config["replay"]
+        pool = read_rows(folder / "train.arrow")
+        random.Random(replay["seed"]).shuffle(pool)
+        own = sum(len(row["input_ids"]) for row in rows)
+        wanted = own * replay["share"] / (1 - replay["share"])
+        taken: list[Row] = []
+        count = 0
+        for row in pool:
+            if count >= wanted:
+                break
+            taken += _windows({**row, "example_id": f"replay/{row['example_id']}"},
+                              self.config["max_length"])  # fmt: skip
+            count += len(row["input_ids"])
+        self.counts["replay"] = len(taken)
+        return rows + taken
+
+
+def exchange(row: Row) -> tuple[str, str]:
+    """(user's text, assistant's answer) of a row of any single-turn format."""
+    if "label" in row:
+        return str(row["text"]), str(row["label"])
+    if "question" in row:
+        context = row.get("context")
+        return (f"{context}\n\n{row['question']}" if context else row["question"]), row["answer"]
+    if "prompt" in row:
+        return row["prompt"], row["completion"]
+    raise DataError(f"data: row {row['id']}: format text has no answer; objective sft needs one")
+
+
+def _windows(row: Row, longest: int) -> list[Row]:
+    """Consecutive windows of a document: nothing is cut off."""
+    ids, flags = row["input_ids"], row["supervised"]
+    if len(ids) <= longest:
+        return [row]
+    return [
+        {**row, "example_id": f"{row['example_id']}#{start}", "text": row["text"],
+         "input_ids": ids[start : start + longest], "supervised": flags[start : start + longest]}
+        for start in range(0, len(ids), longest)
+        if len(ids) - start > 1
+    ]  # fmt: skip
+
+
+def pack(rows: Sequence[Row], length: int) -> list[Row]:
+    """Documents joined in order into blocks of ``length`` tokens; the last may be shorter."""
+    blocks: list[Row] = []
+    ids: list[int] = []
+    flags: list[int] = []
+    for row in rows:
+        ids, flags = ids + row["input_ids"], flags + row["supervised"]
+        while len(ids) >= length:
+            blocks.append(_block(len(blocks), ids[:length], flags[:length]))
+            ids, flags = ids[length:], flags[length:]
+    if len(ids) > 1:
+        blocks.append(_block(len(blocks), ids, flags))
+    return blocks
+
+
+def _block(index: int, ids: list[int], flags: list[int]) -> Row:
+    block: Row = {"example_id": f"block-{index}", "text": "", "label": None}
+    return {**block, "input_ids": ids, "supervised": flags}
+
+
+def _origins(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where rows came from and under which licence, for the lineage."""
+    sources = config["sources"]
+    flat = [*sources.get("train", ()), *(v for k, v in sources.items() if k != "train")]
+    return [
+        {k: source[k] for k in ("repo", "generator", "part", "licence", "suffix") if k in source}
+        for source in flat
+    ]
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

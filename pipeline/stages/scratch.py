@@ -1,0 +1,102 @@
+"""Stage `scratch`: a tokenizer of its own and random weights, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.core.artifact import Artifact
+from pipeline.core.stage import StageContext
+from pipeline.data.rows import Row, read_source
+
+PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+class Scratch:
+    """Trains a byte-level BPE tokenizer on the training text and draws a Qwen3 shape."""
+
+    def run(
+        self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+    ) -> Mapping[str, Any]:
+        """Inputs: ``train0``, ... where a source is a fetched data set."""
+        import torch
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+
+        shape = config["shape"]
+        texts = list(_texts(inputs, config, context))
+        tokenizer = train_tokenizer(texts, shape["vocab_size"])
+        torch.manual_seed(shape["seed"])
+        end = tokenizer.convert_tokens_to_ids(END)
+        model_config = Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=shape["hidden_size"],
+            num_hidden_layers=shape["num_hidden_layers"],
+            num_attention_heads=shape["num_attention_heads"],
+            num_key_value_heads=shape["num_key_value_heads"],
+            head_dim=shape["hidden_size"] // shape["num_attention_heads"],
+            intermediate_size=shape["intermediate_size"],
+            max_position_embeddings=shape["max_position_embeddings"],
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=end,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        model = Qwen3ForCausalLM(model_config)
+        model.generation_config.eos_token_id = [end, tokenizer.pad_token_id]
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+        model.save_pretrained(str(context.out))
+        tokenizer.save_pretrained(str(context.out))
+        return {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "vocab_size": len(tokenizer),
+            "texts": len(texts),
+        }
+
+
+def _texts(
+    inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+) -> Iterator[str]:
+    for index, source in enumerate(config["sources"]):
+        role = f"train{index}"
+        folder = inputs[role].path if role in inputs else None
+        for row in read_source(source, context.files.get(role), folder, "data.train"):
+            yield from _strings(row)
+
+
+def _strings(row: Row) -> Iterator[str]:
+    if "messages" in row:
+        yield from (message["content"] for message in row["messages"])
+    else:
+        yield str(row.get("text", ""))
+
+
+def train_tokenizer(texts: list[str], vocab_size: int) -> Any:
+    """Byte-level BPE (no unknown tokens) with chat markup and a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, START, END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token=END,
+        pad_token=PAD,
+        extra_special_tokens=[START],
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

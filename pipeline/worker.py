@@ -1,0 +1,46 @@
+"""The body of `accelerate launch` and `torchrun`: one process of a training.
+
+    torchrun --nproc_per_node 2 -m pipeline.worker JOB.json
+
+Rank 0 prints one JSON object a line: progress, and last {"facts": ...} or {"error": ...}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import GradusError
+
+
+def main(job_file: str) -> int:
+    """Runs the job; exit code 0, or 1 with an error line."""
+    import torch
+
+    from pipeline.training.loop import train
+    from pipeline.training.trainee import TrainJob
+
+    tree = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    if tree["options"].get("threads"):
+        torch.set_num_threads(tree["options"]["threads"])
+    first = int(os.environ.get("RANK", "0")) == 0
+
+    def say(event: Mapping[str, Any]) -> None:
+        if first:
+            print(json.dumps(dict(event)), flush=True)
+
+    try:
+        facts = train(TrainJob(**tree), say)
+    except GradusError as error:
+        print(json.dumps({"error": type(error).__name__, "text": str(error)}), flush=True)
+        return 1
+    say({"facts": facts})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""Stage `bundle`: a gated family in one folder, ready for an engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.artifact import Artifact
+from pipeline.core.errors import GateFailed
+from pipeline.core.stage import StageContext
+
+
+class MakeBundle:
+    """Writes bundle.json and the adapters; refuses a family whose gates do not pass."""
+
+    def run(
+        self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+    ) -> Mapping[str, Any]:
+        """Inputs: root (Model), ``adapter.NAME`` (stacked Adapters), report (optional)."""
+        gates = _gates(inputs.get("report"))
+        broken = [gate["text"] for gate in gates if gate["status"] != "pass"]
+        if broken and not config["ungated"]:
+            raise GateFailed(f"{config['name']}: {broken[0]}; serve it anyway with --ungated")
+        root = inputs["root"]
+        adapters = []
+        for about in config["adapters"]:
+            artifact = inputs[f"adapter.{about['name']}"]
+            place = f"adapters/{about['name']}-{artifact.digest[:8]}"
+            target = context.out / place
+            target.mkdir(parents=True)
+            for name in ("adapter_config.json", "adapter_model.safetensors"):
+                shutil.copyfile(artifact.path / name, target / name)
+            adapters.append({**about, "path": place, "digest": artifact.digest})
+        tree = {
+            "name": config["name"],
+            # Relative: artifacts lie side by side, and the store may be moved.
+            "base": {
+                **config["base"],
+                "path": os.path.relpath(root.path, context.out.parents[2] / "objects" / "x"),
+                "digest": root.digest,
+            },
+            "adapters": adapters,
+            "max_model_len": config["max_model_len"],
+            "system": config["system"],
+            "chat_template_kwargs": config["chat_template_kwargs"],
+            "stop_token_ids": [],
+            "gates": gates,
+            "ungated": bool(broken),
+        }
+        text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
+        (context.out / "bundle.json").write_text(text + "\n", encoding="utf-8")
+        return {"models": 1 + len(adapters), "ungated": bool(broken)}
+
+
+def _gates(report: Artifact | None) -> list[dict[str, Any]]:
+    if report is None:
+        return []
+    tree = json.loads((report.path / "report.json").read_text(encoding="utf-8"))
+    gates: list[dict[str, Any]] = tree["comparison"]["gates"]
+    return gates

@@ -1,0 +1,173 @@
+"""`transformers serve` as the embedded default, where vLLM is not installed.
+
+Chat only, one request at a time per model, one copy of the base in memory per model.
+It loads whatever path a client names, so it stands behind the gateway's closed table only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from serve.bundle import ADAPTER_FILES, Bundle, BundleAdapter, copy_adapter
+from serve.child import Child, clean_environment, free_port
+from serve.engine import Unsupported, await_http, warm_up
+
+# What it honours (5.19). It ignores the other OpenAI fields with a line in its log, and reads
+# frequency_penalty as a repetition penalty, so they are refused rather than passed on.
+_HONOURED = frozenset(
+    {"model", "messages", "stream", "max_tokens", "temperature", "top_p", "seed", "stop", "tools"}
+)
+# Fields whose usual values change nothing.
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "parallel_tool_calls": (True,),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("auto", "none"),
+    "ignore_eos": (False,),
+    "return_token_ids": (False,),
+}
+# Words about the request, not about the answer; it puts usage on every stream as it is.
+_DROPPED = frozenset({"user", "metadata", "stream_options"})
+
+
+class TransformersEngine:
+    """`transformers serve` as a supervised child; see ``serve.engine.Engine``."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.name = "transformers"
+        self._bundle = bundle
+        self._port = free_port()
+        self._child = Child(self.name)
+        folders = {bundle.base.name: bundle.base.path}
+        for adapter in bundle.adapters:
+            folders[adapter.name] = self._child.folder / "models" / adapter.name
+        self.models: Mapping[str, str] = {name: str(path) for name, path in folders.items()}
+        self.echoes: Mapping[str, str] = {path: f"{path}@main" for path in self.models.values()}
+
+    @property
+    def base_url(self) -> str:
+        """Where the engine listens."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the launcher above the engine's processes."""
+        return self._child.pid
+
+    @property
+    def log_path(self) -> Path | None:
+        """Where the log can be followed while the engine runs."""
+        return self._child.log_path
+
+    def request(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request as `transformers serve` takes it.
+
+        Everything about generation goes through its ``generation_config`` field: with the
+        plain fields it stays greedy at any temperature, and knows no stop ids.
+
+        Raises:
+            Unsupported: It would ignore or misread a field.
+        """
+        given = {key: value for key, value in body.items() if value is not None}
+        limit = given.pop("max_completion_tokens", given.get("max_tokens"))
+        stop_token_ids = given.pop("stop_token_ids", [])
+        chat_template_kwargs = given.pop("chat_template_kwargs", {})
+        sampling: dict[str, Any] = {
+            key: given.pop(key) for key in ("top_k", "repetition_penalty") if key in given
+        }
+        for key in list(given):
+            if key in _HONOURED:
+                continue
+            if key not in _DROPPED and given[key] not in _NEUTRAL.get(key, ()):
+                raise Unsupported(key, "the transformers engine cannot do this; use vLLM")
+            del given[key]
+        most = self._bundle.max_model_len
+        given["max_tokens"] = most if limit is None else min(limit, most)
+        config = self._generation(given, sampling, stop_token_ids)
+        given["generation_config"] = json.dumps(config)
+        if chat_template_kwargs:
+            given["chat_template_kwargs"] = chat_template_kwargs
+        return given
+
+    def _generation(
+        self, given: Mapping[str, Any], sampling: Mapping[str, Any], stop_token_ids: list[int]
+    ) -> dict[str, Any]:
+        ends, pad = _end_tokens(self._bundle.base.path)
+        temperature = given.get("temperature", 1.0)
+        return {
+            # OpenAI's defaults, not transformers': temperature 1 and no cut at the 50 likeliest.
+            "do_sample": temperature > 0,
+            "top_k": max(0, sampling.get("top_k", 0)),
+            "repetition_penalty": sampling.get("repetition_penalty", 1.0),
+            "max_new_tokens": given["max_tokens"],
+            "eos_token_id": sorted({*ends, *stop_token_ids}) or None,
+            "pad_token_id": pad,
+        }
+
+    def start(self) -> None:
+        """Lay out one folder per model and start the server."""
+        for adapter in self._bundle.adapters:
+            self._lay_out(adapter)
+        program = Path(sys.executable).with_name("transformers")
+        self._child.start(
+            [
+                *(sys.executable, str(program), "serve"),
+                *("--host", "127.0.0.1", "--port", str(self._port)),
+                *("--dtype", self._bundle.dtype, "--model-timeout", "-1"),
+            ],
+            # A cache folder of its own: it must not find other models by name.
+            clean_environment(HF_HOME=str(self._child.folder / "hub")),
+        )
+
+    def _lay_out(self, adapter: BundleAdapter) -> None:
+        """The adapter's files among links to the base's: "a model with an embedded adapter".
+
+        A plain adapter folder with an absolute base is answered 500 (it looks for config.json
+        there); this form is loaded as base plus adapter.
+        """
+        folder = Path(self.models[adapter.name])
+        copy_adapter(adapter, self._bundle.base.path, folder)
+        for file in self._bundle.base.path.iterdir():
+            if file.name not in ADAPTER_FILES and file.is_file():
+                (folder / file.name).symlink_to(file)
+
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
+        """Return when every model is loaded and has answered."""
+        deadline = time.monotonic() + timeout_s
+        await_http(self, "/health", deadline)
+        warm_up(self, deadline)
+
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self._child.alive()
+
+    def log_tail(self) -> str:
+        """The end of the server's log."""
+        return self._child.log_tail()
+
+    def stop(self) -> None:
+        """End the server and remove the private folder."""
+        self._child.stop()
+
+
+def _end_tokens(base: Path) -> tuple[list[int], int | None]:
+    """The base's own end-of-text ids and its padding id."""
+    for name in ("generation_config.json", "config.json"):
+        place = base / name
+        if not place.is_file():
+            continue
+        config = json.loads(place.read_bytes())
+        ends = config.get("eos_token_id")
+        if ends is not None:
+            ends = ends if isinstance(ends, list) else [ends]
+            return ends, config.get("pad_token_id", ends[0])
+    return [], None

@@ -1,0 +1,222 @@
+"""The comparison: whole ladders, parts of ladders, and results that do not fit together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ladder_case import ITEMS, answerer, ladder, losses, reader
+
+from eval.compare import Comparison, ModelResult, compare
+from eval.gates import Gate
+from eval.metrics import accuracy, token_loss
+from pipeline.core.errors import IntegrityError
+
+
+def compared(results: Sequence[ModelResult], **changes: Any) -> Comparison:
+    settings: dict[str, Any] = {
+        "gates": [],
+        "contamination": 0,
+        "domain_suite": "domain",
+        "general_suite": "general",
+        "task_suite": "test",
+    }
+    return compare(results, **{**settings, **changes})
+
+
+def said(comparison: Comparison) -> str:
+    return "\n".join(comparison.sentences())
+
+
+def test_levels_hold_the_token_loss_of_each() -> None:
+    levels = compared(ladder()).to_json()["levels"]
+    for level in ("L0", "L1", "L2"):
+        for kind in ("domain", "general"):
+            expected = token_loss(losses(kind, level))
+            assert levels[level][f"{kind}_loss"] == pytest.approx(expected)
+            low, high = levels[level][f"{kind}_interval"]
+            assert low < expected < high
+
+
+def test_l2_figures_are_those_of_the_first_seed_with_l1() -> None:
+    results = ladder()
+    other = replace(results[6], losses={"domain": losses("domain", "L0")})
+    assert (other.role, other.seed) == ("model", 1)
+    changed = [*results[:6], other, *results[7:]]
+    assert compared(changed).levels["L2"] == compared(results).levels["L2"]
+
+
+def test_heads_hold_both_arms_and_their_paired_difference() -> None:
+    record = compared(ladder()).to_json()
+    assert list(record["heads"]) == ["generative", "classifier"]
+    head = record["heads"]["generative"]
+    for key in ("with_l1", "without_l1"):
+        assert head[key]["low"] < head[key]["accuracy"] < head[key]["high"]
+        assert head[key]["seeds"] == 3
+    expected = head["with_l1"]["accuracy"] - head["without_l1"]["accuracy"]
+    assert head["difference"]["estimate"] == pytest.approx(expected)
+    assert head["difference"]["low"] > 0.2
+    classifier = record["heads"]["classifier"]["difference"]
+    assert classifier["low"] < 0 < classifier["high"]
+    assert record["chance"] == pytest.approx(1 / 8)
+
+
+def test_words_claim_no_more_than_the_intervals() -> None:
+    words = said(compared(ladder()))
+    assert "L1 helps the generative form: +0." in words
+    assert "over 3 paired seeds" in words
+    assert "L1 does not demonstrably help the classifier form" in words
+    assert "L1 reads domain text better than L0" in words
+    assert "L2 has forgotten some general text against L0" in words
+
+
+def test_swapped_roles_say_that_l1_hurts() -> None:
+    swap = {"model": "control", "control": "model"}
+    results = [replace(r, role=swap.get(r.role, r.role)) for r in ladder()]  # type: ignore[arg-type]
+    assert "L1 hurts the generative form: -0." in said(compared(results))
+
+
+def test_one_seed_speaks_of_these_weights_alone() -> None:
+    comparison = compared(ladder(seeds=1))
+    words = said(comparison)
+    assert "L1 helps the generative form: " not in words
+    assert "For these weights the generative form is better with L1 than without" in words
+    assert comparison.heads["generative"]["with_l1"]["covers"] == "items, for these weights"
+
+
+def test_only_shared_seeds_are_paired() -> None:
+    results = [r for r in ladder() if not (r.role == "control" and r.seed == 0)]
+    difference = compared(results).heads["generative"]["difference"]
+    assert difference["seeds"] == 2
+    strangers = [replace(r, seed=r.seed + 10) if r.role == "control" else r for r in ladder()]
+    assert compared(strangers).heads["generative"]["difference"] is None
+    assert "is not known" in said(compared(strangers))
+
+
+def test_order_of_rows_changes_nothing() -> None:
+    results = ladder()
+    shuffled = replace(
+        results[2],
+        predictions={"test": list(results[2].predictions["test"])[::-1]},
+        losses={suite: list(rows)[::-1] for suite, rows in results[2].losses.items()},
+    )
+    before, after = (compared([*results[:2], r, *results[3:]]) for r in (results[2], shuffled))
+    assert before.heads == after.heads
+    assert before.steps == after.steps
+
+
+def test_l1_recipe_alone_compares_text() -> None:
+    results = [reader("L0", "base"), reader("L1", "model")]
+    gate = Gate("general", "loss", None, "parent", at_most_ratio=1.2)
+    comparison = compared(results, task_suite=None, gates=[gate])
+    record = comparison.to_json()
+    assert (record["heads"], record["chance"], record["forms"]) == ({}, None, None)
+    assert record["levels"]["L2"]["domain_loss"] is None
+    assert "L1 reads domain text better than L0" in said(comparison)
+    assert record["verdict"] == "pass"
+
+
+def test_classifier_without_any_text_suite() -> None:
+    results = [answerer("classifier", "model", seed, 0.9) for seed in range(3)]
+    comparison = compared(results, domain_suite=None, general_suite=None)
+    record = comparison.to_json()
+    assert record["heads"]["classifier"]["without_l1"] is None
+    assert record["heads"]["classifier"]["difference"] is None
+    assert record["levels"]["L0"]["domain_loss"] is None
+    assert "The classifier form is above chance" in said(comparison)
+    assert "L1" not in said(comparison)
+
+
+def test_missing_control_is_said_where_an_l1_was_made() -> None:
+    results = [r for r in ladder() if r.role != "control"]
+    assert "Whether L1 helps the generative form was not measured" in said(compared(results))
+
+
+def test_json_is_plain_and_the_same_every_time() -> None:
+    gates = [Gate("test", "accuracy", None, "control", superior_by=0.0)]
+    first, second = (
+        json.dumps(compared(ladder(), gates=gates).to_json(), allow_nan=False) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_models_table_has_every_model_with_its_seconds() -> None:
+    results = ladder()
+    models = compared(results).to_json()["models"]
+    assert len(models) == len(results)
+    expected = accuracy(results[2].predictions["test"])
+    assert models[2]["accuracy"] == pytest.approx(expected)
+    assert models[2]["seconds"] == {"train": 20.0, "evaluate": 2.0}
+    assert models[0]["accuracy"] is None
+    assert models[4]["brier"] is not None
+
+
+def test_gates_are_judged_for_every_head() -> None:
+    gates = [
+        Gate("test", "accuracy", None, "control", superior_by=0.0),
+        Gate("test", "accuracy", "classifier", "chance", superior_by=0.0),
+        Gate("general", "loss", None, "base", at_most_ratio=1.03),
+        Gate("test", "contamination", at_most=0),
+        Gate("test", "accuracy", "classifier", "parent", superior_by=0.0),
+    ]
+    comparison = compared(ladder(), gates=gates, contamination=3)
+    found = [(result.head, result.status) for result in comparison.gates]
+    assert found == [
+        ("generative", "pass"),
+        ("classifier", "undecided"),
+        ("classifier", "pass"),
+        (None, "fail"),
+        (None, "fail"),
+        ("classifier", "undecided"),
+    ]
+    assert comparison.verdict == "fail"
+    assert "3 training rows stand in a test set" in said(comparison)
+
+
+def test_gate_on_a_suite_that_nobody_answered_is_undecided() -> None:
+    comparison = compared(ladder(), gates=[Gate("tset", "accuracy", at_least=0.1)])
+    assert comparison.verdict == "undecided"
+
+
+def test_other_items_are_refused_naming_both_models() -> None:
+    results = ladder(seeds=1)
+    short = list(results[3].predictions["test"])[: ITEMS - 1]
+    results[3] = replace(results[3], predictions={"test": short})
+    message = (
+        r"suite test: demo-control-generative \(.*\) and demo-model-generative \(.*\) .* item239"
+    )
+    with pytest.raises(IntegrityError, match=message):
+        compared(results)
+
+
+def test_other_gold_label_is_refused() -> None:
+    results = ladder(seeds=1)
+    rows = list(results[3].predictions["test"])
+    rows[7] = replace(rows[7], gold="label_0")
+    results[3] = replace(results[3], predictions={"test": rows})
+    with pytest.raises(IntegrityError, match="item7"):
+        compared(results)
+
+
+def test_other_documents_are_refused() -> None:
+    results = [reader("L0", "base"), reader("L1", "parent")]
+    results[1] = replace(results[1], losses={"domain": losses("domain", "L1", documents=59)})
+    with pytest.raises(IntegrityError, match=r"demo-l1 .* demo-l0 .*different documents"):
+        compared(results)
+
+
+def test_item_that_stands_twice_is_refused() -> None:
+    results = ladder(seeds=1)
+    rows = list(results[2].predictions["test"])
+    results[2] = replace(results[2], predictions={"test": [*rows, rows[0]]})
+    with pytest.raises(IntegrityError, match="241 rows of 240 items"):
+        compared(results)
+
+
+def test_two_models_of_one_seed_are_refused() -> None:
+    results = ladder(seeds=1)
+    with pytest.raises(IntegrityError, match="same form, role and seed"):
+        compared([*results, results[2]])

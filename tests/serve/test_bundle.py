@@ -1,0 +1,127 @@
+"""What a bundle may say, and what it may not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.errors import GradusError
+from serve.bundle import copy_adapter, read_bundle
+
+Change = Callable[[dict[str, Any], Path], None]
+
+
+@pytest.fixture
+def edited(family: Any, tmp_path: Path) -> Callable[[Change], Path]:
+    """A copy of the bundle with one thing changed."""
+
+    def edit(change: Change) -> Path:
+        root = tmp_path / "bundle"
+        shutil.copytree(family.bundle, root)
+        place = root / "bundle.json"
+        content = json.loads(place.read_text())
+        change(content, root)
+        place.write_text(json.dumps(content))
+        return root
+
+    return edit
+
+
+def test_a_whole_bundle_is_read(family: Any) -> None:
+    bundle = read_bundle(family.bundle)
+    assert [model.name for model in bundle.models] == family.names
+    assert bundle.max_rank == 12
+    assert bundle.base.path == family.base
+
+
+def test_a_base_may_be_named_from_the_bundle_so_that_a_store_can_move(
+    family: Any, edited: Callable[[Change], Path]
+) -> None:
+    root = edited(lambda content, root: content["base"].update(path="../base"))
+    shutil.copytree(family.base, root.parent / "base")
+    assert read_bundle(root).base.path == root.parent / "base"
+
+
+def adapter_link(content: dict[str, Any], root: Path) -> None:
+    place = root / content["adapters"][0]["path"] / "adapter_model.safetensors"
+    outside = place.rename(root.parent / "outside.safetensors")
+    place.symlink_to(outside)
+
+
+def folder_link(content: dict[str, Any], root: Path) -> None:
+    place = (root / "adapters").rename(root.parent / "outside")
+    (root / "adapters").symlink_to(place)
+
+
+def pickled(content: dict[str, Any], root: Path) -> None:
+    (root / content["adapters"][0]["path"] / "adapter_model.bin").write_bytes(b"\x80")
+
+
+def other_scale(content: dict[str, Any], root: Path) -> None:
+    place = root / content["adapters"][0]["path"] / "adapter_config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "lora_alpha": 99}))
+
+
+def rslora(content: dict[str, Any], root: Path) -> None:
+    place = root / content["adapters"][0]["path"] / "adapter_config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "use_rslora": True}))
+
+
+CHANGES: dict[str, tuple[Change, str]] = {
+    "unknown key": (lambda c, _: c.update(colour="red"), "colour"),
+    "missing key": (lambda c, _: c.pop("max_model_len"), "max_model_len"),
+    "wrong level": (lambda c, _: c["base"].update(level="L9"), "base.level"),
+    "name with a path": (lambda c, _: c["adapters"][0].update(name="../x"), "adapters.0.name"),
+    "name twice": (lambda c, _: c["adapters"][0].update(name="demo-l0"), "twice"),
+    "base that is no model": (lambda c, _: c["base"].update(path="."), "config.json"),
+    "missing base": (lambda c, _: c["base"].update(path="/nowhere"), "config.json"),
+    "path upward": (lambda c, _: c["adapters"][0].update(path="../x"), "leaves the bundle"),
+    "absolute path": (lambda c, _: c["adapters"][0].update(path="/etc"), "leaves the bundle"),
+    "no adapter": (lambda c, _: c["adapters"][0].update(path="adapters/x"), "adapter_config"),
+    "other rank": (lambda c, _: c["adapters"][0].update(rank=5), "rank 5"),
+    "linked weights": (adapter_link, "symbolic link"),
+    "linked folder": (folder_link, "symbolic link"),
+    "pickled weights": (pickled, "safetensors only"),
+    "scale not folded in": (other_scale, "lora_alpha 99"),
+    "rank-stabilised scale": (rslora, "use_rslora"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_bundle_that_is_not_right_is_refused_in_one_line(
+    edited: Callable[[Change], Path], case: str
+) -> None:
+    change, word = CHANGES[case]
+    with pytest.raises(GradusError) as caught:
+        read_bundle(edited(change))
+    message = str(caught.value)
+    assert word in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff"])
+def test_a_bundle_file_that_is_not_json_is_refused(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "bundle.json").write_bytes(raw)
+    with pytest.raises(GradusError, match=r"bundle\.json"):
+        read_bundle(tmp_path)
+
+
+def test_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GradusError, match="no such file"):
+        read_bundle(tmp_path)
+
+
+def test_a_copied_adapter_names_the_absolute_base_and_keeps_its_bytes(
+    family: Any, tmp_path: Path
+) -> None:
+    adapter = read_bundle(family.bundle).adapters[0]
+    copy = copy_adapter(adapter, family.base, tmp_path / "copy")
+    config = json.loads((copy / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(family.base)
+    weights = "adapter_model.safetensors"
+    assert (copy / weights).read_bytes() == (adapter.path / weights).read_bytes()

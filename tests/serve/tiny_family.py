@@ -1,0 +1,130 @@
+"""A family small enough to be made in seconds: a random base and two random adapters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_MODEL_LEN = 128
+CORPUS = ["My card was declined, and I want a new one.", "How do I top up my account by transfer?"]
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where the tiny family lies."""
+
+    bundle: Path
+    base: Path
+    adapters: dict[str, Path]
+
+    @property
+    def names(self) -> list[str]:
+        return ["demo-l0", *self.adapters]
+
+
+def make_family(root: Path) -> Family:
+    """Write base, adapters and bundle under ``root``; the same bytes every time."""
+    base = root / "base"
+    _make_base(base)
+    bundle = root / "bundle"
+    adapters = {}
+    for seed, (name, rank) in enumerate((("demo-l1", 4), ("demo-l2", 12)), start=1):
+        adapters[name] = bundle / "adapters" / f"{name}-{seed:08x}"
+        _make_adapter(base, adapters[name], rank, seed)
+    entries = [
+        {
+            "name": name,
+            "level": name[-2:].upper(),
+            "path": str(path.relative_to(bundle)),
+            "rank": json.loads((path / "adapter_config.json").read_text())["r"],
+            "digest": hashlib.sha256((path / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        }
+        for name, path in adapters.items()
+    ]
+    (bundle / "bundle.json").write_text(
+        json.dumps(
+            {
+                "name": "demo-intents",
+                "base": {"path": str(base), "name": "demo-l0", "level": "L0", "digest": "c0ffee11"},
+                "adapters": entries,
+                "max_model_len": MAX_MODEL_LEN,
+                "system": None,
+                "chat_template_kwargs": {},
+                "stop_token_ids": [2],
+                "gates": [],
+                "ungated": False,
+                "dtype": "float32",
+            }
+        )
+    )
+    return Family(bundle, base, adapters)
+
+
+def _make_base(base: Path) -> None:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(
+        CORPUS * 20,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet),
+    )
+    tokenizer_class: Any = PreTrainedTokenizerFast
+    tokenizer = tokenizer_class(tokenizer_object=raw, pad_token=special[0], eos_token=special[2])
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(base)
+    torch.manual_seed(7)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=MAX_MODEL_LEN,
+        eos_token_id=2,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+        # Wide enough that the top two logits stand well apart: greedy answers are then exact.
+        initializer_range=0.2,
+    )
+    make: Any = Qwen3ForCausalLM
+    model = make(config)
+    for token in range(len(tokenizer)):
+        text = str(tokenizer.decode([token]))
+        if token < len(special) or not (text.isascii() and text.strip().isprintable()):
+            # Logit 0 is never the largest: answers are plain text, the same in every decoder.
+            model.lm_head.weight.data[token] = 0
+    model.save_pretrained(base)
+
+
+def _make_adapter(base: Path, folder: Path, rank: int, seed: int) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen3ForCausalLM
+
+    torch.manual_seed(seed)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, task_type="CAUSAL_LM")
+    model = get_peft_model(Qwen3ForCausalLM.from_pretrained(base), config)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(str(folder))
+    place = folder / "adapter_config.json"
+    saved = json.loads(place.read_text())
+    # In a bundle the base has no path that engines could follow.
+    place.write_text(json.dumps({**saved, "base_model_name_or_path": "demo-l0"}))
