@@ -106,7 +106,8 @@ class Plan:
     def _goals(self) -> set[str]:
         goals = {self.final}
         for outcome in self.outcomes:
-            refs = (outcome.model.root, outcome.model.adapter, outcome.merged, outcome.report)
+            model = outcome.model
+            refs = (model.root, model.adapter, outcome.merged, outcome.report, outcome.bundle)
             goals.update(ref for ref in refs if ref is not None)
         return goals
 

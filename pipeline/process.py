@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import signal
@@ -55,6 +56,8 @@ def stage_process(pipe: Connection, parent: int) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Says at each import that an optional kernel is absent; nothing of ours uses it.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     while True:
         try:
             job = pipe.recv()

@@ -134,13 +134,14 @@ def _bind(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends what ctrl-C ends, in the same way."""
+    """SIGTERM ends what ctrl-C ends, in the same way; a shell's ``&`` ignores neither."""
 
     def stop(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, stop)
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:

@@ -1,0 +1,275 @@
+"""The loop against plain PyTorch, across layouts, across kills."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Qwen3Config, Qwen3ForCausalLM, get_cosine_schedule_with_warmup
+
+from pipeline.core.errors import TrainingError
+from pipeline.core.schema import Train
+from pipeline.data.arrow import write_split
+from pipeline.ladder import train_config
+from pipeline.stages.scratch import train_tokenizer
+from pipeline.stages.train import _launch
+from pipeline.training.batches import BatchOrder, shares
+from pipeline.training.loop import Training, learning_rate_factor, train
+from pipeline.training.trainee import TrainJob
+
+TEXTS = [f"the {a} {b} and the {b} {a}" for a in ("red", "blue", "grey") for b in
+         ("ship", "sail", "rope", "crane", "dock", "tide")]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("root")
+    tokenizer = train_tokenizer(TEXTS, 300)
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=48,
+            tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
+        )
+    )  # fmt: skip
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(root))
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for index, text in enumerate(TEXTS):
+        ids = tokenizer(text)["input_ids"]
+        rows.append(
+            {"example_id": str(index), "text": text, "label": text.split()[1],
+             "input_ids": ids, "supervised": [int(i > 2) for i in range(len(ids))]}
+        )  # fmt: skip
+    write_split(folder / "train.arrow", rows)
+    write_split(folder / "validation.arrow", rows[:4])
+    (folder / "labels.json").write_text(json.dumps(["blue", "grey", "red"]))
+    return folder
+
+
+def job(root: Path, data: Path, folder: Path, objective: str = "sft", **settings: Any) -> TrainJob:
+    section = Train.model_validate(
+        {"objective": objective, "learning_rate": 1e-2, "global_batch_size": 6, "max_steps": 6,
+         "precision": "fp32", "lora_r": 4, "target_modules": "all-linear", **settings}
+    )  # fmt: skip
+    out, work = folder / "out", folder / "work"
+    out.mkdir(parents=True)
+    work.mkdir()
+    options = {"micro_batch_size": section.micro_batch_size, "save_steps": section.save_steps,
+               "gradient_checkpointing": False, "threads": 1,
+               "launch": section.launch.model_dump()}  # fmt: skip
+    config = {**train_config(section, objective), "seed": 1}
+    return TrainJob(str(root), None, str(data), str(out), str(work), config, options)
+
+
+def weights(done: TrainJob) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for path in Path(done.out).glob("*.safetensors"):
+        found |= load_file(str(path))
+    return found
+
+
+def losses(done: TrainJob) -> list[float]:
+    lines = (Path(done.out) / "history.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines if "loss" in json.loads(line)]
+
+
+def quiet(_event: Any) -> None:
+    return
+
+
+def test_first_update_equals_a_hand_written_one(root: Path, data: Path, tmp_path: Path) -> None:
+    """Oracle: transformers' own loss on the same rows, torch's AdamW by hand."""
+    ours = job(root, data, tmp_path, method="full", max_steps=1, warmup_ratio=0.0)
+    training = Training(ours, quiet)
+    rows = [training.rows[i] for i in training.order.at(0)]
+    model = Qwen3ForCausalLM.from_pretrained(str(root))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    summed, count = torch.zeros(()), 0
+    for row in rows:
+        ids = torch.tensor([row["input_ids"]])
+        labels = ids.masked_fill(torch.tensor([row["supervised"]]) == 0, -100)
+        targets = int((labels[:, 1:] != -100).sum())
+        summed = summed + model(ids, labels=labels).loss * targets
+        count += targets
+    (summed / count).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    training.run()
+    assert losses(ours)[0] == pytest.approx(float(summed.detach()) / count, abs=1e-5)
+    expected = dict(model.named_parameters())
+    for name, tensor in load_file(str(Path(ours.out) / "model.safetensors")).items():
+        torch.testing.assert_close(tensor, expected[name].data, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("objective", ["sft", "classify"])
+def test_micro_batches_change_nothing(
+    objective: str, root: Path, data: Path, tmp_path: Path
+) -> None:
+    whole = job(root, data, tmp_path / "a", objective, micro_batch_size=6)
+    parts = job(root, data, tmp_path / "b", objective, micro_batch_size=2)
+    train(whole, quiet)
+    train(parts, quiet)
+    assert losses(whole) == pytest.approx(losses(parts), abs=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["sft", "classify"])
+def test_two_processes_equal_one(objective: str, root: Path, data: Path, tmp_path: Path) -> None:
+    one = job(root, data, tmp_path / "one", objective)
+    two = job(root, data, tmp_path / "two", objective, launch={"num_processes": 2})
+    train(one, quiet)
+    facts = _launch(two, quiet)
+    assert facts["processes"] == 2
+    assert facts["wrapper"] == "DistributedDataParallel"
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5)
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], tensor, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_resumed_equals_undisturbed_to_the_byte(
+    stop: int, root: Path, data: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"lora_dropout": 0.2, "save_steps": 1, "eval_steps": 2,
+                                "load_best_model_at_end": True}  # fmt: skip
+    straight = job(root, data, tmp_path / "a", **settings)
+    train(straight, quiet)
+    broken = job(root, data, tmp_path / "b", **settings)
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(event: Any) -> None:
+        if event.get("step") == stop + 1 and "loss" in event:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        train(broken, cut)
+    facts = train(broken, quiet)
+    assert facts["resumed_from"] == stop
+    for name in ("adapter_model.safetensors", "history.jsonl"):
+        assert (Path(broken.out) / name).read_bytes() == (Path(straight.out) / name).read_bytes()
+
+
+def test_torn_checkpoint_falls_back_to_the_one_before(
+    root: Path, data: Path, tmp_path: Path
+) -> None:
+    done = job(root, data, tmp_path, save_steps=2)
+    train(done, quiet)
+    newest = sorted(Path(done.work).glob("step-*"))[-1] / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-7])
+    told: list[str] = []
+    facts = train(done, lambda event: told.append(str(event.get("message", ""))))
+    assert facts["resumed_from"] == 4
+    assert any("torn" in text for text in told)
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(
+    root: Path, data: Path, tmp_path: Path
+) -> None:
+    jobs = [job(root, data, tmp_path / name) for name in "abc"]
+    jobs[2] = replace(jobs[2], config={**jobs[2].config, "seed": 2})
+    for one in jobs:
+        train(one, quiet)
+    found = [(Path(j.out) / "adapter_model.safetensors").read_bytes() for j in jobs]
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_nothing_supervised_is_an_error(root: Path, data: Path, tmp_path: Path) -> None:
+    rows = [{"example_id": "x", "text": "", "label": None, "input_ids": [5, 6, 7],
+             "supervised": [0, 0, 0]}]  # fmt: skip
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_split(folder / "train.arrow", rows)
+    (folder / "labels.json").write_text("[]")
+    with pytest.raises(TrainingError, match="without supervised tokens"):
+        train(job(root, folder, tmp_path / "job"), quiet)
+
+
+def test_non_finite_loss_is_an_error(root: Path, data: Path, tmp_path: Path) -> None:
+    wild = job(root, data, tmp_path, method="full", learning_rate=1e30, max_steps=8)
+    with pytest.raises(TrainingError, match=r"learning_rate"):
+        train(wild, quiet)
+
+
+def test_lost_process_count_is_an_error(root: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="2 asked for, 1 came up"):
+        train(job(root, data, tmp_path, launch={"num_processes": 2}), quiet)
+
+
+def test_qlora_trains_on_a_cpu(root: Path, data: Path, tmp_path: Path) -> None:
+    done = job(root, data, tmp_path, method="qlora", max_steps=12)
+    train(done, quiet)
+    found = losses(done)
+    assert found[-1] < found[0]
+
+
+def test_qlora_keeps_a_parent_beside_the_quantised_base(
+    root: Path, data: Path, tmp_path: Path
+) -> None:
+    from pipeline.modeling.adapters import canonical, factors, read_adapter, stack, write_adapter
+
+    parent = job(root, data, tmp_path / "parent", max_steps=12)
+    train(parent, quiet)
+    joined, rank = stack([factors(*read_adapter(Path(parent.out)))])
+    (tmp_path / "stacked").mkdir()
+    write_adapter(tmp_path / "stacked", *canonical(joined, rank, "CAUSAL_LM"))
+    alone = job(root, data, tmp_path / "alone", method="qlora", max_steps=1)
+    over = replace(
+        job(root, data, tmp_path / "over", method="qlora", max_steps=1),
+        parent=str(tmp_path / "stacked"),
+    )
+    train(alone, quiet)
+    train(over, quiet)
+    assert losses(over)[0] < losses(alone)[0] - 0.1
+
+
+def test_schedule_is_that_of_transformers() -> None:
+    """Oracle: get_cosine_schedule_with_warmup, shifted: our first update is not wasted on 0."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 0, 50)
+    for step in range(50):
+        assert learning_rate_factor(step, 50, "cosine", 0.0) == pytest.approx(
+            schedule.get_last_lr()[0]
+        )
+        optimizer.step()
+        schedule.step()
+    ramp = [learning_rate_factor(s, 100, "linear", 0.1) for s in range(100)]
+    assert ramp[:10] == sorted(ramp[:10])
+    assert ramp[10:] == sorted(ramp[10:], reverse=True)
+    assert max(ramp) == 1.0
+
+
+def test_every_row_is_seen_once_an_epoch() -> None:
+    lengths = [7 * i % 31 for i in range(103)]
+    order = BatchOrder(lengths, 8, seed=5)
+    for epoch in range(3):
+        steps = range(epoch * order.per_epoch, (epoch + 1) * order.per_epoch)
+        assert sorted(i for s in steps for i in order.at(s)) == list(range(103))
+    assert order.at(0) != BatchOrder(lengths, 8, seed=6).at(0)
+
+
+def test_ranks_share_a_batch_without_loss_or_repeat() -> None:
+    for rows, world, micro in ((10, 3, 2), (7, 2, 8), (1, 2, 1)):
+        parts = [shares(range(rows), rank, world, micro) for rank in range(world)]
+        assert sorted(i for rank in parts for part in rank for i in part) == list(range(rows))
+        assert len({len(rank) for rank in parts}) == 1
+        assert len(parts[0]) == math.ceil(math.ceil(rows / world) / micro)
