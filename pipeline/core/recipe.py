@@ -18,6 +18,7 @@ from pipeline.core.schema import Recipe
 
 _LEVELS = ("L0", "L1", "L2")
 _PATH_KEYS = {"path", "base", "control", "recipe", "chat_template", "config"}
+_MOST_VALUES = 10_000
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
@@ -100,7 +101,7 @@ def parse_override(text: str, name: str) -> tuple[str | None, Any]:
             return None, None
         key = rest
     try:
-        value = yaml.load(raw, _Loader)  # noqa: S506  (_Loader derives from SafeLoader)
+        value = _parsed(raw, f"--set {key[:60]}", {})
     except yaml.YAMLError:
         value = raw
     if key.rpartition(".")[2] in _PATH_KEYS and isinstance(value, str) and Path(value).exists():
@@ -132,18 +133,12 @@ def _read_tree(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dic
         raise RecipeError(f"{shown(path)}: cannot be read ({error}); save it as UTF-8") from None
     places: dict[str, str] = {}
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is not None:
-            _note_places(node, "", shown(path), places)
-        tree = loader.construct_document(node) if node is not None else None
+        tree = _parsed(text, shown(path), places)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RecipeError(f"{shown(path)}{line}: not YAML: {problem}; mend that line") from None
-    except (RecursionError, ValueError, OverflowError) as error:
-        raise RecipeError(f"{shown(path)}: not a recipe ({type(error).__name__})") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{shown(path)}: not a recipe: it holds no `key: value` lines")
     return _extend(path, tree, places, above)
@@ -190,8 +185,34 @@ def _merged(under: Any, over: Any) -> Any:
     return over
 
 
-def _note_places(node: yaml.Node, key: str, file: str, places: dict[str, str]) -> None:
-    if isinstance(node, yaml.MappingNode):
+def _parsed(text: str, file: str, places: dict[str, str]) -> Any:
+    """One YAML document; ``places`` learns where each of its keys was written."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _note_places(loader, node, "", file, places)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise RecipeError(f"{file}: nested too deep for a recipe; write it flat") from None
+
+
+def _note_places(
+    loader: _Loader, node: yaml.Node, key: str, file: str, places: dict[str, str]
+) -> None:
+    place = f"{file}:{node.start_mark.line + 1}"
+    # An alias is visited wherever it stands, so this bounds what a few nested ones unfold to.
+    if len(places) > _MOST_VALUES:
+        raise RecipeError(f"{place}: {key[:60]}: more than {_MOST_VALUES} values with its aliases "
+                          "written out; use fewer aliases")  # fmt: skip
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            loader.construct_object(node)
+        except (ValueError, OverflowError):
+            raise RecipeError(f"{place}: {key}: {node.value[:40]!r} is out of range; "
+                              "change it or put it in quotes") from None  # fmt: skip
+    elif isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for name, value in node.value:
             text = str(getattr(name, "value", ""))
@@ -201,12 +222,12 @@ def _note_places(node: yaml.Node, key: str, file: str, places: dict[str, str]) -
             seen.add(text)
             inner = f"{key}.{text}" if key else text
             places[inner] = f"{file}:{line}"
-            _note_places(value, inner, file, places)
+            _note_places(loader, value, inner, file, places)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             inner = f"{key}.{index}"
             places[inner] = f"{file}:{value.start_mark.line + 1}"
-            _note_places(value, inner, file, places)
+            _note_places(loader, value, inner, file, places)
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ STAGES: Mapping[str, StageInfo] = {
 }
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return version(package)
