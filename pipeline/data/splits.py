@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from pipeline.core.errors import DataError
 from pipeline.data.contamination import normalised, row_text
@@ -11,7 +11,7 @@ from pipeline.data.rows import Row
 
 
 def carve_validation(
-    rows: list[Row], share: float, by: str | None, seed: int
+    rows: list[Row], share: float, by: str | None, seed: int, *, least: int = 0
 ) -> tuple[list[Row], list[Row]]:
     """Splits rows into train and validation.
 
@@ -19,6 +19,7 @@ def carve_validation(
         share: of rows, per label where rows have one.
         by: rows with the same value of this column stay together; without it, rows that are
             equal after normalisation do.
+        least: rows of each label to hold out where the share comes to fewer.
 
     Returns:
         (train, validation), both in the order of ``rows``.
@@ -26,11 +27,21 @@ def carve_validation(
     Raises:
         DataError: a column that rows do not have, or too few groups to split.
     """
-    if by is not None and rows and by not in rows[0]:
-        raise DataError(f"data.validation.by: rows have no column {by!r}; found {sorted(rows[0])}")
+    lacking = next((row for row in rows if by is not None and by not in row), None)
+    if lacking is not None:
+        raise DataError(
+            f"data.validation.by: row {lacking['id']} has no column {by!r} "
+            f"(found {', '.join(sorted(lacking))}); name a column that every row has"
+        )
     members: dict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         members[str(row[by]) if by is not None else normalised(row_text(row))].append(index)
+    labels = {
+        group: {str(rows[index].get("label", "")) for index in indices}
+        for group, indices in members.items()
+    }
+    # Groups that a label has left in train: the last one stays, or the label would be unseen.
+    left = Counter(label for inner in labels.values() for label in inner)
     by_label: dict[str, list[str]] = defaultdict(list)
     for group, indices in members.items():
         by_label[str(rows[indices[0]].get("label", ""))].append(group)
@@ -38,12 +49,14 @@ def carve_validation(
     for position, label in enumerate(sorted(by_label)):
         groups = sorted(by_label[label])
         random.Random(seed * 1_000_003 + position).shuffle(groups)
-        wanted = share * sum(len(members[group]) for group in groups)
+        wanted = max(share * sum(len(members[group]) for group in groups) - 0.5, least)
         taken = 0
-        # The last group of a label stays in train: a label must not be unseen there.
-        for group in groups[:-1]:
-            if taken >= wanted - 0.5:
+        for group in groups:
+            if taken >= wanted:
                 break
+            if any(left[inner] < 2 for inner in labels[group]):
+                continue
+            left.subtract(labels[group])
             held.update(members[group])
             taken += len(members[group])
     if not held:

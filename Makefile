@@ -1,0 +1,32 @@
+# Each target does all of its own set-up, in .venv of this checkout, once.
+.PHONY: help setup engine demo test test-long lint format
+.DEFAULT_GOAL := help
+bin := .venv/bin
+
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## The main environment, from requirements/main.lock
+	@scripts/setup
+
+engine: setup ## vLLM's own environment, CPU build (2.5 GB)
+	@$(bin)/gradus engine install --device cpu
+
+demo: setup ## The main job: L0, L1, L2, their control, and a report
+	$(bin)/gradus run recipes/demo/l2.yaml
+
+test: engine ## All tests but the long ones; ARGS="-k name" narrows
+	$(bin)/python -m pytest $(ARGS)
+
+test-long: engine ## The tests that do minutes of real work
+	$(bin)/python -m pytest -m long $(ARGS)
+
+lint: setup ## ruff, mypy, import-linter
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/lint-imports --no-logo
+
+format: setup ## Put every file into form
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
