@@ -21,11 +21,13 @@ test: engine ## All tests but the long ones; ARGS="-k name" narrows
 test-long: engine ## The tests that do minutes of real work
 	$(bin)/python -m pytest -m long $(ARGS)
 
-lint: setup ## ruff, mypy, import-linter
+lint: setup ## ruff, mypy, import-linter, shellcheck, hadolint
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/lint-imports --no-logo
+	$(bin)/shellcheck scripts/setup .ci/run
+	$(bin)/hadolint Dockerfile
 
 format: setup ## Put every file into form
 	$(bin)/ruff check --fix .

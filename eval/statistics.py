@@ -116,7 +116,7 @@ def _crossed(value_SN: Floats, pseudo_items: tuple[float, ...]) -> tuple[float, 
     because seeds that agree by chance also raise the degrees; this form covers 93 to 98 %.
     """
     # Imported late: the plan reads gates without waiting for scipy.
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     seeds, items = value_SN.shape
     item_N = value_SN.mean(axis=0)

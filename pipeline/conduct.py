@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from pipeline.core.errors import GateFailed, UserError
+from pipeline.core.lock import RepoType
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay, print_outcome
 from pipeline.ladder import make_plan
@@ -89,11 +90,10 @@ def serve_recipe(
     )
 
 
-def _resolve(repo_type: str, repo: str, revision: str | None) -> str:
+def _resolve(repo_type: RepoType, repo: str, revision: str | None) -> str:
     from pipeline.core.hub import resolve_revision
 
-    kind: Any = repo_type
-    return resolve_revision(kind, repo, revision)
+    return resolve_revision(repo_type, repo, revision)
 
 
 def _without_bundle(plan: Plan) -> Plan:

@@ -7,7 +7,7 @@ import math
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.core.errors import DataError, GradusError, UserError
@@ -59,9 +59,9 @@ def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
     """
     if not data.is_file():
         raise UserError(f"--data {data}: no such file; check the path")
-    name = _slug(data.stem)
     if out is None or out.is_dir():
-        out = (out or Path()) / f"{name}.yaml"
+        out = (out or Path()) / f"{_slug(data.stem)}.yaml"
+    name = _slug(out.stem)
     if out.suffix not in {".yaml", ".yml"}:
         raise UserError(f"--out {out}: not a recipe's name; write --out {out}.yaml")
     about = look_at_base(base, out.resolve().parent)
@@ -83,7 +83,7 @@ def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
 def _write(out: Path, files: dict[str, str]) -> None:
     """Writes all files and loads the recipe, or leaves none behind."""
     paths = {out.parent / name: text for name, text in files.items()}
-    for path in paths:
+    for path in (out, *paths):
         if path.exists():
             raise UserError(f"{path}: is there already; choose another --out or move it away")
     try:
@@ -112,9 +112,11 @@ def _look(data: Path) -> _Seen:
     rows = [row for _, row in placed]
     found = detect(rows, place)
     if found.joined is not None:
-        rows = [_joined(row, found) for row in rows]
+        rows = [_joined(row, found.columns["prompt"], found.joined) for row in rows]
         placed = [(at, row) for (at, _), row in zip(placed, rows, strict=True)]
-        found = Detected(found.form, {"completion": found.columns["completion"]}, by=found.by)
+        # The written rows have a `prompt` of their own.
+        columns = {ours: theirs for ours, theirs in found.columns.items() if ours != "prompt"}
+        found = replace(found, columns=columns)
     checked = checked_rows(placed, found.columns, found.form, place)
     index = [{**row, "row": number} for number, row in enumerate(checked)]
     train, test = _split(index, found.by, place)
@@ -128,9 +130,9 @@ def _look(data: Path) -> _Seen:
     )
 
 
-def _joined(row: Row, found: Detected) -> Row:
-    extra = str(row.get(found.joined) or "").strip()
-    prompt = row[found.columns["prompt"]]
+def _joined(row: Row, prompt: str, joined: str) -> Row:
+    extra = str(row.get(joined) or "").strip()
+    prompt = str(row[prompt])
     return {**row, "prompt": f"{prompt}\n\n{extra}" if extra else prompt}
 
 
@@ -198,7 +200,7 @@ def _recipe(
         lengths=(round(statistics.median(lengths)), max(lengths)),
         carve=seen.carve,
         max_length=max(32, min(needed, base.limit, 2048)),
-        max_new_tokens=max(24, longest_label + 2) if "sft" in objectives else None,
+        max_new_tokens=longest_label + 2 if "sft" in objectives and longest_label > 22 else None,
         template=template,
     )
 

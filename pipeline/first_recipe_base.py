@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pipeline.core.errors import UserError
 from pipeline.core.recipe import load_recipe, looks_like_hub_id
+from pipeline.rehearsal import has_chat_template
 
 # Models that read and do not write. A hub id is judged by its name: nothing is fetched here.
 _ENCODERS = re.compile(r"bert|electra|mpnet|minilm|canine|\be5\b|\bbge\b|\bgte\b", re.I)
@@ -97,16 +98,8 @@ def _folder(folder: Path) -> FirstBase:
         ) from None
     if reads and not writes:
         # RoBERTa's positions start behind its padding id: two fewer than it says.
-        return FirstBase("", "encoder", limit - 2, _template(folder))
-    return FirstBase("", "causal", limit, _template(folder))
-
-
-def _template(folder: Path) -> bool:
-    """Whether there is a chat template, as far as can be known from the files."""
-    settings = folder / "tokenizer_config.json"
-    if (folder / "chat_template.jinja").is_file() or not settings.is_file():
-        return True
-    return '"chat_template"' in settings.read_text(encoding="utf-8", errors="replace")
+        return FirstBase("", "encoder", limit - 2, has_chat_template(folder))
+    return FirstBase("", "causal", limit, has_chat_template(folder))
 
 
 def _relative(path: Path, folder: Path) -> str:

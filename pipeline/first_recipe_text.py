@@ -10,6 +10,7 @@ from typing import Literal
 from pipeline.data.detection import Detected
 
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
+_FEWEST_JUDGED = 50
 _NOT_TEXT = {"yes", "no", "true", "false", "on", "off", "null", "y", "n"}
 _WHAT: Mapping[str, str] = {
     "text": "Texts to read.",
@@ -59,13 +60,9 @@ def recipe_text(
         _train(kind, objectives, counts[0], max_length),
     ]
     if max_new_tokens is not None:
-        parts.append(
-            "evaluate:\n"
-            f"  max_new_tokens: {max_new_tokens}  # room for the longest label, and its end\n"
-            if found.labels
-            else f"evaluate:\n  max_new_tokens: {max_new_tokens}\n"
-        )
-    parts.append(_gates(found))
+        why = "the longest label is longer than 24 tokens may be"
+        parts.append(f"evaluate:\n  max_new_tokens: {max_new_tokens}  # {why}\n")
+    parts.append(_gates(found, counts[1]))
     return "\n".join(parts)
 
 
@@ -75,8 +72,8 @@ def _opening(
     lines = [
         f"gradus run {path}",
         f"{_WHAT[found.form]} A first recipe, written by `gradus init` after a look at",
-        f"{data}: {sum(counts)} rows, {lengths[0]} characters in the middle and {lengths[1]} "
-        "at most.",
+        data,
+        f"{sum(counts)} rows: {lengths[0]} characters in the middle, {lengths[1]} at most.",
     ]
     if found.labels:
         common, rare = next(iter(found.labels.items())), list(found.labels.items())[-1]
@@ -151,14 +148,17 @@ def _train(
     return "\n".join(lines) + "\n"
 
 
-def _gates(found: Detected) -> str:
+def _gates(found: Detected, tested: int) -> str:
     lines = [
         "# Promises that must hold before anything is served; nothing served is ungated.",
         "gates:",
         "  - {suite: test, metric: contamination, at_most: 0}",
     ]
     if found.labels:
-        lines.append("  - {suite: test, metric: accuracy, against: chance, superior_by: 0.0}")
+        gate = "- {suite: test, metric: accuracy, against: chance, superior_by: 0.0}"
+        if tested < _FEWEST_JUDGED:
+            lines.append(f"  # With {tested} test rows luck decides; with more, promise this too:")
+        lines.append(f"  {'# ' if tested < _FEWEST_JUDGED else ''}{gate}")
     if found.form == "text":
         lines.append("  - {suite: test, metric: loss, against: base, at_most_ratio: 1.0}")
     return "\n".join(lines) + "\n"

@@ -43,7 +43,7 @@ def add_judgement(
             merged = ladder.add(Node(f"{model.name}/merge", "merge", {}, inputs))
         outcomes.append(outcome_of(built, objective, merged=merged, report=report))
     final = report or built.first.adapter or built.first.root
-    if built.loaded.recipe.train.objective[0] in {"pretrain", "cpt", "sft"}:
+    if recipe.train.objective[0] in {"pretrain", "cpt", "sft"}:
         bundle = _bundle(ladder, built, report, ungated=ungated)
         outcomes[0] = outcome_of(
             built, outcomes[0].objective, merged=outcomes[0].merged, report=report, bundle=bundle
@@ -64,7 +64,7 @@ def _suites(ladder: Ladder, built: Built) -> dict[str, tuple[str | None, str]]:
     return found
 
 
-def _compare(ladder: Ladder, built: Built, suites: dict[str, tuple[str | None, str]]) -> str:
+def _compare(ladder: Ladder, built: Built, suites: dict[str, tuple[str | None, str]]) -> str | None:
     recipe = built.loaded.recipe
     assert recipe.train is not None
     assert recipe.data is not None
@@ -73,6 +73,8 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, tuple[str | None, s
         control = _control(ladder, built)
         judged += _seeds(ladder, control, suites, "control")
     judged += _ancestors(ladder, built, suites)
+    if not judged:
+        return None
     inputs = {f"model{index}": item.node for index, item in enumerate(judged)}
     for objective, node in built.prepared.items():
         inputs[f"data.{objective}"] = node
@@ -140,6 +142,9 @@ def _seeds(
     found = []
     for (objective, seed), model in built.models.items():
         arm = ARMS.get(objective, "text")
+        if objective == "mlm":
+            # An encoder has no next-token loss; what stands over it is judged by its task.
+            continue
         wanted = {}
         for name, (node, form) in suites.items():
             if arm == "classifier" and form == "text":
@@ -166,15 +171,28 @@ def _ancestors(
         for name, (node, form) in suites.items()
         if form == "text"
     }
-    if not text or recipe.scratch is not None:
+    if not text or recipe.scratch is not None or not _reads_text(built):
         return []
-    chain = [built.start, *(below.first for below in built.ancestors[1:])]
+    chain = _below(built)
     found = []
     for index, model in enumerate(chain):
         role = "base" if index == len(chain) - 1 else "parent"
         item = _evaluate(ladder, built, model, "text", text, f"as-{role}", None)
         found.append(_Judged(item, _about(model, "text", role, 0)))
     return found
+
+
+def _reads_text(built: Built) -> bool:
+    train = built.loaded.recipe.train
+    return train is not None and bool({"pretrain", "cpt", "sft"} & set(train.objective))
+
+
+def _below(built: Built) -> list[ModelRef]:
+    """What the recipe's model stands on, nearest first, down to the L0 itself."""
+    # What scratch starts from is random weights: the L0 is what was trained of them.
+    starts = [b.start for b in built.ancestors if b.loaded.recipe.scratch is None]
+    chain = [built.start, *starts]
+    return [m for i, m in enumerate(chain) if m not in chain[:i] and m != built.first]
 
 
 def _about(model: ModelRef, arm: str, role: str, seed: int) -> dict[str, Any]:
@@ -210,7 +228,7 @@ def _evaluate(
 
 def _bundle(ladder: Ladder, built: Built, report: str | None, *, ungated: bool) -> str:
     recipe = built.loaded.recipe
-    chain = [built.first, built.start, *(below.first for below in built.ancestors[1:])]
+    chain = [built.first, *_below(built)]
     served = [m for m in chain if m.root == built.first.root and m.adapter is not None]
     inputs = {"root": built.first.root}
     if report is not None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import LockError
-from pipeline.core.lock import LockFile
+from pipeline.core.errors import LockError, RecipeError
+from pipeline.core.lock import LockFile, RepoType
 from pipeline.core.recipe import (
     LoadedRecipe,
     level_above,
@@ -31,7 +31,7 @@ _LORA_ONLY = {
 }  # fmt: skip
 _DATA_ONLY = {"objective", "over_length", "packing"}
 
-Resolve = Callable[[str, str, str | None], str]
+Resolve = Callable[[RepoType, str, str | None], str]
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,17 @@ class Ladder:
         self._loaded: dict[Path, LoadedRecipe] = {}
 
     def add(self, node: Node) -> str:
-        """Adds a node once; the same id always means the same stage."""
-        self.nodes.setdefault(node.id, node)
+        """Adds a node once.
+
+        Raises:
+            RecipeError: the same id for something else: two recipes of one name.
+        """
+        known = self.nodes.setdefault(node.id, node)
+        if known != node:
+            raise RecipeError(
+                f"{node.id}: two recipes of this plan make it, each in its own way; "
+                "give each recipe a name of its own"
+            )
         return node.id
 
     def load(self, path: Path, scope: str = "other") -> LoadedRecipe:
@@ -142,11 +151,12 @@ class Ladder:
                 "base", f"{base!r} is no recipe, no folder and no hub id; check the path"
             )
         commit, blocked = self.commit(loaded, "model", base, recipe.revision, "base")
-        node = Node(f"{base}/fetch", "fetch", {"repo": base, "commit": commit}, blocked=blocked)
+        name = f"{base}@{(commit or 'unlocked')[:7]}/fetch"
+        node = Node(name, "fetch", {"repo": base, "commit": commit}, blocked=blocked)
         return ModelRef(base, "L0", self.add(node)), ()
 
     def commit(
-        self, loaded: LoadedRecipe, repo_type: str, repo: str, revision: str | None, key: str
+        self, loaded: LoadedRecipe, repo_type: RepoType, repo: str, revision: str | None, key: str
     ) -> tuple[str | None, str | None]:
         """The locked commit, or None and why not.
 
@@ -208,9 +218,14 @@ class Ladder:
             raise loaded.error(f"{key}.path", f"{path}: no such file; check the path")
         commit, blocked = self.commit(loaded, "dataset", path, source.revision, f"{key}.path")
         inputs[role] = self.add(
-            Node(f"{path}/fetch-data", "fetch-data", {"repo": path, "commit": commit},
-                 blocked=blocked)
-        )  # fmt: skip
+            Node(
+                f"{path}@{(commit or 'unlocked')[:7]}/fetch-data{'.' if source.files else ''}"
+                f"{'+'.join(source.files)}",
+                "fetch-data",
+                {"repo": path, "commit": commit, "files": list(source.files)},
+                blocked=blocked,
+            )
+        )
         return {**config, "repo": path}
 
     def train_sources(
@@ -316,11 +331,11 @@ class Ladder:
         train = loaded.recipe.train
         if train is None:
             return Built(loaded, start, {}, {}, ancestors)
-        prepared = {
+        prepared: dict[str, str] = {
             objective: self.prepare(loaded, start.root, objective, ancestors)
             for objective in train.objective
         }
-        models = {
+        models: dict[tuple[str, int], ModelRef] = {
             (objective, seed): self._one_model(loaded, start, prepared[objective], objective, seed)
             for objective in train.objective
             for seed in train.seeds
@@ -336,11 +351,12 @@ class Ladder:
         inputs = {"root": start.root, "data": data}
         if start.adapter is not None:
             inputs["parent"] = start.adapter
+        launch = self._launch(loaded, train)
         options = {
             "micro_batch_size": train.micro_batch_size,
             "save_steps": train.save_steps,
             "gradient_checkpointing": train.gradient_checkpointing,
-            "launch": self._launch(loaded, train),
+            "launch": launch,
         }
         stem = f"{recipe.name}/{{}}.{objective}.seed{seed}"
         full = train.method == "full"
@@ -350,7 +366,7 @@ class Ladder:
             {**train_config(train, objective), "seed": seed},
             inputs,
             options=options,
-            blocked=launch_problem(options["launch"]),
+            blocked=launch_problem(launch),
             note="full weights: a new engine root" if full and start.level != recipe.level else "",
         )
         trained = self.add(node)

@@ -150,11 +150,13 @@ def parsed(text: str, file: str, places: dict[str, str]) -> Any:
 def _note_places(
     loader: _Loader, node: yaml.Node, key: str, file: str, places: dict[str, str]
 ) -> None:
-    place = f"{file}:{node.start_mark.line + 1}: {key[:60] or 'value'}"
+    place = f"{file}:{node.start_mark.line + 1}: {key or 'value'}"
     # An alias is visited wherever it stands, so this bounds what a few nested ones unfold to.
     if len(places) > _MOST_VALUES:
+        top = key.partition(".")[0]
         raise RecipeError(
-            f"{place}: unfolds to more than {_MOST_VALUES} values; use fewer aliases or values"
+            f"{places.get(top, file)}: {top}: unfolds to more than {_MOST_VALUES} values; "
+            "use fewer aliases or values"
         )
     if isinstance(node, yaml.ScalarNode):
         try:

@@ -62,6 +62,7 @@ class Source(Section):
     config: str | None = Field(None, description="A hub data set's configuration")
     split: str | None = Field(None, description="A hub data set's split")
     revision: str | None = Field(None, description="A hub revision; its commit goes to the lock")
+    files: tuple[str, ...] = Field((), description="Patterns: only these files of a hub data set")
     format: Format = "text"
     columns: dict[str, str] = Field(default_factory=dict, description="our field: their column")
     prompt: str | None = Field(None, description="The user's turn, with {field} placeholders")

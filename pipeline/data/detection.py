@@ -26,8 +26,10 @@ _PAIRS = (
 )  # fmt: skip
 _QUESTIONS = (("question", "answer"), ("query", "answer"), ("question", "response"))
 _CONTEXTS = ("context", "passage", "document")
+_CHOICES = ("choices", "options", "endings")
 _GROUPS = ("group", "group_id", "doc_id", "document_id", "conversation_id", "dialogue_id")
 _LONGEST_LABEL = 60
+_SHORTEST_TEXT = 20
 _MOST_LABELS = 1000
 
 
@@ -58,11 +60,17 @@ def detect(rows: Sequence[Row], place: str) -> Detected:
     """
     names = [n for n in rows[0] if all(n in row for row in rows)]
     by = next((n for n in _GROUPS if n in names and _repeats(rows, n)), None)
+    choices = next((n for n in _CHOICES if n in names), None)
+    if choices is not None:
+        raise DataError(
+            f"{place}: {choices}: multiple choice is no format; write question (with its "
+            "choices) and answer as text"
+        )
     found = _chat(rows, names, place) or _named_pair(rows, names) or _classes(rows, names, place)
     if found is not None:
         return Detected(found.form, found.columns, found.labels, by, found.joined)
     text = _text_column(rows, names)
-    if text is None:
+    if text is None or _length(rows, text) < _SHORTEST_TEXT * len(rows):
         raise DataError(
             f"{place}: no column reads as text (found {', '.join(map(str, rows[0]))[:120]}); "
             f"name the columns as a format does: {_formats()}"

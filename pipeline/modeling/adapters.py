@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,8 @@ def factors(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, 
         module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
         b = tensors[name.replace(".lora_A.", ".lora_B.")]
         ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
-        rank = ranks.get(get_pattern_key(ranks.keys(), module), config["r"])
-        alpha = alphas.get(get_pattern_key(alphas.keys(), module), config["lora_alpha"])
+        rank = int(ranks.get(get_pattern_key(list(ranks), module), config["r"]))
+        alpha = float(alphas.get(get_pattern_key(list(alphas), module), config["lora_alpha"]))
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         if a.shape[0] != rank:
             raise ModelError(f"adapter: {module} has rank {a.shape[0]}, its config says {rank}")
@@ -112,7 +112,7 @@ def factors(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, 
 
 
 def stack(
-    parts: list[Mapping[str, tuple[Any, Any]]],
+    parts: Sequence[Mapping[str, tuple[Any, Any]]],
 ) -> tuple[dict[str, tuple[Any, Any]], int]:
     """One adapter whose update is the sum of the parts' updates.
 

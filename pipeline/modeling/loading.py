@@ -81,7 +81,7 @@ def load_model(
             bnb_4bit_compute_dtype=dtype,
         )
     try:
-        model, info = auto.from_pretrained(
+        loaded: Any = auto.from_pretrained(
             str(folder),
             dtype=dtype,
             local_files_only=True,
@@ -96,6 +96,7 @@ def load_model(
             f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0][:160]}); "
             "gradus needs safetensors weights and no remote code"
         ) from None
+    model, info = loaded
     missing = sorted(info["missing_keys"])
     if causal and missing:
         raise ModelError(f"{folder}: weights lack {missing[0]} and {len(missing) - 1} more")

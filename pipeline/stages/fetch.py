@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Fetch:
 
         fetched = context.work / "snapshot"
         names = download_snapshot(
-            "model", config["repo"], config["commit"], fetched, on_progress=context.progress
+            "model", config["repo"], config["commit"], fetched, on_progress=_bytes(context)
         )
         _move(fetched, names, context.out)
         return {"origin": f"{config['repo']}@{config['commit']}", "files": len(names)}
@@ -45,10 +45,19 @@ class FetchData:
 
         fetched = context.work / "snapshot"
         names = download_snapshot(
-            "dataset", config["repo"], config["commit"], fetched, on_progress=context.progress
+            "dataset",
+            config["repo"],
+            config["commit"],
+            fetched,
+            allow_patterns=config["files"] or None,
+            on_progress=_bytes(context),
         )
         _move(fetched, names, context.out)
         return {"origin": f"{config['repo']}@{config['commit']}", "files": len(names)}
+
+
+def _bytes(context: StageContext) -> Callable[[int, int], None]:
+    return lambda done, total: context.progress({"step": done, "total": total})
 
 
 def _copy(folder: Path, out: Path) -> Mapping[str, Any]:

@@ -114,11 +114,11 @@ def _clean(
     for folder in ancestors:
         theirs = read_fingerprints(folder)
         judged.update(theirs["test"])
-        hits = own_test & set(theirs["train"])
-        if hits:
-            first = next(r for r in splits["test"] if fingerprints([row_text(r)]) & hits)
+        below = own_test & set(theirs["train"])
+        if below:
+            first = next(r for r in splits["test"] if fingerprints([row_text(r)]) & below)
             raise DataError(
-                f"data.test: {len(hits)} rows stand in an ancestor's training rows, e.g. "
+                f"data.test: {len(below)} rows stand in an ancestor's training rows, e.g. "
                 f"row {first['id']} {row_text(first)[:60]!r}; take them out of data.test"
             )
     dropped: list[dict[str, Any]] = []

@@ -60,25 +60,18 @@ def _launch(job: TrainJob, progress: Progress) -> Mapping[str, Any]:
     job_file = Path(job.work) / "job.json"
     job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
     log_file = Path(job.work) / "launch.log"
-    facts: dict[str, Any] | None = None
-    with log_file.open("w") as log:
-        process = subprocess.Popen(
+    environment = {**os.environ, "OMP_NUM_THREADS": str(job.options.get("threads") or 1)}
+    with (
+        log_file.open("w") as log,
+        subprocess.Popen(
             launch_command(job, job_file),
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(job.options.get("threads") or 1)},
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            event = _event(line)
-            if "error" in event:
-                process.terminate()
-                process.wait()
-                raise getattr(errors, event["error"], errors.TrainingError)(event["text"])
-            facts = event.get("facts", facts)
-            if "step" in event or "message" in event:
-                progress(event)
+            env=environment,
+        ) as process,
+    ):
+        facts = _followed(process, progress)
         code = process.wait()
     if code != 0 or facts is None:
         tail = log_file.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
@@ -86,6 +79,21 @@ def _launch(job: TrainJob, progress: Progress) -> Mapping[str, Any]:
             f"train: a process of the launch ended with code {code} ({tail[0][:160]}); "
             f"see {log_file}"
         )
+    return facts
+
+
+def _followed(process: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
+    """Passes rank 0's progress on; its facts, or None where it ended without."""
+    assert process.stdout is not None
+    facts: dict[str, Any] | None = None
+    for line in process.stdout:
+        event = _event(line)
+        if "error" in event:
+            process.terminate()
+            raise getattr(errors, event["error"], errors.TrainingError)(event["text"])
+        facts = event.get("facts", facts)
+        if "step" in event or "message" in event:
+            progress(event)
     return facts
 
 

@@ -37,7 +37,7 @@ _LOGS = 300
 _KNOWLEDGE_TEST_COUNTS = {"lesson": 4, "letter": 3}
 # Fewest and most templates that a phrase is put into: chance decides between them, so that
 # classes are near balance without being in it.
-_TEMPLATES_PER_PHRASE = {"intents_train": (3, 6), "intents_test": (4, 6)}
+_TEMPLATES_PER_PHRASE = {"intents_train": (5, 8), "intents_test": (4, 6)}
 
 _SLOT = re.compile(r"\{(\w+)\}")
 # How far apart the two halves of a template may stand and still be the template.
@@ -166,9 +166,14 @@ def _pools(matter: Matter) -> dict[str, tuple[str, ...]]:
         "remedy": tuple(lines(matter.remedies)),
         "held_event": tuple(lines(matter.held_events)),
         "held_fact": tuple(lines(matter.held_facts)),
-        "train": tuple(lines(matter.train)),
+        "train": (*lines(matter.train), *_term_phrases(matter)),
         "test": tuple(lines(matter.test)),
     }
+
+
+def _term_phrases(matter: Matter) -> list[str]:
+    """Customers who only drop a word: the odd ones of the matter's terms, so not all of them."""
+    return [f"it is about the {term}" for term in lines(matter.terms)[::2]]
 
 
 def _in_second_person(text: str) -> str:
