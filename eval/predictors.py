@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from eval.answers import final_answer, normalised_answer
 from eval.batching import OnProgress, Row, batches, check_length, device_of, judged_model, padded
 from eval.likelihood import text_losses
 from eval.record import Prediction
@@ -50,13 +51,19 @@ class GenerativePredictor:
         model: Any,
         tokenizer: Tokenizer,
         *,
-        labels: Sequence[str],
+        labels: Sequence[str] | None,
         stop_ids: Sequence[int],
         pad_id: int,
         max_new_tokens: int,
         batch_size: int,
+        answer_after: str | None = None,
     ) -> None:
         """Takes a transformers causal language model as it stands: device, dtype, adapters.
+
+        Args:
+            labels: the answers there are; None for open answers, compared after
+                eval.answers.normalised_answer.
+            answer_after: an open answer is what follows the last of these marks.
 
         Raises:
             ModelError: there is no stop id, or a label does not fit into ``max_new_tokens``.
@@ -65,7 +72,7 @@ class GenerativePredictor:
             raise ModelError(
                 "generative predictor: no stop id; give the id that ends a turn in the template"
             )
-        for label in labels:
+        for label in labels or ():
             needed = len(tokenizer.encode(label, add_special_tokens=False)) + 1
             if needed > max_new_tokens:
                 raise ModelError(
@@ -73,7 +80,8 @@ class GenerativePredictor:
                     f"raise max_new_tokens from {max_new_tokens}"
                 )
         self.model, self.tokenizer = model, tokenizer
-        self.labels = frozenset(labels)
+        self.labels = None if labels is None else frozenset(labels)
+        self.answer_after = answer_after
         self.stop_ids, self.pad_id = tuple(stop_ids), pad_id
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
 
@@ -108,9 +116,20 @@ class GenerativePredictor:
         for position, token in enumerate(ids):
             if token in self.stop_ids:
                 text = self._decode(ids[:position])
-                label = text.strip()
-                return (label if label in self.labels else None), text, position + 1
+                return self._label(text), text, position + 1
         return None, self._decode(ids), len(ids)
+
+    def _label(self, text: str) -> str | None:
+        if self.labels is None:
+            return normalised_answer(final_answer(text, self.answer_after)) or None
+        label = text.strip()
+        return label if label in self.labels else None
+
+    def _gold(self, row: Row) -> str:
+        gold: str = row["label"]
+        if self.labels is None:
+            return normalised_answer(final_answer(gold, self.answer_after))
+        return gold
 
     def _decode(self, ids: Sequence[int]) -> str:
         # Special tokens stay: markup in the middle of an answer is no part of a label.
@@ -122,7 +141,7 @@ class GenerativePredictor:
         label, text, tokens = self.parse(ids)
         return Prediction(
             example_id=row["example_id"],
-            gold=row["label"],
+            gold=self._gold(row),
             label=label,
             scores=None,
             raw_text=text,

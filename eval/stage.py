@@ -67,19 +67,25 @@ class _Loaded:
     def __init__(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> None:
-        from pipeline.modeling.adapters import merge_into
+        import torch
+
+        from pipeline.modeling.adapters import attach_frozen, merge_into
         from pipeline.modeling.loading import load_model, load_tokenizer
 
         root = inputs["root"].path
         self.config, self.context = config, context
         self.batch_size = int(context.options["batch_size"])
-        self.model = load_model(root)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        on_gpu = self.device.type == "cuda"
+        self.model = load_model(root, bf16_weights=on_gpu)
         self.tokenizer = load_tokenizer(root)
-        self.head = root
-        if "adapter" in inputs:
-            self.head = inputs["adapter"].path
+        self.head = inputs["adapter"].path if "adapter" in inputs else root
+        if "adapter" in inputs and on_gpu:
+            # bf16 weights would round a merged update away: it stays beside them, as served.
+            self.model = attach_frozen(self.model, self.head)
+        elif "adapter" in inputs:
             merge_into(self.model, self.head)
-        self.model.eval()
+        self.model.to(self.device).eval()
 
     def losses(self, rows: Sequence[Mapping[str, Any]]) -> list[TextLoss]:
         """Negative log-likelihood of each document."""
@@ -105,22 +111,27 @@ class _Loaded:
         predictor = GenerativePredictor(
             self.model,
             self.tokenizer,
-            labels=labels,
+            labels=labels or None,
+            answer_after=self.config["answer_after"],
             stop_ids=_stop_ids(self.model, self.tokenizer),
             pad_id=self.tokenizer.pad_token_id or 0,
             max_new_tokens=self.config["max_new_tokens"],
             batch_size=self.batch_size,
         )
-        asked = [{**row, "prompt_ids": _prompt(row), "label": row["label"]} for row in rows]
+        asked = [{**row, "prompt_ids": _prompt(row)} for row in rows]
         return predictor.predict(asked, on_progress=self._progress)
 
     def _classified(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         from eval.predictors import ClassifierPredictor
         from pipeline.modeling.heads import load_classifier
 
-        classifier = load_classifier(self.model, self.head).eval()
+        classifier = load_classifier(self.model, self.head).to(self.device).eval()
+
+        def scores(ids: Any, mask: Any) -> Any:
+            return classifier(ids.to(self.device), mask.to(self.device)).cpu()
+
         predictor = ClassifierPredictor(
-            classifier,
+            scores,
             labels=classifier.config.labels,
             batch_size=self.batch_size,
             pad_id=self.tokenizer.pad_token_id or 0,

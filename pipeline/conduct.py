@@ -18,6 +18,7 @@ from pipeline.core.store import Store
 from pipeline.display import LiveDisplay, print_outcome
 from pipeline.ladder import make_plan
 from pipeline.plan import Outcome, Plan
+from pipeline.rehearsal import rehearse
 from pipeline.run import RunRecord, execute
 
 
@@ -28,6 +29,7 @@ def run_recipe(
     store = Store()
     plan = make_plan(recipe, store, overrides, locked=locked, resolve=_resolve)
     goal = _without_bundle(plan)
+    rehearse(goal, store)
     with LiveDisplay(goal, store) as display:
         record = _executed(goal, store, jobs, display)
     report = _report(plan, store)
@@ -72,6 +74,7 @@ def serve_recipe(
     goal = _without_bundle(plan)
     if goal.wanted(store):
         click.echo("not made yet: runs the recipe first", err=True)
+        rehearse(goal, store)
         with LiveDisplay(goal, store) as display:
             _executed(goal, store, None, display)
         report = _report(plan, store)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pipeline.core.errors import UserError
 from pipeline.core.recipe import load_recipe, looks_like_hub_id
-from pipeline.rehearsal import has_chat_template
+from pipeline.data.template import has_chat_template
 
 # Models that read and do not write. A hub id is judged by its name: nothing is fetched here.
 _ENCODERS = re.compile(r"bert|electra|mpnet|minilm|canine|\be5\b|\bbge\b|\bgte\b", re.I)

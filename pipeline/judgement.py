@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.plan import ModelRef, Node, Outcome
+from pipeline.data_plan import suite_node
+from pipeline.plan import Built, ModelRef, Node, Outcome, outcome_of
 
 if TYPE_CHECKING:
-    from pipeline.ladder import Built, Ladder
+    from pipeline.ladder import Ladder
 
 ARMS = {"sft": "generative", "classify": "classifier"}
 _MAY_DIFFER = {"name", "base", "revision", "level", "evaluate", "gates", "serve"}
@@ -27,12 +28,11 @@ def add_judgement(
     ladder: Ladder, built: Built, *, ungated: bool
 ) -> tuple[tuple[Outcome, ...], str]:
     """Adds evaluate, compare, merge and bundle nodes; the outcomes and the last node's id."""
-    from pipeline.ladder import outcome_of
-
     recipe = built.loaded.recipe
     if recipe.train is None:
         return (outcome_of(built, "fetch"),), built.start.root
     suites = _suites(ladder, built)
+    _require_sound_gates(built.loaded, set(suites))
     report = _compare(ladder, built, suites) if suites else None
     outcomes = []
     for objective in recipe.train.objective:
@@ -60,8 +60,24 @@ def _suites(ladder: Ladder, built: Built) -> dict[str, tuple[str | None, str]]:
     for name in recipe.evaluate.suites:
         if name == "test":
             raise built.loaded.error("evaluate.suites.test", "is data.test; choose another name")
-        found[name] = ladder.suite(built.loaded, name, built.start.root)
+        found[name] = suite_node(ladder, built.loaded, name, built.start.root)
     return found
+
+
+def _require_sound_gates(loaded: LoadedRecipe, suites: set[str]) -> None:
+    """A gate that could never be judged is refused before anything runs."""
+    recipe = loaded.recipe
+    for index, gate in enumerate(recipe.gates):
+        key = f"gates.{index}"
+        if gate.suite not in suites:
+            known = ", ".join(sorted(suites)) or "none; give data.test or evaluate.suites"
+            raise loaded.error(f"{key}.suite", f"{gate.suite!r} is no suite here (known: {known})")
+        if gate.against == "control" and recipe.evaluate.control is None:
+            raise loaded.error(f"{key}.against", "there is no control; set evaluate.control")
+        if gate.head is not None and recipe.train is not None:
+            heads = {ARMS.get(objective) for objective in recipe.train.objective}
+            if gate.head not in heads:
+                raise loaded.error(f"{key}.head", f"no objective of this recipe is {gate.head}")
 
 
 def _compare(ladder: Ladder, built: Built, suites: dict[str, tuple[str | None, str]]) -> str | None:
@@ -214,7 +230,11 @@ def _evaluate(
     if trained is not None and trained != model.root:
         inputs["trained"] = trained
     evaluate = built.loaded.recipe.evaluate
-    config = {"arm": arm, "max_new_tokens": evaluate.max_new_tokens}
+    config = {
+        "arm": arm,
+        "max_new_tokens": evaluate.max_new_tokens,
+        "answer_after": evaluate.answer_after,
+    }
     owner = model.name.removesuffix("-classifier") if trained else built.loaded.recipe.name
     node = Node(
         f"{owner}/evaluate.{label}",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,14 @@ from pipeline.core.recipe import (
     looks_like_hub_id,
     shown,
 )
-from pipeline.core.schema import Carve, RecipeSuite, Source
 from pipeline.core.schema import Train as TrainSection
 from pipeline.core.store import Store
+from pipeline.data_plan import prepare_node, train_sources
 from pipeline.judgement import add_judgement
-from pipeline.plan import UNLOCKED, ModelRef, Node, Outcome, Plan, with_keys
+from pipeline.plan import UNLOCKED, Built, ModelRef, Node, Plan, with_keys
 from pipeline.preflight import launch_problem
 
 TEXT_OBJECTIVES = ("pretrain", "cpt", "mlm")
-RENDERS = {"pretrain": "text", "cpt": "text", "mlm": "text", "sft": "sft", "classify": "classify"}
 _NOT_IN_KEY = {"micro_batch_size", "save_steps", "launch", "gradient_checkpointing", "seeds"}
 _LORA_ONLY = {
     "lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "rank_pattern",
@@ -32,32 +30,6 @@ _LORA_ONLY = {
 _DATA_ONLY = {"objective", "over_length", "packing"}
 
 Resolve = Callable[[RepoType, str, str | None], str]
-
-
-@dataclass(frozen=True)
-class Built:
-    """What one recipe came to.
-
-    Attributes:
-        start: what its training starts from (its base as served).
-        models: (objective, seed) to the trained model as served.
-        prepared: objective to its Dataset node.
-        ancestors: recipes below it, nearest first.
-    """
-
-    loaded: LoadedRecipe
-    start: ModelRef
-    models: Mapping[tuple[str, int], ModelRef]
-    prepared: Mapping[str, str]
-    ancestors: tuple[Built, ...]
-
-    @property
-    def first(self) -> ModelRef:
-        """The model that a recipe above stands on: first objective, first seed."""
-        train = self.loaded.recipe.train
-        if train is None:
-            return self.start
-        return self.models[(train.objective[0], train.seeds[0])]
 
 
 class Ladder:
@@ -107,6 +79,17 @@ class Ladder:
                 ],
             )
         return self._loaded[path]
+
+    def require_known_names(self) -> None:
+        """Refuses a ``--set NAME:...`` whose NAME is no recipe of the plan."""
+        known = {loaded.recipe.name for loaded in self._loaded.values()}
+        for text in self._overrides:
+            name, colon, _ = text.partition("=")[0].partition(":")
+            if colon and name not in known:
+                raise RecipeError(
+                    f"--set {text}: no recipe {name!r} in this plan; "
+                    f"use one of {', '.join(sorted(known))}"
+                )
 
     def build(self, path: Path, above: tuple[Path, ...] = (), scope: str = "other") -> Built:
         """The recipe at ``path`` and all that it stands on."""
@@ -183,7 +166,7 @@ class Ladder:
         assert recipe.scratch is not None
         inputs: dict[str, str] = {}
         files: dict[str, Path] = {}
-        sources = self.train_sources(loaded, inputs, files)
+        sources = train_sources(self, loaded, inputs, files)
         node = Node(
             f"{recipe.name}/scratch",
             "scratch",
@@ -194,137 +177,6 @@ class Ladder:
         )
         return ModelRef(recipe.name, "L0", self.add(node))
 
-    def source(
-        self,
-        loaded: LoadedRecipe,
-        key: str,
-        source: Source,
-        role: str,
-        inputs: dict[str, str],
-        files: dict[str, Path],
-    ) -> dict[str, Any]:
-        """What of a source goes into a key; adds its file or fetch node under ``role``."""
-        config = source.model_dump(exclude={"path", "revision"}, exclude_none=True)
-        if source.generator is not None:
-            from pipeline.data.generators import generator_identity
-
-            return {**config, "generator": generator_identity(source.generator)}
-        path = source.path or ""
-        local = loaded.local(path)
-        if local.is_file():
-            files[role] = local
-            return {**config, "suffix": local.suffix}
-        if not looks_like_hub_id(path):
-            raise loaded.error(f"{key}.path", f"{path}: no such file; check the path")
-        commit, blocked = self.commit(loaded, "dataset", path, source.revision, f"{key}.path")
-        inputs[role] = self.add(
-            Node(
-                f"{path}@{(commit or 'unlocked')[:7]}/fetch-data{'.' if source.files else ''}"
-                f"{'+'.join(source.files)}",
-                "fetch-data",
-                {"repo": path, "commit": commit, "files": list(source.files)},
-                blocked=blocked,
-            )
-        )
-        return {**config, "repo": path}
-
-    def train_sources(
-        self, loaded: LoadedRecipe, inputs: dict[str, str], files: dict[str, Path]
-    ) -> list[dict[str, Any]]:
-        """Every source of the training rows, as it goes into a key."""
-        assert loaded.recipe.data is not None
-        return [
-            self.source(loaded, "data.train", source, f"train{index}", inputs, files)
-            for index, source in enumerate(loaded.recipe.data.train)
-        ]
-
-    def prepare(
-        self, loaded: LoadedRecipe, root: str, objective: str, ancestors: tuple[Built, ...]
-    ) -> str:
-        """The Dataset node of one objective: rows, splits, contamination, ids."""
-        recipe = loaded.recipe
-        assert recipe.data is not None
-        assert recipe.train is not None
-        inputs = {"tokenizer": root}
-        files: dict[str, Path] = {}
-        data, train = recipe.data, recipe.train
-        sources: dict[str, Any] = {"train": self.train_sources(loaded, inputs, files)}
-        carve = None
-        if isinstance(data.validation, Carve):
-            carve = data.validation.model_dump()
-        else:
-            sources["validation"] = self.source(
-                loaded, "data.validation", data.validation, "validation", inputs, files
-            )
-        if data.test is not None:
-            sources["test"] = self.source(loaded, "data.test", data.test, "test", inputs, files)
-        replay = None
-        if data.replay is not None:
-            path = loaded.local(data.replay.recipe)
-            replay = {"share": data.replay.share, "seed": train.seeds[0]}
-            inputs["replay"] = self._prepared_of(loaded, path, "data.replay.recipe")
-        if data.chat_template is not None:
-            files["chat_template"] = loaded.local(data.chat_template)
-            if not files["chat_template"].is_file():
-                raise loaded.error("data.chat_template", f"{data.chat_template}: no such file")
-        for index, below in enumerate(ancestors):
-            for name in below.prepared.values():
-                inputs[f"ancestor{index}"] = name
-        config = {
-            "sources": sources,
-            "carve": carve,
-            "replay": replay,
-            "render": RENDERS[objective],
-            "system": data.system,
-            "chat_template_kwargs": data.chat_template_kwargs,
-            "contamination": data.contamination,
-            "max_length": train.max_length,
-            "over_length": train.over_length,
-            "packing": train.packing,
-        }
-        return self.add(
-            Node(f"{recipe.name}/prepare.{RENDERS[objective]}", "prepare", config, inputs, files)
-        )
-
-    def _prepared_of(self, loaded: LoadedRecipe, path: Path, key: str) -> str:
-        if not path.is_file():
-            raise loaded.error(key, f"{path.name}: no such recipe; check the path")
-        other = self.build(path)
-        if not other.prepared:
-            raise loaded.error(key, f"{path.name} prepares no data; name a recipe that trains")
-        return next(iter(other.prepared.values()))
-
-    def suite(self, loaded: LoadedRecipe, name: str, root: str) -> tuple[str, str]:
-        """The Dataset node of an extra suite under our tokenizer, and the suite's format."""
-        spec = loaded.recipe.evaluate.suites[name]
-        owner, key = loaded, f"evaluate.suites.{name}"
-        if isinstance(spec, RecipeSuite):
-            path = loaded.local(spec.recipe)
-            if not path.is_file():
-                raise loaded.error(key, f"{spec.recipe}: no such recipe; check the path")
-            owner = self.load(path)
-            if owner.recipe.data is None or owner.recipe.data.test is None:
-                raise loaded.error(key, f"{spec.recipe} has no data.test; name one that has")
-            source, system = owner.recipe.data.test, owner.recipe.data.system
-        else:
-            source, system = spec, None
-        inputs = {"tokenizer": root}
-        files: dict[str, Path] = {}
-        config = {
-            "sources": {"test": self.source(owner, key, source, "test", inputs, files)},
-            "carve": None,
-            "replay": None,
-            "render": "text" if source.format == "text" else "sft",
-            "system": system,
-            "chat_template_kwargs": {},
-            "contamination": "drop",
-            "max_length": 1 << 20,
-            "over_length": "error",
-            "packing": False,
-        }
-        node = Node(f"{root.partition('/')[0]}/suite.{name}", "prepare", config, inputs, files)
-        return self.add(node), source.format
-
     def _trained(
         self, loaded: LoadedRecipe, start: ModelRef, ancestors: tuple[Built, ...]
     ) -> Built:
@@ -332,7 +184,7 @@ class Ladder:
         if train is None:
             return Built(loaded, start, {}, {}, ancestors)
         prepared: dict[str, str] = {
-            objective: self.prepare(loaded, start.root, objective, ancestors)
+            objective: prepare_node(self, loaded, start.root, objective, ancestors)
             for objective in train.objective
         }
         models: dict[tuple[str, int], ModelRef] = {
@@ -426,12 +278,6 @@ def make_plan(
     ladder = Ladder(overrides, locked=locked, resolve=resolve)
     built = ladder.build(path.resolve(), scope="mine")
     outcomes, final = add_judgement(ladder, built, ungated=ungated)
+    ladder.require_known_names()
     nodes = with_keys(ladder.nodes.values(), store)
     return Plan(built.loaded, nodes, outcomes, final)
-
-
-def outcome_of(built: Built, objective: str, **refs: str | None) -> Outcome:
-    """The named model of one objective: its first seed."""
-    train = built.loaded.recipe.train
-    model = built.start if train is None else built.models[(objective, train.seeds[0])]
-    return Outcome(model, objective, built.start.name, built.loaded.path, **refs)

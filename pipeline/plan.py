@@ -68,6 +68,39 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Built:
+    """What one recipe came to.
+
+    Attributes:
+        start: what its training starts from (its base as served).
+        models: (objective, seed) to the trained model as served.
+        prepared: objective to its Dataset node.
+        ancestors: recipes below it, nearest first.
+    """
+
+    loaded: LoadedRecipe
+    start: ModelRef
+    models: Mapping[tuple[str, int], ModelRef]
+    prepared: Mapping[str, str]
+    ancestors: tuple[Built, ...]
+
+    @property
+    def first(self) -> ModelRef:
+        """The model that a recipe above stands on: first objective, first seed."""
+        train = self.loaded.recipe.train
+        if train is None:
+            return self.start
+        return self.models[(train.objective[0], train.seeds[0])]
+
+
+def outcome_of(built: Built, objective: str, **refs: str | None) -> Outcome:
+    """The named model of one objective: its first seed."""
+    train = built.loaded.recipe.train
+    model = built.start if train is None else built.models[(objective, train.seeds[0])]
+    return Outcome(model, objective, built.start.name, built.loaded.path, **refs)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Every stage that a recipe needs, in an order that can run."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.stage import StageContext
 from pipeline.core.store import Store
+from pipeline.data.template import has_chat_template
 from pipeline.plan import Node, Plan
 
 
@@ -22,7 +23,7 @@ def rehearse(plan: Plan, store: Store) -> None:
     Raises:
         DataError, ModelError: one line that opens with the recipe's line where it has one.
     """
-    from pipeline.stages.prepare import _labels, _read_splits
+    from pipeline.stages.prepare import label_set, read_splits
 
     loaded = plan.recipe
     for node in plan.wanted(store):
@@ -31,21 +32,13 @@ def rehearse(plan: Plan, store: Store) -> None:
         try:
             if _is_local(node):
                 files = StageContext(Path(), Path(), {}, node.files, lambda _event: None)
-                _labels(_read_splits({}, node.config, files))
+                label_set(read_splits({}, node.config, files))
             _require_template(node, plan, store)
         except (DataError, ModelError) as error:
             key = str(error).partition(":")[0]
             known = node.id.startswith(f"{loaded.recipe.name}/") and key in loaded.places
             place = f"{loaded.place(key)}: " if known else ""
             raise type(error)(f"{place}{error}") from None
-
-
-def has_chat_template(folder: Path) -> bool:
-    """Whether a tokenizer has a chat template, as far as its files tell."""
-    settings = folder / "tokenizer_config.json"
-    if (folder / "chat_template.jinja").is_file() or not settings.is_file():
-        return True
-    return '"chat_template"' in settings.read_text(encoding="utf-8", errors="replace")
 
 
 def _is_local(node: Node) -> bool:

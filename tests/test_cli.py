@@ -57,7 +57,10 @@ def test_planning_imports_neither_torch_nor_its_friends(
     rows = [{"text": f"text number {i}", "label": "ab"[i % 2]} for i in range(40)]
     data = tmp_path / "mine.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = {"plan": ["plan", ladder], "init": ["init", "--data", data, "--base", ladder]}
+    words: dict[str, list[str | Path]] = {
+        "plan": ["plan", ladder],
+        "init": ["init", "--data", data, "--base", ladder],
+    }
     found = imported(quiet(call(*words[verb])), tmp_path, tmp_path / "store")
     assert "yaml" in found
     assert not found & set(HEAVY)

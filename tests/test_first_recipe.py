@@ -33,7 +33,7 @@ def sentence(rng: random.Random) -> str:
 
 def rows_of(kind: str, count: int = 60) -> Rows:
     rng = random.Random(7)
-    made = {
+    made: dict[str, Callable[[int], dict[str, Any]]] = {
         "classes": lambda i: {"text": sentence(rng), "label": f"kind_{i % 4}"},
         "other names": lambda i: {"id": i, "utterance": sentence(rng), "intent": f"i{i % 3}"},
         "numbers": lambda i: {"title": sentence(rng), "label": i % 2},
@@ -50,8 +50,8 @@ def rows_of(kind: str, count: int = 60) -> Rows:
                                         {"role": "assistant", "content": sentence(rng)}]},
         "text": lambda _: {"text": sentence(rng)},
         "body": lambda i: {"url": f"/{i}", "body": sentence(rng)},
-    }[kind]  # fmt: skip
-    return [made(i) for i in range(count)]
+    }  # fmt: skip
+    return [made[kind](i) for i in range(count)]
 
 
 def write(folder: Path, name: str, rows: Sequence[dict[str, Any]]) -> Path:

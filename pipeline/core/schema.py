@@ -97,7 +97,7 @@ class Replay(Section):
 class Data(Section):
     """The rows: train, validation (its own split), test (only ever judged)."""
 
-    train: Annotated[tuple[Source, ...], BeforeValidator(_one_or_more)]
+    train: Annotated[tuple[Source, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
     validation: Source | Carve = Carve(carve=0.1)
     test: Source | None = None
     replay: Replay | None = None
@@ -194,6 +194,9 @@ class Evaluate(Section):
     control: str | None = Field(None, description="The same recipe straight over another base")
     batch_size: int = Field(64, ge=1)
     max_new_tokens: int = Field(24, ge=1)
+    answer_after: str | None = Field(
+        None, min_length=1, description="Open answers: what follows the last of these marks"
+    )
 
 
 class GateSpec(Section):
@@ -231,7 +234,9 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     level: Level
-    base: str | None = Field(None, description="Another recipe, a hub id, or a folder")
+    base: str | None = Field(
+        None, min_length=1, description="Another recipe, a hub id, or a folder"
+    )
     revision: str | None = Field(None, description="The base's hub revision; locked at first use")
     scratch: Scratch | None = None
     data: Data | None = None

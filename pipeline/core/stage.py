@@ -74,8 +74,8 @@ STAGES: Mapping[str, StageInfo] = {
     "prepare": StageInfo(
         "pipeline.stages.prepare:Prepare", 1, "Dataset", ("transformers", "tokenizers")
     ),
-    "train": StageInfo("pipeline.stages.train:Train", 1, "Adapter", (*_TORCH, "peft")),
-    "train-full": StageInfo("pipeline.stages.train:Train", 1, "Model", _TORCH),
+    "train": StageInfo("pipeline.stages.train:Train", 2, "Adapter", (*_TORCH, "peft")),
+    "train-full": StageInfo("pipeline.stages.train:Train", 2, "Model", _TORCH),
     "export": StageInfo("pipeline.stages.export:Export", 1, "Adapter", ("torch", "peft")),
     "merge": StageInfo("pipeline.stages.export:Merge", 1, "Model", (*_TORCH, "peft")),
     "evaluate": StageInfo("eval.stage:Evaluate", 1, "Report", (*_TORCH, "peft")),

@@ -207,7 +207,8 @@ _READERS: Mapping[str, Callable[[Path], list[Placed]]] = {
 def _require_columns(columns: Mapping[str, str], raw: Iterable[Placed], place: str) -> None:
     found = {name for _, row in raw for name in row}
     for ours, theirs in columns.items():
-        if theirs not in found:
+        # Local rows often carry our names already: then there is nothing to map.
+        if theirs not in found and ours not in found:
             raise DataError(
                 f"{place}: columns: {ours}: {theirs!r} is no column of any row "
                 f"(found {', '.join(sorted(map(str, found)))[:120]}); name one of those"

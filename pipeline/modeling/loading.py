@@ -54,7 +54,11 @@ def load_tokenizer(folder: Path, chat_template: Path | None = None) -> Any:
 
 
 def load_model(
-    folder: Path, *, bf16_weights: bool = False, quantisation: Quantisation = None
+    folder: Path,
+    *,
+    bf16_weights: bool = False,
+    quantisation: Quantisation = None,
+    attention: str = "sdpa",
 ) -> Any:
     """The model in ``folder`` with its language-model head, in float32 unless told otherwise.
 
@@ -62,6 +66,7 @@ def load_model(
         bf16_weights: keep frozen weights in bfloat16 (GPU).
         quantisation: ``nf4`` for 4-bit weights with double quantisation (QLoRA, Dettmers et
             al. 2023).
+        attention: transformers' name of the attention kernel.
 
     Raises:
         ModelError: pickled weights only, remote code needed, or weights that are missing.
@@ -87,7 +92,7 @@ def load_model(
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             output_loading_info=True,
             **extra,
         )

@@ -31,8 +31,8 @@ class Prepare:
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
         """Inputs: tokenizer (Model), fetched sources, ``ancestorN`` and ``replay`` Datasets."""
-        splits = _read_splits(inputs, config, context)
-        labels = _labels(splits)
+        splits = read_splits(inputs, config, context)
+        labels = label_set(splits)
         ancestors = [inputs[role].path for role in sorted(inputs) if role.startswith("ancestor")]
         found = _clean(splits, config, ancestors)
         renderer = _renderer(inputs["tokenizer"].path, config, context)
@@ -63,7 +63,7 @@ class Prepare:
         }
 
 
-def _read_splits(
+def read_splits(
     inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
 ) -> dict[str, list[Row]]:
     def rows_of(source: Mapping[str, Any], role: str, where: str) -> list[Row]:
@@ -89,7 +89,7 @@ def _read_splits(
     return splits
 
 
-def _labels(splits: Mapping[str, Sequence[Row]]) -> list[str]:
+def label_set(splits: Mapping[str, Sequence[Row]]) -> list[str]:
     """Sorted labels of train (of test where there is no train); others must not have more."""
     known = {
         str(row["label"]) for row in splits.get("train", splits.get("test", ())) if "label" in row
@@ -188,7 +188,7 @@ class _Work:
         whole = {
             "example_id": row["id"],
             "text": row_text(row),
-            "label": row.get("label"),
+            "label": _gold(row) if self.config["render"] != "text" else None,
             "input_ids": rendered.input_ids,
             "supervised": rendered.supervised,
         }
@@ -263,6 +263,11 @@ def exchange(row: Row) -> tuple[str, str]:
     if "prompt" in row:
         return row["prompt"], row["completion"]
     raise DataError(f"data: row {row['id']}: format text has no answer; objective sft needs one")
+
+
+def _gold(row: Row) -> str:
+    """What is to be answered: the label, or the open answer."""
+    return str(row["messages"][-1]["content"]) if "messages" in row else exchange(row)[1]
 
 
 def _windows(row: Row, longest: int) -> list[Row]:

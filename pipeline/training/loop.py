@@ -25,6 +25,7 @@ from pipeline.training.trainee import TrainJob, build, special_ids, write_result
 
 Progress = Callable[[Mapping[str, Any]], None]
 TOKENS_AT_ONCE = 16_384
+SHORT_ROWS = 64
 
 
 def learning_rate_factor(step: int, total: int, kind: str, warmup_ratio: float) -> float:
@@ -36,6 +37,12 @@ def learning_rate_factor(step: int, total: int, kind: str, warmup_ratio: float) 
         return 1.0
     done = (step - warmup) / max(1, total - warmup)
     return 1.0 - done if kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _attention(lengths: Sequence[int]) -> str:
+    """Short padded rows on a CPU: plain attention was 1.4 times as fast as the fused kernel."""
+    short = bool(lengths) and sum(lengths) / len(lengths) <= SHORT_ROWS
+    return "eager" if short and not torch.cuda.is_available() else "sdpa"
 
 
 @dataclass
@@ -58,11 +65,11 @@ class Training:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.world = self.accelerator.num_processes
         self._require_world()
-        self.trainee = build(job)
         self.rows = read_rows(Path(job.data) / "train.arrow")
         self.validation = read_rows(Path(job.data) / "validation.arrow")
-        self._label_ids = {label: i for i, label in enumerate(self.trainee.labels)}
         lengths = [len(row["input_ids"]) for row in self.rows]
+        self.trainee = build(job, _attention(lengths))
+        self._label_ids = {label: i for i, label in enumerate(self.trainee.labels)}
         batch = self.config["global_batch_size"]
         self.order = BatchOrder(lengths, batch, self.config["seed"])
         self.total = steps_in_all(

@@ -12,6 +12,8 @@ from torch.nn import functional
 from pipeline.modeling.loading import backbone
 
 Batch = Mapping[str, torch.Tensor]
+# The vocabulary heads of BERT's and RoBERTa's families; others project every token.
+_MASK_HEADS = ("cls", "lm_head")
 _SCALED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
@@ -48,10 +50,16 @@ class MaskedModel(nn.Module):
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(summed cross-entropy in nats, number of masked tokens)."""
         body: Any = self.body
-        logits = body(input_ids=batch["masked_ids"], attention_mask=batch["attention_mask"]).logits
+        model = body.get_base_model() if hasattr(body, "get_base_model") else body
+        inputs = {"input_ids": batch["masked_ids"], "attention_mask": batch["attention_mask"]}
         chosen = batch["chosen"]
+        head = next((getattr(model, name) for name in _MASK_HEADS if hasattr(model, name)), None)
+        if head is None:
+            logits_NV = body(**inputs).logits[chosen]
+        else:
+            logits_NV = head(backbone(model)(**inputs).last_hidden_state[chosen])
         loss = functional.cross_entropy(
-            logits[chosen].float(), batch["input_ids"][chosen], reduction="sum"
+            logits_NV.float(), batch["input_ids"][chosen], reduction="sum"
         )
         return loss, chosen.sum()
 

@@ -67,7 +67,7 @@ class Trainee:
         return {n: p for n, p in self.module.named_parameters() if p.requires_grad}
 
 
-def build(job: TrainJob) -> Trainee:
+def build(job: TrainJob, attention: str = "sdpa") -> Trainee:
     """Loads the base, applies the parent, adds adapter and head as the settings say.
 
     Raises:
@@ -84,6 +84,7 @@ def build(job: TrainJob) -> Trainee:
         root,
         bf16_weights=cuda and method != "full" and config["precision"] == "bf16",
         quantisation="nf4" if method == "qlora" else None,
+        attention=attention,
     )
     if objective == "mlm" and method != "full" and model.gradus_untrained:
         raise ModelError(

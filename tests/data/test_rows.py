@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from pipeline.data.arrow import read_rows, write_split
 from pipeline.data.rows import fill, read_source, take_fraction
 
 Read = Callable[..., list[dict[str, Any]]]
-GOOD = [{"text": "one", "label": "a"}, {"text": "two, or more", "label": "b"}]
+GOOD: list[dict[str, Any]] = [{"text": "one", "label": "a"}, {"text": "two, or more", "label": "b"}]
 
 
-def lines(rows: list[dict[str, Any]]) -> str:
+def lines(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 

@@ -34,14 +34,14 @@ class GeneratorInfo:
 GENERATORS: dict[str, GeneratorInfo] = {
     "stdlib_docstrings": GeneratorInfo(
         module="pipeline.data.generators.docstrings",
-        version=1,
+        version=2,
         licence="PSF-2.0",
         origin="Docstrings of the standard library of the Python that runs this.",
-        parts=("train", "test"),
+        parts=("train", "train_chat", "test"),
     ),
     "retail_banking": GeneratorInfo(
         module="pipeline.data.generators.retail_banking",
-        version=1,
+        version=2,
         licence="Apache-2.0",
         origin="Synthetic English retail banking, written for gradus and combined by grammar.",
         parts=("knowledge", "knowledge_test", "intents_train", "intents_test"),

@@ -19,6 +19,8 @@ from pathlib import Path
 
 MIN_CHARS = 40
 TEST_SHARE = 0.08
+# Every so many of the training rows also stand as question and answer.
+CHAT_EVERY = 5
 
 # Installed packages, tests, and programs that some distributions leave out.
 _SKIPPED_FOLDERS = frozenset(
@@ -66,15 +68,29 @@ def generate(part: str, seed: int) -> list[dict[str, object]]:
     """Rows ``{"id": "module:qualname", "text": ...}`` of part ``train`` or ``test``.
 
     Args:
-        part: ``train``, or ``test`` for the held-out modules (about 8 % of them).
+        part: ``train``, or ``test`` for the held-out modules (about 8 % of them), or
+            ``train_chat``: a fifth of the training rows as ``messages``.
         seed: Chooses the held-out modules.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    return [
-        {"id": f"{module}:{name}", "text": text}
+    chosen = [
+        (module, name, text)
         for module, name, text in _docstrings(root)
         if _held_out(module, seed) == (part == "test")
     ]
+    if part == "train_chat":
+        return [_exchange(*one) for one in chosen[::CHAT_EVERY]]
+    return [{"id": f"{module}:{name}", "text": text} for module, name, text in chosen]
+
+
+def _exchange(module: str, name: str, text: str) -> dict[str, object]:
+    """A docstring as an answer: so the chat markup's tokens are trained, too."""
+    question = f"What does {name.partition('#')[0]} of {module} do?"
+    messages = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": text},
+    ]
+    return {"id": f"{module}:{name}", "messages": messages}
 
 
 def _held_out(module: str, seed: int) -> bool:
