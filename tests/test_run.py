@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -202,3 +203,69 @@ def test_failing_gate_writes_its_report_and_exits_3(undisturbed: Any, ladder: Pa
     bundles = [a for a in Store(store).all() if a.manifest.config.get("name") == "tiny-gated"
                and a.manifest.kind == "Bundle"]  # fmt: skip
     assert bundles == []
+
+
+def processes_of(session: int) -> list[int]:
+    """Processes of a session (as setsid made it) that are alive."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_served_family_answers_the_openai_client_and_leaves_nothing(
+    engine: str, undisturbed: Any, ladder: Path
+) -> None:
+    import openai
+
+    from serve.engine_install import find_home
+
+    if engine == "vllm" and find_home() is None:
+        pytest.skip("vLLM is not installed: run `gradus engine install`")
+    store, _ = undisturbed
+    process = start(store, "serve", str(ladder), "--engine", engine, "--port", "0")
+    try:
+        assert process.stdout is not None
+        curl = ""
+        for line in process.stdout:
+            if line.strip().startswith("curl"):
+                curl = line.strip()
+                break
+        assert curl, process.stderr.read() if process.stderr else ""
+        printed = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+        assert json.loads(printed.stdout)["choices"]
+        base = re.search(r"http://[\d.:]+", curl)
+        assert base is not None
+        with openai.OpenAI(base_url=f"{base[0]}/v1", api_key="none", max_retries=0) as client:
+            levels = {m.id: (m.model_extra or {}).get("metadata", {}) for m in client.models.list()}
+            assert set(levels) == {"tiny-l0", "tiny-l1", "tiny-task"}
+            ask: Any = [{"role": "user", "content": "the ship and the rope"}]
+            for name in levels:
+                whole = client.chat.completions.create(
+                    model=name, messages=ask, max_tokens=6, temperature=0
+                )
+                with client.chat.completions.create(
+                    model=name, messages=ask, max_tokens=6, temperature=0, stream=True
+                ) as stream:
+                    parts = [c.choices[0].delta.content or "" for c in stream if c.choices]
+                assert whole.model == name
+                # Half characters are shown as U+FFFD whole, and held back in a stream.
+                content = whole.choices[0].message.content or ""
+                assert "".join(parts) == content or "\ufffd" in content
+            with pytest.raises(openai.NotFoundError):
+                client.chat.completions.create(model="../tiny-l0", messages=ask)
+    finally:
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    until = time.monotonic() + 15
+    while processes_of(process.pid) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert processes_of(process.pid) == []

@@ -16,7 +16,7 @@ L0 = """\
 name: tiny-l0
 level: L0
 scratch:
-  {vocab_size: 320, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2,
+  {vocab_size: 320, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2,
    num_key_value_heads: 1, intermediate_size: 64, max_position_embeddings: 128}
 data:
   train: {path: general.jsonl}
