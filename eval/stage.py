@@ -45,12 +45,15 @@ class Evaluate:
             if not rows:
                 raise DataError(f"evaluate: suite {name} has no test rows; give data.test")
             render = json.loads((folder / "render.json").read_text(encoding="utf-8"))["render"]
-            if render == "text":
-                write_losses(context.out / f"losses-{name}.jsonl", loaded.losses(rows))
-            else:
-                labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-                answers = loaded.answers(rows, labels)
-                write_predictions(context.out / f"predictions-{name}.jsonl", answers)
+            try:
+                if render == "text":
+                    write_losses(context.out / f"losses-{name}.jsonl", loaded.losses(rows))
+                else:
+                    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+                    answers = loaded.answers(rows, labels)
+                    write_predictions(context.out / f"predictions-{name}.jsonl", answers)
+            except DataError as error:
+                raise DataError(f"evaluate: suite {name}: {error}") from None
             digest = inputs[role].manifest.files["test.arrow"]
             looks[name] = context.count_look(digest, inputs["root"].key[:12])
         seconds = {"evaluate": round(time.monotonic() - began, 2)}

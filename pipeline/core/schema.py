@@ -17,6 +17,9 @@ Method = Literal["full", "lora", "qlora"]
 Export = Literal["stacked", "merged"]
 
 
+_NUMBERS = (int, float, int | None, float | None)
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
@@ -29,6 +32,17 @@ class Section(BaseModel):
     """A part of a recipe: frozen, and strict about its keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bool_for_number(cls, tree: Any) -> Any:
+        """`lora_r: true` would otherwise be read as 1."""
+        if isinstance(tree, dict):
+            for name, value in tree.items():
+                field = cls.model_fields.get(str(name))
+                if isinstance(value, bool) and field is not None and field.annotation in _NUMBERS:
+                    raise ValueError(f"{name} must be a number, and it is {str(value).lower()}")
+        return tree
 
 
 class Scratch(Section):

@@ -129,7 +129,15 @@ class Store:
         """The named models, sorted by name."""
         folder = self.root / "models"
         files = sorted(folder.glob("*.json")) if folder.is_dir() else []
-        return [json.loads(path.read_text()) for path in files]
+        found = []
+        for path in files:
+            try:
+                found.append(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise IntegrityError(
+                    f"{path}: cannot be read ({error}); delete it and run the recipe again"
+                ) from None
+        return found
 
     def model(self, name: str) -> dict[str, Any] | None:
         """One named model, or None."""

@@ -26,6 +26,7 @@ from pipeline.training.trainee import TrainJob, build, special_ids, write_result
 Progress = Callable[[Mapping[str, Any]], None]
 TOKENS_AT_ONCE = 16_384
 SHORT_ROWS = 64
+_PLAIN = {"NO", "MULTI_CPU", "MULTI_GPU"}
 
 
 def learning_rate_factor(step: int, total: int, kind: str, warmup_ratio: float) -> float:
@@ -65,6 +66,11 @@ class Training:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.world = self.accelerator.num_processes
         self._require_world()
+        if self.accelerator.distributed_type.value not in {*_PLAIN, "FSDP"}:
+            raise TrainingError(
+                f"train.launch.config: {self.accelerator.distributed_type.value} is not supported "
+                "by this loop yet; use recipes/accelerate/ddp.yaml or fsdp.yaml"
+            )
         self.rows = read_rows(Path(job.data) / "train.arrow")
         self.validation = read_rows(Path(job.data) / "validation.arrow")
         lengths = [len(row["input_ids"]) for row in self.rows]
@@ -130,7 +136,7 @@ class Training:
     @property
     def _plain(self) -> bool:
         # FSDP shards the optimiser: its checkpoints need another form than this one.
-        return self.accelerator.distributed_type.value in {"NO", "MULTI_CPU", "MULTI_GPU"}
+        return self.accelerator.distributed_type.value in _PLAIN
 
     def _due(self, name: str, *, last: bool) -> bool:
         every = self.config.get(name)
