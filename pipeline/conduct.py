@@ -32,16 +32,16 @@ def run_recipe(
     rehearse(goal, store)
     with LiveDisplay(goal, store) as display:
         record = _executed(goal, store, jobs, display)
-    report = _report(plan, store)
-    gates = report["comparison"]["gates"] if report else []
+    report = _report(plan, store, plan.outcomes[0].report)
+    gates = _gates(plan, store)
     broken = [gate for gate in gates if gate["status"] != "pass"]
-    if not broken:
+    if gates and not broken:
         execute(plan, store, jobs=1)
-    register(plan, store, gates)
+    register(plan, store)
     if as_json:
         click.echo(json.dumps(summary(plan, store, record, report)))
     else:
-        print_outcome(plan, store, record, report)
+        print_outcome(plan, store, record, report, gates)
     if broken:
         raise GateFailed(
             f"{plan.recipe.recipe.name}: {len(broken)} of {len(gates)} gates did not pass: "
@@ -77,11 +77,10 @@ def serve_recipe(
         rehearse(goal, store)
         with LiveDisplay(goal, store) as display:
             _executed(goal, store, None, display)
-        report = _report(plan, store)
-        register(plan, store, report["comparison"]["gates"] if report else [])
-    report = _report(plan, store)
-    broken = [g for g in report["comparison"]["gates"] if g["status"] != "pass"] if report else []
-    if broken and ungated:
+        register(plan, store)
+    gates = _gates(plan, store)
+    passed = bool(gates) and all(gate["status"] == "pass" for gate in gates)
+    if ungated and not passed:
         plan = make_plan(recipe, store, overrides, resolve=_resolve, ungated=True)
     execute(plan, store, jobs=1)
     artifact = store.need(plan.nodes[bundle].key or "")
@@ -103,7 +102,7 @@ def _without_bundle(plan: Plan) -> Plan:
     """The plan up to its gates: nothing is bundled before they are known."""
     bundles = {o.bundle for o in plan.outcomes}
     nodes = {name: node for name, node in plan.nodes.items() if name not in bundles}
-    return Plan(plan.recipe, nodes, tuple(_no_bundle(o) for o in plan.outcomes), plan.final)
+    return Plan(plan.recipe, nodes, tuple(_no_bundle(o) for o in plan.outcomes), plan.gates)
 
 
 def _no_bundle(outcome: Outcome) -> Outcome:
@@ -134,8 +133,13 @@ def _executed(plan: Plan, store: Store, jobs: int | None, display: LiveDisplay) 
     return record
 
 
-def _report(plan: Plan, store: Store) -> dict[str, Any] | None:
-    report = plan.outcomes[0].report
+def _gates(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """Every gate that decides: the recipe's own, then those of the levels below it."""
+    trees = [_report(plan, store, report) for report in plan.gates]
+    return [gate for tree in trees if tree for gate in tree["comparison"]["gates"]]
+
+
+def _report(plan: Plan, store: Store, report: str | None) -> dict[str, Any] | None:
     if report is None:
         return None
     folder = store.need(plan.nodes[report].key or "").path
@@ -143,8 +147,8 @@ def _report(plan: Plan, store: Store) -> dict[str, Any] | None:
     return tree
 
 
-def register(plan: Plan, store: Store, gates: Sequence[dict[str, Any]]) -> None:
-    """Writes models/NAME.json for each model that the plan made."""
+def register(plan: Plan, store: Store) -> None:
+    """Writes models/NAME.json for each model that the plan made, those below it too."""
     made = {o.model.name: o for o in plan.outcomes}
     for outcome in made.values():
         refs = {
@@ -155,6 +159,8 @@ def register(plan: Plan, store: Store, gates: Sequence[dict[str, Any]]) -> None:
             "bundle": outcome.bundle,
         }
         keys = {role: plan.nodes[ref].key for role, ref in refs.items() if ref is not None}
+        report = _report(plan, store, outcome.report)
+        gates = report["comparison"]["gates"] if report else []
         present = {role: key for role, key in keys.items() if key and store.get(key)}
         entry = {
             "name": outcome.model.name,
@@ -189,7 +195,7 @@ def summary(
         "levels": comparison.get("levels"),
         "heads": comparison.get("heads"),
         "chance": comparison.get("chance"),
-        "gates": comparison.get("gates", []),
+        "gates": _gates(plan, store),
         "report": str(store.path_of(plan.nodes[page].key or "") / "report.html") if page else None,
         "ran": len(record.ran),
         "hits": len(record.hits),

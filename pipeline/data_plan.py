@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.recipe import LoadedRecipe, looks_like_hub_id
+from pipeline.core.recipe import LoadedRecipe, load_recipe, looks_like_hub_id
 from pipeline.core.schema import Carve, RecipeSuite, Source
 from pipeline.plan import Built, Node
 
@@ -121,33 +121,53 @@ def _prepared_of(ladder: Ladder, loaded: LoadedRecipe, path: Path, key: str) -> 
     return next(iter(other.prepared.values()))
 
 
-def suite_node(ladder: Ladder, loaded: LoadedRecipe, name: str, root: str) -> tuple[str, str]:
-    """The Dataset node of an extra suite under our tokenizer, and the suite's format."""
+def suite_source(loaded: LoadedRecipe, name: str) -> Source:
+    """The rows of an extra suite: its own source, or another recipe's test split."""
+    return _suite_owner(None, loaded, name)[1]
+
+
+def _suite_owner(
+    ladder: Ladder | None, loaded: LoadedRecipe, name: str
+) -> tuple[LoadedRecipe, Source]:
     spec = loaded.recipe.evaluate.suites[name]
-    owner, key = loaded, f"evaluate.suites.{name}"
-    if isinstance(spec, RecipeSuite):
-        path = loaded.local(spec.recipe)
-        if not path.is_file():
-            raise loaded.error(key, f"{spec.recipe}: no such recipe; check the path")
-        owner = ladder.load(path)
-        if owner.recipe.data is None or owner.recipe.data.test is None:
-            raise loaded.error(key, f"{spec.recipe} has no data.test; name one that has")
-        source, system = owner.recipe.data.test, owner.recipe.data.system
-    else:
-        source, system = spec, None
+    if not isinstance(spec, RecipeSuite):
+        return loaded, spec
+    key = f"evaluate.suites.{name}"
+    path = loaded.local(spec.recipe)
+    if not path.is_file():
+        raise loaded.error(key, f"{spec.recipe}: no such recipe; check the path")
+    owner = ladder.load(path) if ladder is not None else load_recipe(path)
+    if owner.recipe.data is None or owner.recipe.data.test is None:
+        raise loaded.error(key, f"{spec.recipe} has no data.test; name one that has")
+    return owner, owner.recipe.data.test
+
+
+def suite_node(ladder: Ladder, loaded: LoadedRecipe, name: str, root: str, objective: str) -> str:
+    """The Dataset node of an extra suite, rendered as the judged recipe renders its rows."""
+    owner, source = _suite_owner(ladder, loaded, name)
+    data = loaded.recipe.data
+    assert data is not None
     inputs = {"tokenizer": root}
     files: dict[str, Path] = {}
+    render = "text" if source.format == "text" else RENDERS[objective]
+    template = data.chat_template if render != "text" else None
+    if template is not None:
+        files["chat_template"] = loaded.local(template)
     config = {
-        "sources": {"test": source_config(ladder, owner, key, source, "test", inputs, files)},
+        "sources": {
+            "test": source_config(
+                ladder, owner, f"evaluate.suites.{name}", source, "test", inputs, files
+            )
+        },
         "carve": None,
         "replay": None,
-        "render": "text" if source.format == "text" else "sft",
-        "system": system,
-        "chat_template_kwargs": {},
+        "render": render,
+        "system": data.system if render != "text" else None,
+        "chat_template_kwargs": data.chat_template_kwargs if render != "text" else {},
         "contamination": "drop",
         "max_length": 1 << 20,
         "over_length": "error",
         "packing": False,
     }
-    node = Node(f"{root.partition('/')[0]}/suite.{name}", "prepare", config, inputs, files)
-    return ladder.add(node), source.format
+    stem = root.partition("/")[0] if render == "text" else loaded.recipe.name
+    return ladder.add(Node(f"{stem}/suite.{name}.{render}", "prepare", config, inputs, files))

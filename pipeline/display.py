@@ -201,7 +201,13 @@ def print_models(models: list[dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def print_outcome(plan: Plan, store: Store, record: Any, report: dict[str, Any] | None) -> None:
+def print_outcome(
+    plan: Plan,
+    store: Store,
+    record: Any,
+    report: dict[str, Any] | None,
+    gates: list[dict[str, Any]],
+) -> None:
     """The end of a run: levels, heads, gates, conclusions and where the page lies."""
     if record.ran:
         print(f"made {len(record.ran)} stages in {record.seconds:.0f} s, {len(record.hits)} found")
@@ -209,6 +215,10 @@ def print_outcome(plan: Plan, store: Store, record: Any, report: dict[str, Any] 
         print(f"nothing to do: {len(record.hits)} stages found whole")
     if report is not None:
         _print_comparison(report["comparison"])
+        for gate in gates:
+            print(f"gate {gate['status']}: {gate['text']}")
+        for sentence in report["comparison"]["sentences"]:
+            print(f"- {sentence}")
         page = store.path_of(plan.nodes[plan.outcomes[0].report or ""].key or "") / "report.html"
         print(f"report: {page}")
 
@@ -234,10 +244,6 @@ def _print_comparison(tree: Mapping[str, Any]) -> None:
             )
         console.print(table)
         print(f"chance {_figure(tree['chance'])}")
-    for gate in tree["gates"]:
-        print(f"gate {gate['status']}: {gate['text']}")
-    for sentence in tree["sentences"]:
-        print(f"- {sentence}")
 
 
 def _figure(value: float | None) -> str:

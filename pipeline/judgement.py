@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.data_plan import suite_node
+from pipeline.data_plan import suite_node, suite_source
 from pipeline.plan import Built, ModelRef, Node, Outcome, outcome_of
 
 if TYPE_CHECKING:
@@ -26,45 +28,77 @@ class _Judged:
 
 def add_judgement(
     ladder: Ladder, built: Built, *, ungated: bool
-) -> tuple[tuple[Outcome, ...], str]:
-    """Adds evaluate, compare, merge and bundle nodes; the outcomes and the last node's id."""
+) -> tuple[tuple[Outcome, ...], tuple[str, ...]]:
+    """Adds evaluate, compare, merge and bundle nodes.
+
+    Recipes below are judged too where they have gates: a level that did not pass its own is
+    not served because of the one above it.
+
+    Returns:
+        Outcomes, the recipe's own first, and the reports whose gates decide.
+    """
     recipe = built.loaded.recipe
     if recipe.train is None:
-        return (outcome_of(built, "fetch"),), built.start.root
-    suites = _suites(ladder, built)
-    _require_sound_gates(built.loaded, set(suites))
-    report = _compare(ladder, built, suites) if suites else None
-    outcomes = []
+        return (outcome_of(built, "fetch"),), ()
+    reports = {built.loaded.path: _report(ladder, built)}
+    for below in built.ancestors:
+        if below.loaded.recipe.gates:
+            reports[below.loaded.path] = _report(ladder, below)
+    deciding = tuple(report for report in reports.values() if report is not None)
+    outcomes = list(_outcomes(ladder, built, reports[built.loaded.path]))
+    if recipe.train.objective[0] in {"pretrain", "cpt", "sft"}:
+        bundle = _bundle(ladder, built, deciding, ungated=ungated)
+        outcomes[0] = replace(outcomes[0], bundle=bundle)
+    others = list(built.ancestors)
+    if recipe.evaluate.control is not None:
+        others.append(_control(ladder, built))
+    for other in others:
+        outcomes += _outcomes(ladder, other, reports.get(other.loaded.path))
+    return tuple(outcomes), deciding
+
+
+def _report(ladder: Ladder, built: Built) -> str | None:
+    suites = _suites(built)
+    _require_sound_gates(built.loaded, suites)
+    return _compare(ladder, built, suites) if suites else None
+
+
+def _outcomes(ladder: Ladder, built: Built, report: str | None) -> Iterator[Outcome]:
+    """The named models of one recipe."""
+    recipe = built.loaded.recipe
+    if recipe.train is None:
+        yield outcome_of(built, "fetch")
+        return
     for objective in recipe.train.objective:
         model = built.models[(objective, recipe.train.seeds[0])]
         merged = None
         if "merged" in recipe.serve.export and model.adapter is not None:
             inputs = {"root": model.root, "adapter": model.adapter}
             merged = ladder.add(Node(f"{model.name}/merge", "merge", {}, inputs))
-        outcomes.append(outcome_of(built, objective, merged=merged, report=report))
-    final = report or built.first.adapter or built.first.root
-    if recipe.train.objective[0] in {"pretrain", "cpt", "sft"}:
-        bundle = _bundle(ladder, built, report, ungated=ungated)
-        outcomes[0] = outcome_of(
-            built, outcomes[0].objective, merged=outcomes[0].merged, report=report, bundle=bundle
-        )
-    return tuple(outcomes), final
+        yield outcome_of(built, objective, merged=merged, report=report)
 
 
-def _suites(ladder: Ladder, built: Built) -> dict[str, tuple[str | None, str]]:
-    """Suite name to (Dataset node or None for the recipe's own test, format)."""
+def _suites(built: Built) -> dict[str, str]:
+    """Suite name to its format; `test` is the recipe's own."""
     recipe = built.loaded.recipe
-    found: dict[str, tuple[str | None, str]] = {}
+    found: dict[str, str] = {}
     if recipe.data is not None and recipe.data.test is not None:
-        found["test"] = (None, recipe.data.test.format)
+        found["test"] = recipe.data.test.format
     for name in recipe.evaluate.suites:
         if name == "test":
             raise built.loaded.error("evaluate.suites.test", "is data.test; choose another name")
-        found[name] = suite_node(ladder, built.loaded, name, built.start.root)
+        found[name] = suite_source(built.loaded, name).format
     return found
 
 
-def _require_sound_gates(loaded: LoadedRecipe, suites: set[str]) -> None:
+def _suite(ladder: Ladder, built: Built, name: str, objective: str) -> str:
+    """The Dataset node of a suite, rendered as the objective's model is asked."""
+    if name == "test":
+        return built.prepared[objective]
+    return suite_node(ladder, built.loaded, name, built.start.root, objective)
+
+
+def _require_sound_gates(loaded: LoadedRecipe, suites: dict[str, str]) -> None:
     """A gate that could never be judged is refused before anything runs."""
     recipe = loaded.recipe
     for index, gate in enumerate(recipe.gates):
@@ -72,6 +106,10 @@ def _require_sound_gates(loaded: LoadedRecipe, suites: set[str]) -> None:
         if gate.suite not in suites:
             known = ", ".join(sorted(suites)) or "none; give data.test or evaluate.suites"
             raise loaded.error(f"{key}.suite", f"{gate.suite!r} is no suite here (known: {known})")
+        text = suites[gate.suite] == "text"
+        if gate.metric != "contamination" and text != (gate.metric == "loss"):
+            wanted = "a task" if text else "text"
+            raise loaded.error(f"{key}.metric", f"{gate.metric} needs a suite of {wanted}")
         if gate.against == "control" and recipe.evaluate.control is None:
             raise loaded.error(f"{key}.against", "there is no control; set evaluate.control")
         if gate.head is not None and recipe.train is not None:
@@ -80,14 +118,13 @@ def _require_sound_gates(loaded: LoadedRecipe, suites: set[str]) -> None:
                 raise loaded.error(f"{key}.head", f"no objective of this recipe is {gate.head}")
 
 
-def _compare(ladder: Ladder, built: Built, suites: dict[str, tuple[str | None, str]]) -> str | None:
+def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None:
     recipe = built.loaded.recipe
     assert recipe.train is not None
     assert recipe.data is not None
-    judged = _seeds(ladder, built, suites, "model")
+    judged = _seeds(ladder, built, built, suites, "model")
     if recipe.evaluate.control is not None:
-        control = _control(ladder, built)
-        judged += _seeds(ladder, control, suites, "control")
+        judged += _seeds(ladder, _control(ladder, built), built, suites, "control")
     judged += _ancestors(ladder, built, suites)
     if not judged:
         return None
@@ -98,9 +135,8 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, tuple[str | None, s
     for index, below in enumerate(built.ancestors):
         for objective, node in below.prepared.items():
             inputs[f"below{index}.{objective}"] = node
-    for name, (suite, _) in suites.items():
-        if suite is not None:
-            inputs[f"suite.{name}"] = suite
+    for name in recipe.evaluate.suites:
+        inputs[f"suite.{name}"] = _suite(ladder, built, name, recipe.train.objective[0])
     names = set(suites)
     test_is_text = recipe.data.test is not None and recipe.data.test.format == "text"
     config = {
@@ -151,8 +187,9 @@ def _resolved(loaded: LoadedRecipe, value: Any) -> Any:
 
 
 def _seeds(
-    ladder: Ladder, built: Built, suites: dict[str, tuple[str | None, str]], role: str
+    ladder: Ladder, built: Built, asked: Built, suites: dict[str, str], role: str
 ) -> list[_Judged]:
+    """Every trained model of ``built``, evaluated as the recipe ``asked`` says."""
     train = built.loaded.recipe.train
     assert train is not None
     found = []
@@ -162,29 +199,29 @@ def _seeds(
             # An encoder has no next-token loss; what stands over it is judged by its task.
             continue
         wanted = {}
-        for name, (node, form) in suites.items():
+        for name, form in suites.items():
             if arm == "classifier" and form == "text":
                 continue
             # Texts are judged for one seed: the figure stands for these weights.
             if form == "text" and seed != train.seeds[0]:
                 continue
-            wanted[name] = node or built.prepared[objective]
+            owner = built if name == "test" else asked
+            wanted[name] = _suite(ladder, owner, name, objective)
         if not wanted:
             continue
         trained = f"{built.loaded.recipe.name}/train.{objective}.seed{seed}"
-        item = _evaluate(ladder, built, model, arm, wanted, f"{objective}.seed{seed}", trained)
+        item = _evaluate(ladder, asked, model, arm, wanted, f"{objective}.seed{seed}", trained)
         found.append(_Judged(item, _about(model, arm, role, seed)))
     return found
 
 
-def _ancestors(
-    ladder: Ladder, built: Built, suites: dict[str, tuple[str | None, str]]
-) -> list[_Judged]:
+def _ancestors(ladder: Ladder, built: Built, suites: dict[str, str]) -> list[_Judged]:
     """The base and the parent on every text suite: what forgetting is measured against."""
     recipe = built.loaded.recipe
+    assert recipe.train is not None
     text = {
-        name: node or next(iter(built.prepared.values()))
-        for name, (node, form) in suites.items()
+        name: _suite(ladder, built, name, recipe.train.objective[0])
+        for name, form in suites.items()
         if form == "text"
     }
     if not text or recipe.scratch is not None or not _reads_text(built):
@@ -246,20 +283,22 @@ def _evaluate(
     return ladder.add(node)
 
 
-def _bundle(ladder: Ladder, built: Built, report: str | None, *, ungated: bool) -> str:
+def _bundle(ladder: Ladder, built: Built, reports: tuple[str, ...], *, ungated: bool) -> str:
     recipe = built.loaded.recipe
     chain = [built.first, *_below(built)]
     served = [m for m in chain if m.root == built.first.root and m.adapter is not None]
     inputs = {"root": built.first.root}
-    if report is not None:
-        inputs["report"] = report
+    for index, report in enumerate(reports):
+        inputs[f"report{index}"] = report
     for model in served:
         inputs[f"adapter.{model.name}"] = model.adapter or ""
     root = next((m for m in chain if m.root == built.first.root and m.adapter is None), None)
     config = {
         "name": recipe.name,
-        "base": {"name": root.name if root else built.first.root.partition("/")[0],
-                 "level": root.level if root else recipe.level},
+        "base": {
+            "name": _plain_name(root.name if root else built.first.root.partition("/")[0]),
+            "level": root.level if root else recipe.level,
+        },
         "adapters": [
             {"name": m.name, "level": m.level, "rank": m.rank} for m in reversed(served)
         ],
@@ -269,3 +308,8 @@ def _bundle(ladder: Ladder, built: Built, report: str | None, *, ungated: bool) 
         "ungated": ungated,
     }  # fmt: skip
     return ladder.add(Node(f"{recipe.name}/bundle", "bundle", config, inputs))
+
+
+def _plain_name(name: str) -> str:
+    """A name that a client can ask for: Qwen/Qwen3-0.6B is served as Qwen3-0.6B."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.rpartition("/")[2]).strip(".-_") or "base"

@@ -277,7 +277,7 @@ def make_plan(
     """
     ladder = Ladder(overrides, locked=locked, resolve=resolve)
     built = ladder.build(path.resolve(), scope="mine")
-    outcomes, final = add_judgement(ladder, built, ungated=ungated)
+    outcomes, gates = add_judgement(ladder, built, ungated=ungated)
     ladder.require_known_names()
     nodes = with_keys(ladder.nodes.values(), store)
-    return Plan(built.loaded, nodes, outcomes, final)
+    return Plan(built.loaded, nodes, outcomes, gates)

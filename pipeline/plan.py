@@ -107,7 +107,7 @@ class Plan:
     recipe: LoadedRecipe
     nodes: Mapping[str, Node]
     outcomes: tuple[Outcome, ...]
-    final: str
+    gates: tuple[str, ...]
 
     def status(self, store: Store) -> dict[str, str]:
         """Node id to ``hit``, ``run`` or ``cannot run``; nothing is written."""
@@ -137,7 +137,7 @@ class Plan:
 
     @property
     def _goals(self) -> set[str]:
-        goals = {self.final}
+        goals = set(self.gates)
         for outcome in self.outcomes:
             model = outcome.model
             refs = (model.root, model.adapter, outcome.merged, outcome.report, outcome.bundle)
@@ -171,7 +171,6 @@ def with_keys(nodes: Iterable[Node], store: Store) -> dict[str, Node]:
             continue
         digests = {role: store.digests.of(path) for role, path in node.files.items()}
         keyed[node.id] = replace(node, key=stage_key(node.stage, node.config, known, digests))
-    store.digests.save()
     return keyed
 
 

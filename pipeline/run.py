@@ -83,6 +83,7 @@ def execute(
         GradusError: of the stage that failed; the others are stopped.
     """
     began = time.monotonic()
+    store.digests.save()
     blocked = [n for n in plan.wanted(store) if n.blocked]
     if blocked:
         raise errors.UserError(f"{blocked[0].id}: cannot run: {blocked[0].blocked}")

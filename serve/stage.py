@@ -20,10 +20,12 @@ class MakeBundle:
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
         """Inputs: root (Model), ``adapter.NAME`` (stacked Adapters), report (optional)."""
-        gates = _gates(inputs.get("report"))
+        gates = [g for role in sorted(inputs) if "report" in role for g in _gates(inputs[role])]
         broken = [gate["text"] for gate in gates if gate["status"] != "pass"]
-        if broken and not config["ungated"]:
-            raise GateFailed(f"{config['name']}: {broken[0]}; serve it anyway with --ungated")
+        why = broken[0] if broken else "no gate was ever set"
+        ungated = bool(broken) or not gates
+        if ungated and not config["ungated"]:
+            raise GateFailed(f"{config['name']}: {why}; serve it anyway with --ungated")
         root = inputs["root"]
         adapters = []
         for about in config["adapters"]:
@@ -33,7 +35,8 @@ class MakeBundle:
             target.mkdir(parents=True)
             for name in ("adapter_config.json", "adapter_model.safetensors"):
                 shutil.copyfile(artifact.path / name, target / name)
-            adapters.append({**about, "path": place, "digest": artifact.digest})
+            rank = artifact.manifest.facts["rank"]
+            adapters.append({**about, "rank": rank, "path": place, "digest": artifact.digest})
         tree = {
             "name": config["name"],
             # Relative: artifacts lie side by side, and the store may be moved.
@@ -48,16 +51,22 @@ class MakeBundle:
             "chat_template_kwargs": config["chat_template_kwargs"],
             "stop_token_ids": [],
             "gates": gates,
-            "ungated": bool(broken),
+            "ungated": ungated,
+            "dtype": _dtype(root),
         }
         text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
         (context.out / "bundle.json").write_text(text + "\n", encoding="utf-8")
-        return {"models": 1 + len(adapters), "ungated": bool(broken)}
+        return {"models": 1 + len(adapters), "ungated": ungated}
 
 
-def _gates(report: Artifact | None) -> list[dict[str, Any]]:
-    if report is None:
-        return []
+def _gates(report: Artifact) -> list[dict[str, Any]]:
     tree = json.loads((report.path / "report.json").read_text(encoding="utf-8"))
     gates: list[dict[str, Any]] = tree["comparison"]["gates"]
     return gates
+
+
+def _dtype(root: Artifact) -> str:
+    """The precision that the root's weights were published in; float32 where it says none."""
+    config = json.loads((root.path / "config.json").read_text(encoding="utf-8"))
+    named = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    return named if named in {"bfloat16", "float16"} else "float32"

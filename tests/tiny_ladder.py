@@ -55,6 +55,8 @@ train:
 evaluate:
   suites: {general: {recipe: l0.yaml}, domain: {recipe: l1.yaml}}
   control: l2-from-l0.yaml
+gates:
+  - {suite: test, metric: contamination, at_most: 0}
 serve: {export: [stacked, merged], max_model_len: 128}
 """
 CONTROL = """\
@@ -62,6 +64,7 @@ extends: l2.yaml
 name: tiny-task-from-l0
 base: l0.yaml
 evaluate: {control: null}
+gates: []
 """
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import RecipeError
 from pipeline.core.recipe_problems import place_of, readable
-from pipeline.core.recipe_tree import PATH_KEYS, local_path, parsed, read_tree, shown
+from pipeline.core.recipe_tree import PATH_KEYS, is_path_key, local_path, parsed, read_tree, shown
 from pipeline.core.schema import Recipe
 
 __all__ = [
@@ -100,7 +100,7 @@ def parse_override(text: str, name: str) -> tuple[str | None, Any]:
         value = parsed(raw, f"--set {key[:60]}", {})
     except yaml.YAMLError:
         value = raw
-    if key.rpartition(".")[2] in PATH_KEYS and isinstance(value, str) and Path(value).exists():
+    if is_path_key(key) and isinstance(value, str) and Path(value).exists():
         # What a user types on the command line is relative to where the user stands.
         value = str(Path(value).resolve())
     return key, value

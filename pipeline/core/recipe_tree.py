@@ -10,7 +10,14 @@ import yaml
 
 from pipeline.core.errors import RecipeError
 
-PATH_KEYS = frozenset({"path", "base", "control", "recipe", "chat_template", "config"})
+PATH_KEYS = frozenset({"path", "base", "control", "recipe", "chat_template"})
+
+
+def is_path_key(key: str) -> bool:
+    """Whether the value under a dotted key is a path (a hub set's `config` is none)."""
+    return key.rpartition(".")[2] in PATH_KEYS or key.endswith("launch.config")
+
+
 _MOST_VALUES = 10_000
 
 
@@ -100,20 +107,23 @@ def _extend(
     if not target.is_file():
         raise RecipeError(f"{place}: {parent}: no such recipe; check the path")
     under, under_places = read_tree(target, (*above, path))
-    for key in ("base", "evaluate", "data"):
+    for key in ("base", "evaluate", "data", "train"):
         _rebase_paths(under.get(key), target.parent, path.parent)
     if isinstance(under.get("base"), str):
         under["base"] = _moved(under["base"], target.parent, path.parent)
     return _merged(under, tree), {**under_places, **places}
 
 
-def _rebase_paths(tree: Any, old: Path, new: Path) -> None:
+def _rebase_paths(tree: Any, old: Path, new: Path, above: str = "") -> None:
     if isinstance(tree, dict):
         for key, value in tree.items():
-            if key in PATH_KEYS and isinstance(value, str):
+            if is_path_key(f"{above}.{key}") and isinstance(value, str):
                 tree[key] = _moved(value, old, new)
             else:
-                _rebase_paths(value, old, new)
+                _rebase_paths(value, old, new, str(key))
+    elif isinstance(tree, list):
+        for value in tree:
+            _rebase_paths(value, old, new, above)
 
 
 def _moved(value: str, old: Path, new: Path) -> str:

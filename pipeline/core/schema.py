@@ -17,6 +17,8 @@ Method = Literal["full", "lora", "qlora"]
 Export = Literal["stacked", "merged"]
 
 
+# Bounded, so that a seed times a step count stays within 64 bits.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 _NUMBERS = (int, float, int | None, float | None)
 
 
@@ -56,7 +58,7 @@ class Scratch(Section):
     num_key_value_heads: int = Field(2, ge=1)
     intermediate_size: int = Field(384, ge=32)
     max_position_embeddings: int = Field(512, ge=32)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Scratch:
@@ -81,7 +83,7 @@ class Source(Section):
     columns: dict[str, str] = Field(default_factory=dict, description="our field: their column")
     prompt: str | None = Field(None, description="The user's turn, with {field} placeholders")
     fraction: float | None = Field(None, gt=0, le=1, description="A seeded, stratified share")
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     licence: str | None = Field(None, description="Travels into the lineage")
 
     @model_validator(mode="after")
@@ -98,7 +100,7 @@ class Carve(Section):
 
     carve: float = Field(gt=0, lt=0.5)
     by: str | None = Field(None, description="Rows that share this column stay together")
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class Replay(Section):
@@ -168,13 +170,15 @@ class Train(Section):
     eval_steps: int | None = Field(None, ge=1, description="Validation every so many updates")
     load_best_model_at_end: bool = False
     save_steps: int = Field(50, ge=1, description="A checkpoint every so many updates")
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_as_list)] = (1,)
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_list)] = (1,)
     launch: Launch = Launch()
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
         if not self.objective:
             raise ValueError("objective is empty; name at least one")
+        if len({"pretrain", "cpt", "mlm", "sft"} & set(self.objective)) > 1:
+            raise ValueError("objective may name one of pretrain, cpt, mlm, sft, beside classify")
         if len(set(self.objective)) != len(self.objective):
             raise ValueError("objective names one twice")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -233,6 +237,20 @@ class GateSpec(Section):
         relative = self.superior_by is not None or self.at_most_ratio is not None
         if relative == (self.against == "none"):
             raise ValueError("superior_by and at_most_ratio need `against`; the others refuse it")
+        fit = {
+            "accuracy": (self.superior_by, self.at_least),
+            "loss": (self.at_most_ratio, self.at_most),
+            "contamination": (self.at_most,),
+        }[self.metric]
+        if all(bound is None for bound in fit):
+            raise ValueError(
+                "accuracy takes superior_by or at_least, loss at_most_ratio or at_most, "
+                "contamination at_most"
+            )
+        if self.metric == "accuracy" and self.against in {"base", "parent"}:
+            raise ValueError("accuracy is measured against control or chance")
+        if self.metric == "loss" and self.against in {"control", "chance"}:
+            raise ValueError("loss is measured against base or parent")
         return self
 
 
@@ -269,6 +287,12 @@ class Recipe(Section):
             raise ValueError("data and train come together")
         if self.train is None and (self.level != "L0" or self.scratch is not None):
             raise ValueError("only an L0 with a base may leave out data and train")
+        if self.train is None and (self.gates or self.evaluate != Evaluate()):
+            raise ValueError("evaluate and gates need train: nothing would be judged")
+        replay = self.data.replay if self.data is not None else None
+        objectives = set(self.train.objective) if self.train is not None else set()
+        if replay is not None and not objectives <= {"pretrain", "cpt"}:
+            raise ValueError("data.replay mixes in text: it needs objective pretrain or cpt")
         if self.scratch is not None and self.train is not None and self.train.method != "full":
             raise ValueError("scratch weights are random: train.method must be full")
         return self

@@ -67,20 +67,24 @@ class StageInfo:
 
 
 _TORCH = ("torch", "transformers")
+_TRAIN = (*_TORCH, "accelerate", "bitsandbytes")
 STAGES: Mapping[str, StageInfo] = {
     "fetch": StageInfo("pipeline.stages.fetch:Fetch", 1, "Model"),
     "fetch-data": StageInfo("pipeline.stages.fetch:FetchData", 1, "Dataset"),
     "scratch": StageInfo("pipeline.stages.scratch:Scratch", 1, "Model", (*_TORCH, "tokenizers")),
     "prepare": StageInfo(
-        "pipeline.stages.prepare:Prepare", 1, "Dataset", ("transformers", "tokenizers")
+        "pipeline.stages.prepare:Prepare",
+        2,
+        "Dataset",
+        ("transformers", "tokenizers", "datasets", "pyarrow"),
     ),
-    "train": StageInfo("pipeline.stages.train:Train", 2, "Adapter", (*_TORCH, "peft")),
-    "train-full": StageInfo("pipeline.stages.train:Train", 2, "Model", _TORCH),
+    "train": StageInfo("pipeline.stages.train:Train", 2, "Adapter", (*_TRAIN, "peft")),
+    "train-full": StageInfo("pipeline.stages.train:Train", 2, "Model", _TRAIN),
     "export": StageInfo("pipeline.stages.export:Export", 1, "Adapter", ("torch", "peft")),
     "merge": StageInfo("pipeline.stages.export:Merge", 1, "Model", (*_TORCH, "peft")),
     "evaluate": StageInfo("eval.stage:Evaluate", 1, "Report", (*_TORCH, "peft")),
-    "compare": StageInfo("eval.stage:Compare", 1, "Report"),
-    "bundle": StageInfo("serve.stage:MakeBundle", 1, "Bundle"),
+    "compare": StageInfo("eval.stage:Compare", 1, "Report", ("numpy", "scipy")),
+    "bundle": StageInfo("serve.stage:MakeBundle", 2, "Bundle"),
 }
 
 

@@ -21,6 +21,9 @@ def normalised(text: str) -> str:
 
 def row_text(row: Mapping[str, Any]) -> str:
     """The text by which a row is recognised: what the model is given, without the answer."""
+    if row.get("source_text"):
+        # The recipe's prompt is not the row's: it would hide a copy.
+        return str(row["source_text"])
     if "messages" in row:
         return "\n".join(m["content"] for m in row["messages"] if m["role"] == "user")
     if "question" in row:
@@ -38,12 +41,16 @@ def contaminated(texts: Iterable[str], judged: set[str]) -> list[int]:
     return [index for index, text in enumerate(texts) if fingerprints([text]) & judged]
 
 
-def write_fingerprints(folder: Path, splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
-    """Keeps the fingerprints of train and test rows for the recipes above."""
+def write_fingerprints(
+    folder: Path, splits: Mapping[str, Iterable[Mapping[str, Any]]], replay: Path | None = None
+) -> None:
+    """Keeps the fingerprints of train (replayed rows too) and test rows for recipes above."""
     found = {
         name: sorted(fingerprints(row_text(row) for row in splits.get(name, ())))
         for name in ("train", "test")
     }
+    if replay is not None:
+        found["train"] = sorted({*found["train"], *read_fingerprints(replay)["train"]})
     (folder / FINGERPRINTS).write_text(json.dumps(found), encoding="utf-8")
 
 

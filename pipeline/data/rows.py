@@ -60,7 +60,14 @@ def read_source(
     if config.get("fraction") is not None:
         rows = take_fraction(rows, float(config["fraction"]), int(config["seed"]))
     if config.get("prompt") is not None:
-        rows = [{**row, "text": fill(str(config["prompt"]), row, place)} for row in rows]
+        rows = [
+            {
+                **row,
+                "source_text": row.get("text", ""),
+                "text": fill(str(config["prompt"]), row, place),
+            }
+            for row in rows
+        ]
     return rows
 
 
@@ -234,6 +241,9 @@ def _checked(row: Row, form: str, index: int, place: str) -> Row:
             _check_messages(value, place)
         elif field == "label" and isinstance(value, int):
             row = {**row, "label": str(value)}
+        elif field == "label" and isinstance(value, str):
+            # Outer blanks (a CSV's `text, label`) would make a label that nobody can write.
+            row = {**row, "label": value.strip()}
         elif not _is_text(value) or not value.strip():
             raise DataError(
                 f"{place}: {field} is {json.dumps(value, default=str)[:40]}, "

@@ -43,7 +43,10 @@ class Prepare:
                 rendered = work.with_replay(rendered, inputs["replay"].path)
             write_split(context.out / f"{name}.arrow", rendered)
             work.counts[name] = len(rendered)
-        write_fingerprints(context.out, splits)
+        replay = inputs.get("replay")
+        if replay is not None:
+            _check_replay(replay, inputs["tokenizer"], found["judged"])
+        write_fingerprints(context.out, splits, replay.path if replay else None)
         _write_json(context.out / "labels.json", labels)
         _write_json(context.out / "render.json", {
             "render": config["render"],
@@ -145,7 +148,28 @@ def _clean(
         splits[name] = [row for index, row in enumerate(rows) if index not in hits]
         if not splits[name]:
             raise DataError(f"data.{name}: every row stands in a test set; give other rows")
-    return {"read": read, "dropped": dropped, "contaminated": len(dropped)}
+    return {"read": read, "dropped": dropped, "contaminated": len(dropped), "judged": judged}
+
+
+def _check_replay(replay: Artifact, tokenizer: Artifact, judged: set[str]) -> None:
+    """Replayed rows come as ids: of our tokenizer, and of no text that is judged here."""
+    hits = judged & set(read_fingerprints(replay.path)["train"])
+    if hits:
+        raise DataError(
+            f"data.replay: {len(hits)} of its training rows stand in a test set of this ancestry; "
+            "take them out of that recipe's data"
+        )
+    theirs = replay.manifest.inputs["tokenizer"]["digest"]
+    if theirs != tokenizer.digest and not _same_tokenizer(replay, tokenizer):
+        raise DataError("data.replay: its ids are of another tokenizer; replay a recipe below this")
+
+
+def _same_tokenizer(replay: Artifact, tokenizer: Artifact) -> bool:
+    """Whether the tokenizer's files are equal, though weights differ (L0 before and after)."""
+    store = tokenizer.path.parent
+    other = store / replay.manifest.inputs["tokenizer"]["key"] / "tokenizer.json"
+    mine = tokenizer.path / "tokenizer.json"
+    return other.is_file() and mine.is_file() and other.read_bytes() == mine.read_bytes()
 
 
 def _renderer(folder: Path, config: Mapping[str, Any], context: StageContext) -> Renderer:
@@ -187,7 +211,7 @@ class _Work:
         rendered, longest = self._ids(row), self.config["max_length"]
         whole = {
             "example_id": row["id"],
-            "text": row_text(row),
+            "text": str(row.get("text") or row_text(row)),
             "label": _gold(row) if self.config["render"] != "text" else None,
             "input_ids": rendered.input_ids,
             "supervised": rendered.supervised,
@@ -249,6 +273,11 @@ class _Work:
             taken += _windows({**row, "example_id": f"replay/{row['example_id']}"},
                               self.config["max_length"])  # fmt: skip
             count += len(row["input_ids"])
+        if count < wanted:
+            raise DataError(
+                f"data.replay: {count} tokens are all there is, and share {replay['share']} asks "
+                f"for {round(wanted)}; lower data.replay.share"
+            )
         self.counts["replay"] = len(taken)
         return rows + taken
 

@@ -1,4 +1,5 @@
-"""The training loop: the same updates whatever the number of processes and micro-batches.
+"""The training loop: the same updates whatever the number of processes and micro-batches
+(with dropout the draws differ between layouts, not between runs of one layout).
 
 Everything random is a function of (seed, step): the order of rows, dropout, masks. So a
 checkpoint holds weights and optimiser only, and a resumed run makes the same bytes.
