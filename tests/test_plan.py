@@ -225,7 +225,10 @@ def test_a_circle_of_bases_names_its_links(ladder: Path, store: Store) -> None:
 def test_ranks_add_up_along_the_stack(ladder: Path, store: Store) -> None:
     plan = make_plan(ladder, store)
     ranks = {o.model.name: o.model.rank for o in plan.outcomes}
-    assert ranks == {"tiny-task": 8, "tiny-task-classifier": 8}
+    assert ranks == {
+        "tiny-l0": 0, "tiny-l1": 4, "tiny-task": 8, "tiny-task-classifier": 8,
+        "tiny-task-from-l0": 4, "tiny-task-from-l0-classifier": 4,
+    }  # fmt: skip
     assert plan.nodes["tiny-task/export.sft.seed1"].note.startswith("rank 8")
 
 
