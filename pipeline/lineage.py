@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.artifact import Artifact
+from pipeline.core.artifact import Artifact, read_artifact
 from pipeline.core.errors import UserError
 from pipeline.core.store import Store
 
@@ -25,6 +25,35 @@ def lineage_of(store: Store, name: str) -> dict[str, Any]:
     """
     seen: set[str] = set()
     return _node(store, _artifact(store, name), seen)
+
+
+def verify_store(store: Store) -> tuple[int, list[str]]:
+    """Recomputes every digest, and looks for what is missing altogether.
+
+    Returns:
+        (artifacts checked, one line for each file, folder or input that is not as it was).
+    """
+    folder = store.root / "objects"
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    problems: list[str] = []
+    inputs: dict[str, str] = {}
+    for path in paths:
+        artifact = read_artifact(path)
+        if artifact is None:
+            problems.append(f"{path}: no manifest; delete that folder and run again")
+            continue
+        problems += artifact.check()
+        if artifact.key != path.name:
+            problems.append(f"{path}: its manifest is that of {artifact.key[:12]}")
+        for role, ref in artifact.manifest.inputs.items():
+            inputs[ref["key"]] = f"{path.name[:12]} ({role})"
+    present = {path.name for path in paths}
+    problems += [
+        f"{store.path_of(key)}: missing, and {user} was made from it"
+        for key, user in inputs.items()
+        if key not in present
+    ]
+    return len(paths), problems
 
 
 def _artifact(store: Store, name: str) -> Artifact:

@@ -1,0 +1,41 @@
+"""What verify finds, beyond changed bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pipeline.core.artifact import Artifact, write_manifest
+from pipeline.core.store import Store
+from pipeline.lineage import verify_store
+
+Commit = Callable[..., Artifact]
+
+
+def test_whole_store_has_no_problems(store: Store, commit: Commit) -> None:
+    commit(store, "a" * 64, {"x.txt": b"1"})
+    assert verify_store(store) == (1, [])
+
+
+def test_lost_manifest_is_found(store: Store, commit: Commit) -> None:
+    artifact = commit(store, "a" * 64, {"x.txt": b"1"})
+    (artifact.path / "manifest.json").unlink()
+    _, problems = verify_store(store)
+    assert [str(artifact.path) in line and "no manifest" in line for line in problems] == [True]
+
+
+def test_lost_input_is_found_and_its_user_named(store: Store, commit: Commit) -> None:
+    artifact = commit(store, "a" * 64, {"x.txt": b"1"})
+    lost = {"data": {"key": "b" * 64, "digest": "c" * 64}}
+    write_manifest(artifact.path, replace(artifact.manifest, inputs=lost))
+    _, problems = verify_store(store)
+    assert len(problems) == 1
+    assert "b" * 64 in problems[0]
+    assert "a" * 12 in problems[0]
+
+
+def test_manifest_of_another_artifact_is_found(store: Store, commit: Commit) -> None:
+    artifact = commit(store, "a" * 64, {"x.txt": b"1"})
+    write_manifest(artifact.path, replace(artifact.manifest, key="d" * 64))
+    _, problems = verify_store(store)
+    assert any("is that of dddddddddddd" in line for line in problems)
