@@ -1,0 +1,73 @@
+"""What a plan judges: suites as the models are asked, and every level's own gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import RecipeError
+from pipeline.core.store import Store
+from pipeline.ladder import make_plan
+
+
+def test_an_extra_task_suite_is_rendered_for_each_form(ladder: Path, store: Store) -> None:
+    text = ladder.read_text()
+    extra = "extra: {path: task-test.jsonl, format: classification}, general:"
+    ladder.write_text(text.replace("{general:", "{" + extra, 1))
+    plan = make_plan(ladder, store)
+    for objective, render in (("sft", "sft"), ("classify", "classify")):
+        inputs = plan.nodes[f"tiny-task/evaluate.{objective}.seed1"].inputs
+        assert plan.nodes[inputs["suite.extra"]].config["render"] == render
+
+
+def test_gates_of_the_levels_below_decide_too(ladder: Path, store: Store) -> None:
+    below = ladder.with_name("l1.yaml")
+    below.write_text(
+        below.read_text()
+        + "gates:\n  - {suite: test, metric: loss, against: base, at_most_ratio: 0.01}\n"
+    )
+    plan = make_plan(ladder, store)
+    assert "tiny-l1/compare" in plan.gates
+    assert "tiny-l1/compare" in plan.nodes["tiny-task/bundle"].inputs.values()
+
+
+def test_control_is_asked_as_the_recipe_is(ladder: Path, store: Store) -> None:
+    plan = make_plan(ladder, store, ["evaluate.max_new_tokens=12"])
+    asked = {
+        node.config["max_new_tokens"]
+        for node in plan.nodes.values()
+        if node.stage == "evaluate" and ".sft." in node.id
+    }
+    assert asked == {12}
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        ("{suite: tst, metric: accuracy, against: chance, superior_by: 0}", "is no suite here"),
+        ("{suite: test, metric: loss, at_most: 3}", "loss needs a suite of text"),
+        ("{suite: general, metric: accuracy, at_least: 0.5}", "accuracy needs a suite of a task"),
+        ("{suite: test, metric: accuracy, against: parent, superior_by: 0}", "control or chance"),
+        ("{suite: test, metric: accuracy, at_most: 0.5}", "superior_by or at_least"),
+    ],
+)
+def test_a_gate_that_could_never_be_judged_is_refused(
+    ladder: Path, store: Store, gate: str, words: str
+) -> None:
+    text = ladder.read_text().replace("{suite: test, metric: contamination, at_most: 0}", gate)
+    ladder.write_text(text)
+    with pytest.raises(RecipeError, match=words) as caught:
+        make_plan(ladder, store)
+    assert "l2.yaml:" in str(caught.value)
+
+
+def test_base_of_a_hub_model_is_served_under_a_plain_name(
+    ladder: Path, store: Store, model_folder: Path
+) -> None:
+    odd = model_folder.rename(model_folder.with_name("my odd model"))
+    ladder.write_text(ladder.read_text().replace("base: l1.yaml", f"base: '{odd}'"))
+    text = ladder.read_text().replace("  control: l2-from-l0.yaml\n", "")
+    ladder.write_text(text.replace("  suites: {general", "  suites: {general"))
+    plan = make_plan(ladder, store)
+    assert plan.nodes["tiny-task/bundle"].config["base"]["name"] == "my-odd-model"
