@@ -138,11 +138,14 @@ def test_manifest_counts_looks_at_test(undisturbed: Any) -> None:
     assert max(looks) >= 2
 
 
+@pytest.mark.parametrize(
+    "seed", ["11", *(pytest.param(str(seed), marks=pytest.mark.long) for seed in range(12, 20))]
+)
 def test_killed_at_random_points_ends_with_the_same_bytes(
-    undisturbed: Any, ladder: Path, tmp_path: Path
+    seed: str, undisturbed: Any, ladder: Path, tmp_path: Path
 ) -> None:
     expected = made_digests(undisturbed[0])
-    rng = random.Random(os.environ.get("GRADUS_KILL_SEED", "11"))
+    rng = random.Random(seed)
     for _ in range(5):
         process = start(tmp_path, "run", str(ladder), "--json")
         try:
