@@ -71,6 +71,13 @@ def serve_recipe(
             f"{recipe}: makes a classifier head only, which has no chat to serve; "
             "name a recipe with objective sft, cpt or pretrain"
         )
+    data = plan.recipe.recipe.data
+    if data is not None and data.chat_template is not None:
+        # Another template at serving than in training would be a silent change of every prompt.
+        raise plan.recipe.error(
+            "data.chat_template",
+            "is not carried to the engine yet; put the template into the base's own folder",
+        )
     goal = _without_bundle(plan)
     if goal.wanted(store):
         click.echo("not made yet: runs the recipe first", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,10 @@ def test_base_of_a_hub_model_is_served_under_a_plain_name(
     ladder.write_text(text.replace("  suites: {general", "  suites: {general"))
     plan = make_plan(ladder, store)
     assert plan.nodes["tiny-task/bundle"].config["base"]["name"] == "my-odd-model"
+
+
+def test_a_template_of_the_recipe_is_not_served_in_silence(ladder: Path, gradus: Any) -> None:
+    ladder.with_name("chat.jinja").write_text("{{ messages }}")
+    result = gradus("serve", ladder, "--set", "data.chat_template=chat.jinja")
+    assert result.exit_code == 2
+    assert "is not carried to the engine yet" in result.stderr
