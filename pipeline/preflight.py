@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.core.errors import RecipeError
+
 ENGINE_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -26,7 +28,12 @@ def launch_problem(launch: Mapping[str, Any]) -> str | None:
     config = launch["config"]
     if config is None:
         return None
-    settings = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
+    try:
+        settings = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise RecipeError(f"train.launch.config: {config}: not an accelerate configuration")
     if settings.get("use_cpu"):
         return None
     wanted, found = launch["num_processes"], gpu_count()

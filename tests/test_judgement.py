@@ -79,3 +79,12 @@ def test_a_template_of_the_recipe_is_not_served_in_silence(ladder: Path, gradus:
     result = gradus("serve", ladder, "--set", "data.chat_template=chat.jinja")
     assert result.exit_code == 2
     assert "is not carried to the engine yet" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["- a list", "x: [", ""])
+def test_a_launch_file_that_is_none_is_refused(ladder: Path, gradus: Any, text: str) -> None:
+    ladder.with_name("odd.yaml").write_text(text)
+    config = ladder.with_name("odd.yaml")
+    result = gradus("plan", ladder, "--set", f"train.launch.config={config}")
+    assert result.exit_code == 2
+    assert "not an accelerate configuration" in result.stderr

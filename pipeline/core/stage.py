@@ -74,7 +74,7 @@ STAGES: Mapping[str, StageInfo] = {
     "scratch": StageInfo("pipeline.stages.scratch:Scratch", 1, "Model", (*_TORCH, "tokenizers")),
     "prepare": StageInfo(
         "pipeline.stages.prepare:Prepare",
-        2,
+        3,
         "Dataset",
         ("transformers", "tokenizers", "datasets", "pyarrow"),
     ),

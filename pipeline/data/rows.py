@@ -249,6 +249,9 @@ def _checked(row: Row, form: str, index: int, place: str) -> Row:
                 f"{place}: {field} is {json.dumps(value, default=str)[:40]}, "
                 "and it must be text that is not empty; mend or remove the row"
             )
+    if form != "classification":
+        # Labels that the format does not read must neither steer a split nor stop a run.
+        row = {key: value for key, value in row.items() if key != "label"}
     given = row.get("id")
     return {**row, "id": str(index if given in (None, "") else given)}
 

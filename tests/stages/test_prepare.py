@@ -156,3 +156,13 @@ def test_ids_of_another_tokenizer_are_not_replayed(root: Artifact, tmp_path: Pat
             tmp_path / "l1", root, {"train": documents(["other words"])},
             {"replay": foreign}, replay={"share": 0.5, "seed": 1},
         )  # fmt: skip
+
+
+def test_labels_of_a_text_source_play_no_part(root: Artifact, tmp_path: Path) -> None:
+    rows = [{"text": text, "label": f"label {index}"} for index, text in enumerate(TEXTS)]
+    made, facts = prepare(
+        tmp_path, root, {"train": rows, "test": [{"text": "x y z", "label": "never seen"}]},
+        source={"format": "text"},
+    )  # fmt: skip
+    assert facts["labels"] == 0
+    assert {row["label"] for row in read_rows(made.path / "train.arrow")} == {None}
