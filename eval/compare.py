@@ -76,6 +76,7 @@ def compare(
     domain_suite: str | None,
     general_suite: str | None,
     task_suite: str | None,
+    through_l1: bool = True,
 ) -> Comparison:
     """Compares models that were measured on the same items.
 
@@ -86,6 +87,8 @@ def compare(
         domain_suite: text suite of the domain.
         general_suite: text suite of general text, for forgetting.
         task_suite: labelled suite that the forms are judged on.
+        through_l1: whether the models stand on an L1 (or are one); else their figures are
+            those without it.
 
     Raises:
         IntegrityError: two results were measured on different items; names both.
@@ -99,7 +102,7 @@ def compare(
         for level in LEVELS
     }
     suites = {"domain": domain_suite, "general": general_suite, "task": task_suite}
-    heads = {head: _head(results, task_suite, head) for head in HEADS}
+    heads = {head: _head(results, task_suite, head, through_l1) for head in HEADS}
     return Comparison(
         levels={level: _level(readers[level], suites) for level in LEVELS},
         steps=_steps(readers, suites),
@@ -153,11 +156,15 @@ def _steps(
     return steps
 
 
-def _head(results: Sequence[ModelResult], suite: str | None, head: Head) -> dict[str, Any] | None:
+def _head(
+    results: Sequence[ModelResult], suite: str | None, head: Head, through_l1: bool
+) -> dict[str, Any] | None:
     models = answering(results, suite, head, "model")
     if suite is None or not models:
         return None
     controls = answering(results, suite, head, "control")
+    if not through_l1:
+        return {"with_l1": None, "without_l1": _accuracy(models, suite), "difference": None}
     difference = _difference(models, controls, suite)
     return {
         "with_l1": _accuracy(models, suite),

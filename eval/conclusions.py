@@ -18,7 +18,7 @@ def sentences_of(comparison: Comparison) -> list[str]:
     """All conclusions: texts, chance, the level between, the two forms, what is missing."""
     found = [_step(step, comparison) for step in comparison.steps]
     for head, figures in comparison.heads.items():
-        found.append(_against_chance(head, figures["with_l1"], comparison))
+        found.append(_against_chance(head, figures["with_l1"] or figures["without_l1"], comparison))
         found.append(_level_between(head, figures, comparison))
         found.append(_unparseable(head, comparison))
     found.append(_forms(comparison.forms))
@@ -77,6 +77,8 @@ def _against_chance(head: str, figures: dict[str, Any], comparison: Comparison) 
 def _level_between(head: str, figures: dict[str, Any], comparison: Comparison) -> str:
     difference = figures["difference"]
     if difference is None:
+        if figures["with_l1"] is None:
+            return ""
         if figures["without_l1"] is not None:
             return (
                 f"Whether L1 helps the {head} form is not known: "

@@ -90,7 +90,7 @@ def _gate_words(gates: int, told: str) -> str:
 def _tiles(comparison: Mapping[str, Any]) -> Markup | None:
     tiles = []
     for head, figures in comparison["heads"].items():
-        reached = figures["with_l1"]
+        reached = figures["with_l1"] or figures["without_l1"]
         ends = interval(reached["low"], reached["high"])
         tiles.append((f"{reached['accuracy']:.3f}", f"accuracy, {head} form {ends}"))
     for kind in ("domain", "general"):

@@ -84,9 +84,10 @@ def chip(status: str) -> Markup:
 
 def arms_of(figures: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
     """Name, accuracy and colour of a form's rows: with L1, and without it where measured."""
-    if figures["without_l1"] is None:
-        return [("", figures["with_l1"], "a")]
-    return [("with L1", figures["with_l1"], "a"), ("without L1", figures["without_l1"], "b")]
+    above, straight = figures["with_l1"], figures["without_l1"]
+    if above is None or straight is None:
+        return [("", above or straight, "a")]
+    return [("with L1", above, "a"), ("without L1", straight, "b")]
 
 
 def facts(value: object) -> Markup:

@@ -174,6 +174,7 @@ class Compare:
             domain_suite=config["domain"],
             general_suite=config["general"],
             task_suite=config["task"],
+            through_l1=config["through_l1"],
         )
         tree = comparison.to_json()
         write_report(tree, config["name"], _facts(inputs), context.out)

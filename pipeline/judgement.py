@@ -147,6 +147,7 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
         "general": "general" if "general" in names else None,
         "domain": "domain" if "domain" in names else ("test" if test_is_text else None),
         "task": "test" if "test" in names and not test_is_text else None,
+        "through_l1": "L1" in {recipe.level, *(m.level for m in _below(built))},
     }
     return ladder.add(Node(f"{recipe.name}/compare", "compare", config, inputs))
 

@@ -88,3 +88,9 @@ def test_a_launch_file_that_is_none_is_refused(ladder: Path, gradus: Any, text: 
     result = gradus("plan", ladder, "--set", f"train.launch.config={config}")
     assert result.exit_code == 2
     assert "not an accelerate configuration" in result.stderr
+
+
+def test_plan_says_whether_an_l1_stands_below(ladder: Path, store: Store) -> None:
+    control = make_plan(ladder.with_name("l2-from-l0.yaml"), store)
+    assert make_plan(ladder, store).nodes["tiny-task/compare"].config["through_l1"] is True
+    assert control.nodes["tiny-task-from-l0/compare"].config["through_l1"] is False

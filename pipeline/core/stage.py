@@ -83,7 +83,7 @@ STAGES: Mapping[str, StageInfo] = {
     "export": StageInfo("pipeline.stages.export:Export", 1, "Adapter", ("torch", "peft")),
     "merge": StageInfo("pipeline.stages.export:Merge", 1, "Model", (*_TORCH, "peft")),
     "evaluate": StageInfo("eval.stage:Evaluate", 1, "Report", (*_TORCH, "peft")),
-    "compare": StageInfo("eval.stage:Compare", 1, "Report", ("numpy", "scipy")),
+    "compare": StageInfo("eval.stage:Compare", 2, "Report", ("numpy", "scipy")),
     "bundle": StageInfo("serve.stage:MakeBundle", 2, "Bundle"),
 }
 

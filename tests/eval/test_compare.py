@@ -13,6 +13,7 @@ from ladder_case import ITEMS, answerer, ladder, losses, reader
 from eval.compare import Comparison, ModelResult, compare
 from eval.gates import Gate
 from eval.metrics import accuracy, token_loss
+from eval.report import report_page
 from pipeline.core.errors import IntegrityError
 
 
@@ -117,6 +118,16 @@ def test_l1_recipe_alone_compares_text() -> None:
     assert record["levels"]["L2"]["domain_loss"] is None
     assert "L1 reads domain text better than L0" in said(comparison)
     assert record["verdict"] == "pass"
+
+
+def test_figures_of_a_recipe_without_an_l1_are_not_filed_under_it() -> None:
+    results = [answerer("classifier", "model", seed, 0.9) for seed in range(3)]
+    comparison = compared(results, domain_suite=None, general_suite=None, through_l1=False)
+    head = comparison.to_json()["heads"]["classifier"]
+    assert head["with_l1"] is None
+    assert head["without_l1"]["accuracy"] > 0.5
+    assert "The classifier form is above chance" in said(comparison)
+    assert "0.9" in report_page(comparison.to_json(), "x", {})
 
 
 def test_classifier_without_any_text_suite() -> None:
