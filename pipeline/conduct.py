@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.core.lock import RepoType
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay, print_outcome
 from pipeline.ladder import make_plan
-from pipeline.plan import Outcome, Plan
+from pipeline.plan import Plan
 from pipeline.rehearsal import rehearse
 from pipeline.run import RunRecord, execute
 
@@ -109,13 +110,8 @@ def _without_bundle(plan: Plan) -> Plan:
     """The plan up to its gates: nothing is bundled before they are known."""
     bundles = {o.bundle for o in plan.outcomes}
     nodes = {name: node for name, node in plan.nodes.items() if name not in bundles}
-    return Plan(plan.recipe, nodes, tuple(_no_bundle(o) for o in plan.outcomes), plan.gates)
-
-
-def _no_bundle(outcome: Outcome) -> Outcome:
-    from dataclasses import replace
-
-    return replace(outcome, bundle=None)
+    outcomes = tuple(replace(outcome, bundle=None) for outcome in plan.outcomes)
+    return Plan(plan.recipe, nodes, outcomes, plan.gates)
 
 
 def _executed(plan: Plan, store: Store, jobs: int | None, display: LiveDisplay) -> RunRecord:

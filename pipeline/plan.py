@@ -97,7 +97,8 @@ def outcome_of(built: Built, objective: str, **refs: str | None) -> Outcome:
     """The named model of one objective: its first seed."""
     train = built.loaded.recipe.train
     model = built.start if train is None else built.models[(objective, train.seeds[0])]
-    return Outcome(model, objective, built.start.name, built.loaded.path, **refs)
+    base = "scratch" if built.loaded.recipe.scratch is not None else built.start.name
+    return Outcome(model, objective, base, built.loaded.path, **refs)
 
 
 @dataclass(frozen=True)

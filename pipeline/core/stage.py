@@ -74,7 +74,7 @@ STAGES: Mapping[str, StageInfo] = {
     "scratch": StageInfo("pipeline.stages.scratch:Scratch", 1, "Model", (*_TORCH, "tokenizers")),
     "prepare": StageInfo(
         "pipeline.stages.prepare:Prepare",
-        3,
+        4,
         "Dataset",
         ("transformers", "tokenizers", "datasets", "pyarrow"),
     ),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ModelError
-from pipeline.modeling.loading import backbone
+from pipeline.modeling.loading import backbone, plain_model
 
 HEAD_WEIGHTS = "head.safetensors"
 HEAD_CONFIG = "head.json"
@@ -61,8 +61,7 @@ class Classifier(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits [B, labels] in float32."""
-        body: Any = self.body
-        model = body.get_base_model() if hasattr(body, "get_base_model") else body
+        model = plain_model(self.body)
         states = backbone(model)(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state
@@ -76,7 +75,7 @@ def new_classifier(
     """A classifier with a fresh head drawn from ``seed``."""
     if len(labels) < 2:
         raise ModelError(f"data.train: {len(labels)} label; a classifier needs two or more")
-    model = body.get_base_model() if hasattr(body, "get_base_model") else body
+    model = plain_model(body)
     config = HeadConfig(tuple(labels), pooling, dropout, model.config.hidden_size)
     torch.manual_seed(seed)
     classifier = Classifier(body, config)

@@ -109,6 +109,11 @@ def load_model(
     return model
 
 
+def plain_model(body: Any) -> Any:
+    """The transformers model itself, whether PEFT wraps it or not; LoRA layers stay in it."""
+    return body.get_base_model() if hasattr(body, "get_base_model") else body
+
+
 def backbone(model: Any) -> Any:
     """The model below its language-model head: (input_ids, attention_mask) -> hidden states."""
     return model.base_model

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.modeling.loading import backbone
+from pipeline.modeling.loading import backbone, plain_model
 
 Batch = Mapping[str, torch.Tensor]
 # The vocabulary heads of BERT's and RoBERTa's families; others project every token.
@@ -26,8 +25,7 @@ class TokenModel(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(summed cross-entropy in nats, number of supervised tokens)."""
-        body: Any = self.body
-        model = body.get_base_model() if hasattr(body, "get_base_model") else body
+        model = plain_model(self.body)
         targets_BT = batch["input_ids"][:, 1:]
         wanted_BT = batch["supervised"][:, 1:]
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
@@ -49,13 +47,12 @@ class MaskedModel(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(summed cross-entropy in nats, number of masked tokens)."""
-        body: Any = self.body
-        model = body.get_base_model() if hasattr(body, "get_base_model") else body
+        model = plain_model(self.body)
         inputs = {"input_ids": batch["masked_ids"], "attention_mask": batch["attention_mask"]}
         chosen = batch["chosen"]
         head = next((getattr(model, name) for name in _MASK_HEADS if hasattr(model, name)), None)
         if head is None:
-            logits_NV = body(**inputs).logits[chosen]
+            logits_NV = model(**inputs).logits[chosen]
         else:
             logits_NV = head(backbone(model)(**inputs).last_hidden_state[chosen])
         loss = functional.cross_entropy(

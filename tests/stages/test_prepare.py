@@ -31,7 +31,9 @@ def artifact(path: Path, inputs: Mapping[str, Mapping[str, str]] | None = None) 
 def root(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("store") / "root"
     train_tokenizer(TEXTS, 300).save_pretrained(str(folder))
-    Qwen3Config(architectures=["Qwen3ForCausalLM"]).save_pretrained(str(folder))
+    Qwen3Config(architectures=["Qwen3ForCausalLM"], max_position_embeddings=256).save_pretrained(
+        str(folder)
+    )
     return artifact(folder)
 
 
@@ -166,3 +168,23 @@ def test_labels_of_a_text_source_play_no_part(root: Artifact, tmp_path: Path) ->
     )  # fmt: skip
     assert facts["labels"] == 0
     assert {row["label"] for row in read_rows(made.path / "train.arrow")} == {None}
+
+
+def test_a_test_row_beyond_the_context_is_refused_before_training(
+    root: Artifact, tmp_path: Path
+) -> None:
+    config = json.loads((root.path / "config.json").read_text())
+    limit = config["max_position_embeddings"]
+    rows = [{"text": "ship " * limit, "label": "a"}, {"text": "sail", "label": "b"}]
+    with pytest.raises(
+        DataError, match=rf"row 0 has \d+ tokens, and the base's context is {limit}"
+    ):
+        prepare(tmp_path, root, {"test": rows}, render="classify")
+
+
+def test_a_conversation_is_no_row_for_a_classifier(root: Artifact, tmp_path: Path) -> None:
+    """Its rendering holds the assistant's answer: a head would read what it should tell."""
+    talk = [{"role": "user", "content": "one ship"}, {"role": "assistant", "content": "ship"}]
+    rows = [{"messages": talk, "label": "ship"}]
+    with pytest.raises(DataError, match="needs format classification"):
+        prepare(tmp_path, root, {"test": rows}, render="classify", source={"format": "messages"})
