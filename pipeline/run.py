@@ -83,13 +83,14 @@ def execute(
         GradusError: of the stage that failed; the others are stopped.
     """
     began = time.monotonic()
+    wanted = plan.wanted(store)
+    blocked = next((node for node in wanted if node.blocked), None)
+    if blocked is not None:
+        raise errors.UserError(f"{blocked.id}: cannot run: {blocked.blocked}")
+    # Only now: what is refused leaves nothing behind.
     store.digests.save()
-    blocked = [n for n in plan.wanted(store) if n.blocked]
-    if blocked:
-        raise errors.UserError(f"{blocked[0].id}: cannot run: {blocked[0].blocked}")
     jobs = jobs or default_jobs(plan)
     state = _Progress()
-    wanted = plan.wanted(store)
     missing = {node.id for node in wanted}
     for node in plan.nodes.values():
         if node.id not in missing and node.key is not None:
