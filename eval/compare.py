@@ -15,6 +15,7 @@ from eval import metrics
 from eval.conclusions import sentences_of
 from eval.gates import Gate, GateResult, Head, verdict
 from eval.judging import HEADS, judged
+from eval.known_items import Known, with_and_without
 from eval.results import (
     ModelResult,
     answering,
@@ -51,6 +52,7 @@ class Comparison:
     models: list[dict[str, Any]]
     classes: dict[str, dict[str, Any]]
     contamination: int
+    clean: list[dict[str, Any]]
     suites: dict[str, str | None]
 
     @property
@@ -72,7 +74,7 @@ def compare(
     results: Sequence[ModelResult],
     *,
     gates: Sequence[Gate],
-    contamination: int,
+    contamination: Known,
     domain_suite: str | None,
     general_suite: str | None,
     task_suite: str | None,
@@ -83,7 +85,8 @@ def compare(
     Args:
         results: base, parent, models and controls; the first model stands for its level.
         gates: the recipe's promises.
-        contamination: training rows that stand in a test set of the model or an ancestor.
+        contamination: training rows, of the model or an ancestor, that know items of an
+            evaluation set; figures on those sets are given without these items too.
         domain_suite: text suite of the domain.
         general_suite: text suite of general text, for forgetting.
         task_suite: labelled suite that the forms are judged on.
@@ -109,10 +112,11 @@ def compare(
         heads={head: figures for head, figures in heads.items() if figures is not None},
         forms=_forms(results, task_suite),
         chance=_chance(results, task_suite),
-        gates=[result for gate in gates for result in judged(gate, results, contamination)],
+        gates=[result for gate in gates for result in judged(gate, results, contamination.rows)],
         models=[_model(result, suites) for result in results],
         classes=_classes(results, task_suite),
-        contamination=contamination,
+        contamination=contamination.rows,
+        clean=with_and_without(results, contamination),
         suites=suites,
     )
 

@@ -22,7 +22,7 @@ def sentences_of(comparison: Comparison) -> list[str]:
         found.append(_level_between(head, figures, comparison))
         found.append(_unparseable(head, comparison))
     found.append(_forms(comparison.forms))
-    found.append(_contamination(comparison.contamination))
+    found.append(_contamination(comparison))
     return [sentence for sentence in found if sentence]
 
 
@@ -131,8 +131,15 @@ def _forms(forms: dict[str, Any] | None) -> str:
     return f"{the} {better} beats the {worse}: {shown}."
 
 
-def _contamination(rows: int) -> str:
+def _contamination(comparison: Comparison) -> str:
+    rows = comparison.contamination
     if not rows:
         return ""
     verb = "row stands" if rows == 1 else "rows stand"
-    return f"{rows} training {verb} in a test set: the figures on it are too good to be trusted."
+    known = {figures["suite"]: figures["known"] for figures in comparison.clean}
+    counts = ", ".join(f"{items} of {suite}" for suite, items in known.items())
+    beside = f" (figures without them stand beside: {counts})" if counts else ""
+    return (
+        f"{rows} training {verb} in an evaluation set: the figures on it are too good to be "
+        f"trusted{beside}."
+    )

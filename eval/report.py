@@ -65,6 +65,7 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
         _gates(comparison),
         _heads(comparison),
         _levels(comparison),
+        _clean(comparison),
         _models(comparison),
         _classes(comparison),
         _facts(facts),
@@ -175,6 +176,24 @@ def _levels(comparison: Mapping[str, Any]) -> Markup | None:
         return None
     columns = ["level", "text", "loss (nats/token)", "95 % interval", "bits/byte"]
     return _section("Text", table(columns, rows, left=2))
+
+
+def _clean(comparison: Mapping[str, Any]) -> Markup | None:
+    """Figures with and without the items that training rows know."""
+    rows: list[list[Content]] = []
+    for row in comparison["clean"]:
+        cells: list[Content] = [row[name] for name in ("suite", "figure", "name", "arm", "role")]
+        for part in (row["all"], row["clean"]):
+            told = part or {"items": 0, "estimate": None, "low": None, "high": None}
+            ends = interval(told["low"], told["high"])
+            cells += [told["items"], number(told["estimate"]), ends]
+        rows.append(cells)
+    if not rows:
+        return None
+    columns = ["suite", "figure", "model", "form", "role"]
+    columns += ["all items", "with them", "95 % interval"]
+    columns += ["clean items", "without them", "95 % interval"]
+    return _section("With and without items that training rows know", table(columns, rows, left=5))
 
 
 def _models(comparison: Mapping[str, Any]) -> Markup:

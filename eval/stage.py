@@ -10,6 +10,7 @@ from typing import Any
 
 from eval.compare import ModelResult, compare
 from eval.gates import Gate
+from eval.known_items import read_known
 from eval.record import (
     Prediction,
     TextLoss,
@@ -23,7 +24,6 @@ from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import read_rows
-from pipeline.data.contamination import read_fingerprints
 
 _SUITE = "suite."
 
@@ -170,7 +170,7 @@ class Compare:
         comparison = compare(
             results,
             gates=[Gate(**gate) for gate in config["gates"]],
-            contamination=_contaminated(inputs),
+            contamination=read_known(a.path for r, a in inputs.items() if r.startswith("data.")),
             domain_suite=config["domain"],
             general_suite=config["general"],
             task_suite=config["task"],
@@ -199,15 +199,6 @@ def _result(artifact: Artifact, about: Mapping[str, Any]) -> ModelResult:
     }
     seconds = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
     return ModelResult(**about, losses=losses, predictions=predictions, seconds=seconds)
-
-
-def _contaminated(inputs: Mapping[str, Artifact]) -> int:
-    """Training rows, of the recipe and its ancestors, that stand in any judged test set."""
-    folders = [a.path for r, a in inputs.items() if not r.startswith("model")]
-    read = [read_fingerprints(folder) for folder in folders]
-    trained = {found for one in read for found in one["train"]}
-    judged = {found for one in read for found in one["test"]}
-    return len(trained & judged)
 
 
 def _facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:

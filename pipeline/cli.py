@@ -13,6 +13,10 @@ import click
 
 from pipeline.core.errors import GradusError
 
+FORMATS = (
+    "text", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer",
+    "classification", "preference",
+)  # fmt: skip
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -93,6 +97,28 @@ def run(
     from pipeline.conduct import run_recipe
 
     return run_recipe(recipe, overrides, locked=locked, jobs=jobs, as_json=as_json)
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@set_option
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Of a file's rows; else found.")
+@click.option("--show", type=click.IntRange(0), default=0, help="Print so many rendered rows.")
+@click.option("--jobs", type=click.IntRange(1), help="Stages side by side. Changes no result.")
+@json_option
+@reported
+def data(
+    target: Path,
+    overrides: tuple[str, ...],
+    form: str | None,
+    show: int,
+    jobs: int | None,
+    as_json: bool,
+) -> int:
+    """Prepare the rows of a recipe and print their funnel; or look at a file of rows."""
+    from pipeline.data_look import look
+
+    return look(target, overrides, form=form, show=show, jobs=jobs, as_json=as_json)
 
 
 @main.command()

@@ -13,13 +13,13 @@ from typing import Any
 
 import click
 
-from pipeline.core.errors import GateFailed, UserError
+from pipeline.core.errors import GateFailed, GradusError, UserError
 from pipeline.core.lock import RepoType
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay, print_outcome
 from pipeline.ladder import make_plan
 from pipeline.plan import Plan
-from pipeline.rehearsal import rehearse
+from pipeline.rehearsal import placed, rehearse
 from pipeline.run import RunRecord, execute
 
 
@@ -49,6 +49,17 @@ def run_recipe(
             f"{broken[0]['text']}"
         )
     return 0
+
+
+def planned(recipe: Path, store: Store, overrides: Sequence[str]) -> Plan:
+    """The recipe's plan, hub revisions resolved and locked."""
+    return make_plan(recipe, store, overrides, resolve=_resolve)
+
+
+def prepared_only(plan: Plan, store: Store, jobs: int | None, display: LiveDisplay) -> None:
+    """Makes what the plan's goals need: the rows, and nothing that trains."""
+    rehearse(plan, store)
+    _executed(plan, store, jobs, display)
 
 
 def serve_recipe(
@@ -130,6 +141,8 @@ def _executed(plan: Plan, store: Store, jobs: int | None, display: LiveDisplay) 
         failed = {**entry, "status": "failed", "error": str(error) or type(error).__name__}
         if plan.wanted(store):
             store.write_json(name, failed)
+        if isinstance(error, GradusError):
+            raise placed(error, plan.recipe, error.node) from None
         raise
     if record.ran:
         store.write_json(name, {**entry, "status": "done", "ran": dict(record.ran)})

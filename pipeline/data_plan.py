@@ -1,12 +1,20 @@
-"""The data side of a plan: sources, what of them goes into a key, and `prepare` nodes."""
+"""The data side of a plan: `prepare` and `augment` nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.recipe import LoadedRecipe, load_recipe, looks_like_hub_id
-from pipeline.core.schema import Carve, RecipeSuite, Source
+from pipeline.core.recipe import LoadedRecipe
+from pipeline.core.schema import Carve, Clean, Data
+from pipeline.data.endpoint import endpoint_problem
+from pipeline.data_sources import (
+    require_other_test,
+    source_config,
+    suite_owner,
+    train_sources,
+)
 from pipeline.plan import Built, Node
 
 if TYPE_CHECKING:
@@ -15,71 +23,36 @@ if TYPE_CHECKING:
 RENDERS = {"pretrain": "text", "cpt": "text", "mlm": "text", "sft": "sft", "classify": "classify"}
 
 
-def source_config(
+def prepare_node(
     ladder: Ladder,
     loaded: LoadedRecipe,
-    key: str,
-    source: Source,
-    role: str,
-    inputs: dict[str, str],
-    files: dict[str, Path],
-) -> dict[str, Any]:
-    """What of a source goes into a key; adds its file or fetch node under ``role``."""
-    config = source.model_dump(exclude={"path", "revision"}, exclude_none=True)
-    if source.generator is not None:
-        from pipeline.data.generators import generator_identity
-
-        return {**config, "generator": generator_identity(source.generator)}
-    path = source.path or ""
-    local = loaded.local(path)
-    if local.is_file():
-        files[role] = local
-        return {**config, "suffix": local.suffix}
-    if not looks_like_hub_id(path):
-        raise loaded.error(f"{key}.path", f"{path}: no such file; check the path")
-    commit, blocked = ladder.commit(loaded, "dataset", path, source.revision, f"{key}.path")
-    inputs[role] = ladder.add(
-        Node(
-            f"{path}@{(commit or 'unlocked')[:7]}/fetch-data{'.' if source.files else ''}"
-            f"{'+'.join(source.files)}",
-            "fetch-data",
-            {"repo": path, "commit": commit, "files": list(source.files)},
-            blocked=blocked,
-        )
-    )
-    return {**config, "repo": path}
-
-
-def train_sources(
-    ladder: Ladder, loaded: LoadedRecipe, inputs: dict[str, str], files: dict[str, Path]
-) -> list[dict[str, Any]]:
-    """Every source of the training rows, as it goes into a key."""
-    assert loaded.recipe.data is not None
-    return [
-        source_config(ladder, loaded, "data.train", source, f"train{index}", inputs, files)
-        for index, source in enumerate(loaded.recipe.data.train)
-    ]
-
-
-def prepare_node(
-    ladder: Ladder, loaded: LoadedRecipe, root: str, objective: str, ancestors: tuple[Built, ...]
+    tokenizer: str,
+    objective: str,
+    ancestors: tuple[Built, ...],
+    not_checkable: Sequence[str],
 ) -> str:
-    """The Dataset node of one objective: rows, splits, contamination, ids."""
+    """The Dataset node of one objective: rows, splits, contamination, ids.
+
+    Args:
+        tokenizer: the node whose output holds the tokenizer: where it was made or fetched, so
+            that rows are prepared before any training of an ancestor.
+        not_checkable: fetched bases, whose pretraining rows nobody can compare with.
+    """
     recipe = loaded.recipe
     assert recipe.data is not None
     assert recipe.train is not None
-    inputs = {"tokenizer": root}
+    require_other_test(loaded)
+    inputs = {"tokenizer": tokenizer}
     files: dict[str, Path] = {}
     data, train = recipe.data, recipe.train
     sources: dict[str, Any] = {"train": train_sources(ladder, loaded, inputs, files)}
-    carve = None
-    if isinstance(data.validation, Carve):
-        carve = data.validation.model_dump()
-    else:
+    if data.augment is not None:
+        sources["train"].append(_augmented(ladder, loaded, sources["train"], inputs, files))
+    if not isinstance(data.validation, Carve):
         sources["validation"] = source_config(
             ladder, loaded, "data.validation", data.validation, "validation", inputs, files
         )
-    if data.test is not None:
+    if data.test is not None and not isinstance(data.test, Carve):
         sources["test"] = source_config(
             ladder, loaded, "data.test", data.test, "test", inputs, files
         )
@@ -87,87 +60,151 @@ def prepare_node(
     if data.replay is not None:
         path = loaded.local(data.replay.recipe)
         replay = {"share": data.replay.share, "seed": train.seeds[0]}
-        inputs["replay"] = _prepared_of(ladder, loaded, path, "data.replay.recipe")
-    if data.chat_template is not None:
-        files["chat_template"] = loaded.local(data.chat_template)
-        if not files["chat_template"].is_file():
-            raise loaded.error("data.chat_template", f"{data.chat_template}: no such file")
+        inputs["replay"] = _prepared_of(ladder, loaded, path, "data.replay.recipe", tokenizer)
+    _add_template(loaded, data, files)
     for index, below in enumerate(ancestors):
         for name in below.prepared.values():
             inputs[f"ancestor{index}"] = name
+    for name in recipe.evaluate.suites:
+        inputs[f"suite.{name}"] = suite_node(ladder, loaded, name, tokenizer, objective)
     config = {
+        **_settings(loaded, data, objective),
         "sources": sources,
-        "carve": carve,
+        "carve": _carve(loaded, data, "validation"),
+        "carve_test": _carve(loaded, data, "test"),
         "replay": replay,
-        "render": RENDERS[objective],
-        "system": data.system,
-        "chat_template_kwargs": data.chat_template_kwargs,
+        "clean": data.clean.model_dump(mode="json"),
         "contamination": data.contamination,
+        "not_checkable": list(not_checkable),
         "max_length": train.max_length,
         "over_length": train.over_length,
-        "packing": train.packing,
+        "packing": train.packing and RENDERS[objective] != "classify" and objective != "mlm",
+        "loss_on": train.loss_on,
     }
     return ladder.add(
         Node(f"{recipe.name}/prepare.{RENDERS[objective]}", "prepare", config, inputs, files)
     )
 
 
-def _prepared_of(ladder: Ladder, loaded: LoadedRecipe, path: Path, key: str) -> str:
+def _settings(loaded: LoadedRecipe, data: Data, objective: str) -> dict[str, Any]:
+    return {
+        "render": RENDERS[objective],
+        "system": data.system,
+        "chat_template_kwargs": data.chat_template_kwargs,
+        "max_quarantined": data.max_quarantined,
+    }
+
+
+def _carve(loaded: LoadedRecipe, data: Data, name: str) -> dict[str, Any] | None:
+    """How a split is carved; both carved splits must go by the same column."""
+    spec = getattr(data, name)
+    if not isinstance(spec, Carve):
+        return None
+    other = data.test if name == "validation" else data.validation
+    if isinstance(other, Carve):
+        for key in ("by", "time"):
+            mine, theirs = getattr(spec, key), getattr(other, key)
+            if mine is not None and theirs is not None and mine != theirs:
+                raise loaded.error(
+                    f"data.{name}.{key}",
+                    f"{mine!r} here and {theirs!r} for the other carved split; name one column",
+                )
+    return spec.model_dump()
+
+
+def _add_template(loaded: LoadedRecipe, data: Data, files: dict[str, Path]) -> None:
+    if data.chat_template is not None:
+        files["chat_template"] = loaded.local(data.chat_template)
+        if not files["chat_template"].is_file():
+            raise loaded.error("data.chat_template", f"{data.chat_template}: no such file")
+
+
+def _augmented(
+    ladder: Ladder,
+    loaded: LoadedRecipe,
+    sources: list[dict[str, Any]],
+    inputs: dict[str, str],
+    files: dict[str, Path],
+) -> dict[str, Any]:
+    """Adds the node that makes synthetic rows; what of them goes into `prepare`'s key."""
+    data = loaded.recipe.data
+    assert data is not None
+    assert data.augment is not None
+    augment = data.augment
+    problem = endpoint_problem(augment.endpoint)
+    if problem is not None:
+        raise loaded.error("data.augment.endpoint", problem)
+    options = {"concurrency", "api_key_env"}
+    roles = [role for role in inputs if role.startswith("train")]
+    node = Node(
+        f"{loaded.recipe.name}/augment",
+        "augment",
+        {
+            "sources": list(sources),
+            "augment": augment.model_dump(exclude=options),
+            # What is sent to an endpoint is cleaned first: personal data stays here.
+            "clean": data.clean.model_dump(mode="json"),
+            "max_quarantined": data.max_quarantined,
+        },
+        {role: inputs[role] for role in roles},
+        {role: path for role, path in files.items() if role.startswith("train")},
+        options=augment.model_dump(include=options),
+        note=f"{augment.kind} by {augment.model}",
+    )
+    inputs[f"train{len(sources)}"] = ladder.add(node)
+    return {
+        "made": "augment",
+        "format": "canonical",
+        "columns": {},
+        "seed": augment.seed,
+        "licence": augment.licence,
+        "origin": f"synthetic: {augment.kind} by {augment.model}",
+    }
+
+
+def _prepared_of(ladder: Ladder, loaded: LoadedRecipe, path: Path, key: str, tokenizer: str) -> str:
     if not path.is_file():
         raise loaded.error(key, f"{path.name}: no such recipe; check the path")
     other = ladder.build(path)
     if not other.prepared:
         raise loaded.error(key, f"{path.name} prepares no data; name a recipe that trains")
+    if other.tokenizer != tokenizer:
+        raise loaded.error(
+            key, f"{path.name}: its ids are of another tokenizer; replay a recipe below this one"
+        )
     return next(iter(other.prepared.values()))
 
 
-def suite_source(loaded: LoadedRecipe, name: str) -> Source:
-    """The rows of an extra suite: its own source, or another recipe's test split."""
-    return _suite_owner(None, loaded, name)[1]
-
-
-def _suite_owner(
-    ladder: Ladder | None, loaded: LoadedRecipe, name: str
-) -> tuple[LoadedRecipe, Source]:
-    spec = loaded.recipe.evaluate.suites[name]
-    if not isinstance(spec, RecipeSuite):
-        return loaded, spec
-    key = f"evaluate.suites.{name}"
-    path = loaded.local(spec.recipe)
-    if not path.is_file():
-        raise loaded.error(key, f"{spec.recipe}: no such recipe; check the path")
-    owner = ladder.load(path) if ladder is not None else load_recipe(path)
-    if owner.recipe.data is None or owner.recipe.data.test is None:
-        raise loaded.error(key, f"{spec.recipe} has no data.test; name one that has")
-    return owner, owner.recipe.data.test
-
-
-def suite_node(ladder: Ladder, loaded: LoadedRecipe, name: str, root: str, objective: str) -> str:
+def suite_node(
+    ladder: Ladder, loaded: LoadedRecipe, name: str, tokenizer: str, objective: str
+) -> str:
     """The Dataset node of an extra suite, rendered as the judged recipe renders its rows."""
-    owner, source = _suite_owner(ladder, loaded, name)
+    owner, key, source = suite_owner(ladder, loaded, name)
     data = loaded.recipe.data
     assert data is not None
-    inputs = {"tokenizer": root}
+    inputs = {"tokenizer": tokenizer}
     files: dict[str, Path] = {}
-    render = "text" if source.format == "text" else RENDERS[objective]
-    template = data.chat_template if render != "text" else None
-    if template is not None:
-        files["chat_template"] = loaded.local(template)
-    config = {
-        "sources": {
-            "test": source_config(
-                ladder, owner, f"evaluate.suites.{name}", source, "test", inputs, files
-            )
-        },
-        "carve": None,
-        "replay": None,
+    test = source_config(ladder, owner, key, source, "test", inputs, files)
+    text = test["format"] == "text"
+    render = "text" if text else RENDERS[objective]
+    if not text:
+        _add_template(loaded, data, files)
+    config: dict[str, Any] = {
         "render": render,
-        "system": data.system if render != "text" else None,
-        "chat_template_kwargs": data.chat_template_kwargs if render != "text" else {},
+        "system": None if text else data.system,
+        "chat_template_kwargs": {} if text else data.chat_template_kwargs,
+        "max_quarantined": data.max_quarantined,
+        "sources": {"test": test},
+        "carve": None,
+        "carve_test": None,
+        "replay": None,
+        "clean": Clean().model_dump(mode="json"),
         "contamination": "drop",
+        "not_checkable": [],
         "max_length": 1 << 20,
         "over_length": "error",
         "packing": False,
+        "loss_on": "assistant",
     }
-    stem = root.partition("/")[0] if render == "text" else loaded.recipe.name
+    stem = tokenizer.partition("/")[0] if text else loaded.recipe.name
     return ladder.add(Node(f"{stem}/suite.{name}.{render}", "prepare", config, inputs, files))

@@ -7,21 +7,17 @@ import math
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.core.errors import DataError, GradusError, UserError
+from pipeline.core.errors import GradusError, UserError
 from pipeline.core.recipe import load_recipe, shown
-from pipeline.data.detection import Detected, detect
-from pipeline.data.rows import Row, checked_rows, read_file
-from pipeline.data.splits import carve_validation
+from pipeline.data.detection import Detected
+from pipeline.data.rows import Row, whole_text
 from pipeline.first_recipe_base import FirstBase, look_at_base
+from pipeline.first_recipe_rows import FEWEST_ROWS, Seen, look
 from pipeline.first_recipe_text import recipe_text
 
-FEWEST_ROWS = 20
-_SEED = 1
-_TEST_SHARE = 0.1
-_SHARES = (0.1, 0.2, 0.3, 0.4, 0.49)
+__all__ = ["FEWEST_ROWS", "write_first_recipe"]
 # Ends each answer with the tokenizer's own end of text, which every engine stops at.
 _TEMPLATE = (
     "{% for message in messages %}{{ '' if loop.first else '\\n' }}"
@@ -29,18 +25,6 @@ _TEMPLATE = (
     "{{ eos_token if message['role'] == 'assistant' else '' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '\\nAssistant:' }}{% endif %}"
 )
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What a look at the data gave."""
-
-    data: Path
-    found: Detected
-    train: list[Row]
-    test: list[Row]
-    checked: list[Row]
-    carve: float
 
 
 def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
@@ -65,7 +49,7 @@ def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
     if out.suffix not in {".yaml", ".yml"}:
         raise UserError(f"--out {out}: not a recipe's name; write --out {out}.yaml")
     about = look_at_base(base, out.resolve().parent)
-    seen = _look(data)
+    seen = look(data)
     if name in about.names:
         name = f"{name[:59]}-l2"
     files = {f"{name}-{split}.jsonl": _lines(rows)
@@ -101,64 +85,6 @@ def _write(out: Path, files: dict[str, str]) -> None:
         raise UserError(f"{out}: cannot be written ({reason}); choose another --out") from None
 
 
-def _look(data: Path) -> _Seen:
-    place = f"--data {shown(data)}"
-    placed = read_file(data)
-    if len(placed) < FEWEST_ROWS:
-        raise UserError(
-            f"{place}: holds {len(placed)} rows; {FEWEST_ROWS} are the fewest that can be split "
-            "into train, validation and test"
-        )
-    rows = [row for _, row in placed]
-    found = detect(rows, place)
-    if found.joined is not None:
-        rows = [_joined(row, found.columns["prompt"], found.joined) for row in rows]
-        placed = [(at, row) for (at, _), row in zip(placed, rows, strict=True)]
-        # The written rows have a `prompt` of their own.
-        columns = {ours: theirs for ours, theirs in found.columns.items() if ours != "prompt"}
-        found = replace(found, columns=columns)
-    checked = checked_rows(placed, found.columns, found.form, place)
-    index = [{**row, "row": number} for number, row in enumerate(checked)]
-    train, test = _split(index, found.by, place)
-    return _Seen(
-        data,
-        found,
-        [rows[row["row"]] for row in train],
-        [rows[row["row"]] for row in test],
-        checked,
-        _carve(train, found.by, place),
-    )
-
-
-def _joined(row: Row, prompt: str, joined: str) -> Row:
-    extra = str(row.get(joined) or "").strip()
-    prompt = str(row[prompt])
-    return {**row, "prompt": f"{prompt}\n\n{extra}" if extra else prompt}
-
-
-def _split(rows: list[Row], by: str | None, place: str) -> tuple[list[Row], list[Row]]:
-    try:
-        return carve_validation(rows, _TEST_SHARE, by, _SEED, least=1)
-    except DataError:
-        raise DataError(
-            f"{place}: {len(rows)} rows, and none can be held out for a test "
-            f"({f'all share one {by}' if by else 'too many are alike'}); add rows that differ"
-        ) from None
-
-
-def _carve(train: list[Row], by: str | None, place: str) -> float:
-    """The smallest share that leaves something to validate on."""
-    for share in _SHARES:
-        try:
-            carve_validation(train, share, by, 0)
-        except DataError:
-            continue
-        return share
-    raise DataError(
-        f"{place}: no label has rows enough for train, validation and test; add rows for each"
-    )
-
-
 def _objectives(found: Detected, base: FirstBase, data: Path) -> list[str]:
     if found.form == "text":
         return ["mlm" if base.kind == "encoder" else "cpt"]
@@ -181,10 +107,10 @@ def _lines(rows: Sequence[Row]) -> str:
 
 
 def _recipe(
-    name: str, out: Path, seen: _Seen, base: FirstBase, objectives: list[str], template: str | None
+    name: str, out: Path, seen: Seen, base: FirstBase, objectives: list[str], template: str | None
 ) -> str:
-    lengths = [_characters(row, seen.found.form) for row in seen.checked]
-    longest = max(_bytes(row, seen.found.form) for row in seen.checked)
+    texts = [whole_text(row) for row in seen.canonical]
+    longest = max(len(text.encode()) for text in texts)
     longest_label = max((len(label.encode()) for label in seen.found.labels), default=0)
     # A tokenizer takes about four bytes of its own language for a token; two leave room.
     needed = 64 * math.ceil((longest / 2 + 48) / 64)
@@ -197,24 +123,10 @@ def _recipe(
         found=seen.found,
         objectives=objectives,
         counts=(len(seen.train), len(seen.test)),
-        lengths=(round(statistics.median(lengths)), max(lengths)),
+        lengths=(round(statistics.median(map(len, texts))), max(map(len, texts))),
         carve=seen.carve,
         max_length=max(32, min(needed, base.limit, 2048)),
         max_new_tokens=longest_label + 2 if "sft" in objectives and longest_label > 22 else None,
         template=template,
+        left_out=[f"{row.place}: {row.reason}" for row in seen.left_out],
     )
-
-
-def _strings(row: Row, form: str) -> list[str]:
-    if form == "messages":
-        return [message["content"] for message in row["messages"]]
-    fields = ("text", "label", "prompt", "completion", "context", "question", "answer")
-    return [str(row[field]) for field in fields if row.get(field) is not None]
-
-
-def _characters(row: Row, form: str) -> int:
-    return sum(map(len, _strings(row, form)))
-
-
-def _bytes(row: Row, form: str) -> int:
-    return sum(len(text.encode()) for text in _strings(row, form))

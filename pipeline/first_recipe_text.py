@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -11,10 +12,13 @@ from pipeline.data.detection import Detected
 
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 _FEWEST_JUDGED = 50
+_MOST_NAMED = 5
 _NOT_TEXT = {"yes", "no", "true", "false", "on", "off", "null", "y", "n"}
 _WHAT: Mapping[str, str] = {
     "text": "Texts to read.",
     "messages": "Conversations to answer like.",
+    "sharegpt": "Conversations to answer like.",
+    "alpaca": "Instructions to follow.",
     "prompt_completion": "Prompts to complete.",
     "question_answer": "Questions to answer.",
     "classification": "Texts to tell apart.",
@@ -42,6 +46,7 @@ def recipe_text(
     max_length: int,
     max_new_tokens: int | None,
     template: str | None,
+    left_out: Sequence[str],
 ) -> str:
     """The recipe as a file.
 
@@ -52,9 +57,10 @@ def recipe_text(
         counts: rows of train (validation still in it) and of test.
         lengths: characters of the median row and of the longest.
         template: a chat template beside the recipe, for a base that has none.
+        left_out: rows that are in neither split, each with its place and reason.
     """
     parts = [
-        _opening(path, data, found, counts, lengths),
+        _opening(path, data, found, counts, lengths, left_out),
         f"name: {_quoted(name)}\nlevel: L2\nbase: {_quoted(base)}\n",
         _data(name, found, carve, template),
         _train(kind, objectives, counts[0], max_length),
@@ -67,13 +73,19 @@ def recipe_text(
 
 
 def _opening(
-    path: str, data: str, found: Detected, counts: tuple[int, int], lengths: tuple[int, int]
+    path: str,
+    data: str,
+    found: Detected,
+    counts: tuple[int, int],
+    lengths: tuple[int, int],
+    left_out: Sequence[str],
 ) -> str:
     lines = [
         f"gradus run {path}",
         f"{_WHAT[found.form]} A first recipe, written by `gradus init` after a look at",
         data,
-        f"{sum(counts)} rows: {lengths[0]} characters in the middle, {lengths[1]} at most.",
+        f"{sum(counts)} rows, read as {found.form}: {lengths[0]} characters in the middle, "
+        f"{lengths[1]} at most.",
     ]
     if found.labels:
         common, rare = next(iter(found.labels.items())), list(found.labels.items())[-1]
@@ -83,6 +95,13 @@ def _opening(
         )
         lines.append(f"Always answering {_shown(common[0])} is right in "
                      f"{100 * common[1] / sum(counts):.1f} % of the rows.")  # fmt: skip
+    told = list(found.notes)
+    if left_out:
+        told.append(f"Left out, {len(left_out)} rows that do not fit:")
+        told += left_out[:_MOST_NAMED]
+        if len(left_out) > _MOST_NAMED:
+            told.append(f"and {len(left_out) - _MOST_NAMED} more.")
+    lines += [part for line in told for part in textwrap.wrap(_one_line(line), 98)]
     return "".join(f"# {_one_line(line)}\n" for line in lines)
 
 
@@ -96,8 +115,6 @@ def _data(name: str, found: Detected, carve: float, template: str | None) -> str
     source = "{{path: {path}, format: {form}{columns}}}"
     lines = ["data:"]
     lines.append(f"  # Split once, seeded; rows {together} stay on one side.")
-    if found.joined:
-        lines.append(f"  # prompt is the instruction and, where there is one, its {found.joined}.")
     lines.append("  # Say where the rows are from (licence: ...): it travels into the lineage.")
     for split in ("train", "test"):
         if split == "test":

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.data_plan import suite_node, suite_source
+from pipeline.data_plan import suite_node
+from pipeline.data_sources import suite_source, test_form
 from pipeline.plan import Built, ModelRef, Node, Outcome, outcome_of
 
 if TYPE_CHECKING:
@@ -82,12 +83,13 @@ def _suites(built: Built) -> dict[str, str]:
     """Suite name to its format; `test` is the recipe's own."""
     recipe = built.loaded.recipe
     found: dict[str, str] = {}
-    if recipe.data is not None and recipe.data.test is not None:
-        found["test"] = recipe.data.test.format
+    own = test_form(built.loaded)
+    if own is not None:
+        found["test"] = own
     for name in recipe.evaluate.suites:
         if name == "test":
             raise built.loaded.error("evaluate.suites.test", "is data.test; choose another name")
-        found[name] = suite_source(built.loaded, name).format
+        found[name] = suite_source(built.loaded, name).form
     return found
 
 
@@ -95,7 +97,7 @@ def _suite(ladder: Ladder, built: Built, name: str, objective: str) -> str:
     """The Dataset node of a suite, rendered as the objective's model is asked."""
     if name == "test":
         return built.prepared[objective]
-    return suite_node(ladder, built.loaded, name, built.start.root, objective)
+    return suite_node(ladder, built.loaded, name, built.tokenizer, objective)
 
 
 def _require_sound_gates(loaded: LoadedRecipe, suites: dict[str, str]) -> None:
@@ -138,7 +140,7 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
     for name in recipe.evaluate.suites:
         inputs[f"suite.{name}"] = _suite(ladder, built, name, recipe.train.objective[0])
     names = set(suites)
-    test_is_text = recipe.data.test is not None and recipe.data.test.format == "text"
+    test_is_text = suites.get("test") == "text"
     config = {
         "name": recipe.name,
         "level": recipe.level,
@@ -288,7 +290,10 @@ def _bundle(ladder: Ladder, built: Built, reports: tuple[str, ...], *, ungated: 
     recipe = built.loaded.recipe
     chain = [built.first, *_below(built)]
     served = [m for m in chain if m.root == built.first.root and m.adapter is not None]
-    inputs = {"root": built.first.root}
+    assert recipe.train is not None
+    # How its rows were rendered is how it has to be asked.
+    data = built.prepared[recipe.train.objective[0]]
+    inputs = {"root": built.first.root, "data": data}
     for index, report in enumerate(reports):
         inputs[f"report{index}"] = report
     for model in served:

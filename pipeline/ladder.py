@@ -17,7 +17,8 @@ from pipeline.core.recipe import (
 )
 from pipeline.core.schema import Train as TrainSection
 from pipeline.core.store import Store
-from pipeline.data_plan import prepare_node, train_sources
+from pipeline.data_plan import prepare_node
+from pipeline.data_sources import train_sources
 from pipeline.judgement import add_judgement
 from pipeline.plan import UNLOCKED, Built, ModelRef, Node, Plan, with_keys
 from pipeline.preflight import launch_problem
@@ -27,7 +28,7 @@ _NOT_IN_KEY = {"micro_batch_size", "save_steps", "launch", "gradient_checkpointi
 _LORA_ONLY = {
     "lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "rank_pattern",
 }  # fmt: skip
-_DATA_ONLY = {"objective", "over_length", "packing"}
+_DATA_ONLY = {"objective", "over_length", "packing", "loss_on"}
 
 Resolve = Callable[[RepoType, str, str | None], str]
 
@@ -100,7 +101,9 @@ class Ladder:
             circle = " -> ".join(shown(p) for p in (*above, path))
             raise loaded.error("base", f"the bases make a circle ({circle}); remove one link")
         start, ancestors = self._base(loaded, (*above, path))
-        built = self._trained(loaded, start, ancestors)
+        # Training never changes a tokenizer: it is that of the L0's first node.
+        tokenizer = ancestors[0].tokenizer if ancestors else start.root
+        built = self._trained(loaded, start, ancestors, tokenizer)
         self._built[path] = built
         return built
 
@@ -178,13 +181,19 @@ class Ladder:
         return ModelRef(recipe.name, "L0", self.add(node))
 
     def _trained(
-        self, loaded: LoadedRecipe, start: ModelRef, ancestors: tuple[Built, ...]
+        self,
+        loaded: LoadedRecipe,
+        start: ModelRef,
+        ancestors: tuple[Built, ...],
+        tokenizer: str,
     ) -> Built:
         train = loaded.recipe.train
         if train is None:
-            return Built(loaded, start, {}, {}, ancestors)
+            return Built(loaded, start, {}, {}, ancestors, tokenizer)
+        first = (loaded, *(below.loaded for below in ancestors))[-1].recipe
+        fetched = () if first.scratch is not None else (str(first.base),)
         prepared: dict[str, str] = {
-            objective: prepare_node(self, loaded, start.root, objective, ancestors)
+            objective: prepare_node(self, loaded, tokenizer, objective, ancestors, fetched)
             for objective in train.objective
         }
         models: dict[tuple[str, int], ModelRef] = {
@@ -192,7 +201,7 @@ class Ladder:
             for objective in train.objective
             for seed in train.seeds
         }
-        return Built(loaded, start, models, prepared, ancestors)
+        return Built(loaded, start, models, prepared, ancestors, tokenizer)
 
     def _one_model(
         self, loaded: LoadedRecipe, start: ModelRef, data: str, objective: str, seed: int
@@ -248,6 +257,8 @@ def train_config(train: TrainSection, objective: str) -> dict[str, Any]:
         unused = unused | _LORA_ONLY
     if objective != "classify":
         unused = unused | {"head", "head_learning_rate"}
+    if objective in {"classify", "mlm"}:
+        unused = unused | {"loss_weighting"}
     if objective != "mlm":
         unused = unused | {"mlm_probability"}
     if train.max_steps is not None:

@@ -113,6 +113,8 @@ def print_lineage(tree: Mapping[str, Any]) -> None:
 
 def _source(source: Mapping[str, Any]) -> str:
     generator = source.get("generator")
-    name = generator["generator"] if generator else source.get("repo", "a local file")
+    named = (source.get(key) for key in ("repo", "url", "name"))
+    name = generator["generator"] if generator else next(filter(None, named), "a local file")
     part = f"/{source['part']}" if "part" in source else ""
-    return f"{name}{part} ({source.get('licence') or 'licence not given'})"
+    origin = f", {source['origin']}" if source.get("origin") else ""
+    return f"{name}{part} ({source.get('licence') or 'licence not given'}{origin})"

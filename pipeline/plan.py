@@ -76,6 +76,7 @@ class Built:
         models: (objective, seed) to the trained model as served.
         prepared: objective to its Dataset node.
         ancestors: recipes below it, nearest first.
+        tokenizer: the node whose output holds the family's tokenizer.
     """
 
     loaded: LoadedRecipe
@@ -83,6 +84,7 @@ class Built:
     models: Mapping[tuple[str, int], ModelRef]
     prepared: Mapping[str, str]
     ancestors: tuple[Built, ...]
+    tokenizer: str
 
     @property
     def first(self) -> ModelRef:

@@ -1,55 +1,71 @@
-"""What would stop a run an hour in, found before anything is written: rows, labels, template.
+"""What would stop a run an hour in, found before anything is written: rows, labels, templates.
 
-Only what lies here is read: local files and generators. A hub data set is read when it is
-fetched.
+Small local files are read whole here. Large ones, and what is fetched, are read by `prepare`,
+which comes before any training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import DataError, ModelError
-from pipeline.core.stage import StageContext
+from pipeline.core.digest import files_below
+from pipeline.core.errors import DataError, GradusError, ModelError
+from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.store import Store
 from pipeline.data.template import has_chat_template
 from pipeline.plan import Node, Plan
 
+_SMALL_BYTES = 8 << 20
+_CHATS = {"messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference"}
+
 
 def rehearse(plan: Plan, store: Store) -> None:
-    """Reads the rows that missing `prepare` stages will read, and looks for chat templates.
+    """Reads the small sources of missing `prepare` stages, and looks for chat templates.
 
     Raises:
         DataError, ModelError: one line that opens with the recipe's line where it has one.
     """
-    from pipeline.stages.prepare import label_set, read_splits
-
-    loaded = plan.recipe
     for node in plan.wanted(store):
-        if node.stage != "prepare":
-            continue
-        try:
-            if _is_local(node):
-                files = StageContext(Path(), Path(), {}, node.files, lambda _event: None)
-                label_set(read_splits({}, node.config, files))
-            _require_template(node, plan, store)
-        except (DataError, ModelError) as error:
-            key = str(error).partition(":")[0]
-            known = node.id.startswith(f"{loaded.recipe.name}/") and key in loaded.places
-            place = f"{loaded.place(key)}: " if known else ""
-            raise type(error)(f"{place}{error}") from None
+        if node.stage == "prepare":
+            try:
+                if _is_small(node):
+                    from pipeline.stages.prepare import rehearse_rows
+
+                    rehearse_rows(node.config, node.files)
+                _require_template(node, plan, store)
+            except (DataError, ModelError) as error:
+                raise placed(error, plan.recipe, node.id) from None
 
 
-def _is_local(node: Node) -> bool:
-    """Whether no source of the node comes from a stage before it."""
-    fetched = {role for role in node.inputs if role.startswith("train")}
-    return not fetched and not {"validation", "test"} & set(node.inputs)
+def _is_small(node: Node) -> bool:
+    """Whether every source is a generator or a file of a few megabytes."""
+    sources = _sources(node.config["sources"])
+    if any("repo" in source or "url" in source or "made" in source for source in sources):
+        return False
+    files = [path for role, path in node.files.items() if role != "chat_template"]
+    lying = [inner for path in files for inner in (files_below(path) if path.is_dir() else [path])]
+    return sum(path.stat().st_size for path in lying) <= _SMALL_BYTES
+
+
+def placed(error: GradusError, loaded: LoadedRecipe, node: str | None) -> GradusError:
+    """The error with the recipe's line before it, where its text opens with a key.
+
+    Args:
+        node: the stage that failed; only the recipe's own stages speak of its own keys.
+    """
+    key = str(error).partition(":")[0]
+    own = node is not None and node.startswith(f"{loaded.recipe.name}/")
+    if not own or key not in loaded.places:
+        return error
+    return type(error)(f"{loaded.place(key)}: {error}")
 
 
 def _require_template(node: Node, plan: Plan, store: Store) -> None:
-    chats = any(source["format"] == "messages" for source in _sources(node.config["sources"]))
+    chats = any(source["format"] in _CHATS for source in _sources(node.config["sources"]))
     if "chat_template" in node.files or not (chats or node.config["render"] == "sft"):
+        return
+    if node.config["render"] == "classify" and not chats:
         return
     root = plan.nodes[node.inputs["tokenizer"]]
     folder = root.files.get("folder")

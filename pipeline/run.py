@@ -17,6 +17,7 @@ from pipeline.plan import Node, Plan
 from pipeline.process import Job, stage_process
 
 Event = Mapping[str, Any]
+_TRAINS = ("train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _pool(jobs: int) -> Any:
 
     def grow() -> _Worker:
         ours, theirs = context.Pipe()
-        process = context.Process(target=stage_process, args=(theirs, os.getpid()), daemon=True)
+        process = context.Process(target=stage_process, args=(theirs, os.getpid()))
         process.start()
         theirs.close()
         workers.append(_Worker(ours, process))
@@ -152,7 +153,8 @@ def _schedule(
     threads: int,
     on_event: Callable[[Event], None],
 ) -> None:
-    waiting = list(wanted)
+    # Rows first: what is wrong with them is found before an hour of training, not after.
+    waiting = sorted(wanted, key=lambda node: node.stage.startswith(_TRAINS))
     while waiting or any(w.node for w in pool.workers):
         for node in list(waiting):
             if not all(i in state.done for i in node.inputs.values()):
@@ -202,7 +204,9 @@ def _receive(
         known = getattr(errors, event["error"], None)
         if known is None:
             raise errors.GradusError(f"{node.id}: a defect of gradus: {event['text']}")
-        raise known(event["text"])
+        error: errors.GradusError = known(event["text"])
+        error.node = node.id
+        raise error
     if event["kind"] == "done":
         seconds = time.monotonic() - worker.began
         worker.node = None

@@ -15,8 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
+from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError, UserError
 
 BUNDLE_FILE = "bundle.json"
@@ -78,6 +86,7 @@ class Bundle:
         max_model_len: Prompt and answer together, in tokens.
         system: System text added where a request has none, or None.
         chat_template_kwargs: Passed to the chat template with every request.
+        controls: How a caller's text is kept from speaking for the chat template.
         stop_token_ids: Token ids that end an answer, beside the base's own.
         gates: The gates' results, as the evaluation wrote them.
         ungated: True where somebody overrode the gates; shown to clients.
@@ -91,6 +100,7 @@ class Bundle:
     max_model_len: int
     system: str | None
     chat_template_kwargs: Mapping[str, Any]
+    controls: Controls
     stop_token_ids: tuple[int, ...]
     gates: tuple[Mapping[str, Any], ...]
     ungated: bool
@@ -126,6 +136,11 @@ class _AdapterFile(_Edge):
     digest: str
 
 
+def _rule(tree: Any) -> Controls:
+    """A base that nothing was rendered for has no rule."""
+    return Controls() if tree is None else Controls.from_json(tree)
+
+
 class _BundleFile(_Edge):
     name: Name
     base: _BaseFile
@@ -133,6 +148,7 @@ class _BundleFile(_Edge):
     max_model_len: int = Field(ge=1)
     system: str | None = None
     chat_template_kwargs: dict[str, Any] = {}
+    controls: Annotated[Controls, BeforeValidator(_rule)] = Controls()
     stop_token_ids: list[Annotated[int, Field(ge=0)]] = []
     gates: list[dict[str, Any]] = []
     ungated: bool = False
@@ -167,6 +183,7 @@ def read_bundle(path: Path) -> Bundle:
         max_model_len=parsed.max_model_len,
         system=parsed.system,
         chat_template_kwargs=parsed.chat_template_kwargs,
+        controls=parsed.controls,
         stop_token_ids=tuple(parsed.stop_token_ids),
         gates=tuple(parsed.gates),
         ungated=parsed.ungated,

@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from serve.bundle import Bundle, BundleBase
+from serve.conversation import as_rendered
 from serve.engine import Engine, Unsupported
 from serve.protocol import MAX_BODY_BYTES, ApiError, parse_chat, to_bytes
 
@@ -160,6 +161,7 @@ class _Gateway:
         if bundle.system is not None and not roles & {"system", "developer"}:
             system = {"role": "system", "content": bundle.system}
             body["messages"] = [system, *body["messages"]]
+        body = as_rendered(body, bundle.controls)
         if bundle.chat_template_kwargs:
             body["chat_template_kwargs"] = dict(bundle.chat_template_kwargs)
         if bundle.stop_token_ids:

@@ -19,14 +19,15 @@ class MakeBundle:
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """Inputs: root (Model), ``adapter.NAME`` (stacked Adapters), report (optional)."""
+        """Inputs: root (Model), ``adapter.NAME`` (stacked Adapters); where there are some,
+        reports, and ``data``: the prepared Dataset whose rendering serving has to repeat."""
         gates = [g for role in sorted(inputs) if "report" in role for g in _gates(inputs[role])]
         broken = [gate["text"] for gate in gates if gate["status"] != "pass"]
         why = broken[0] if broken else "no gate was ever set"
         ungated = bool(broken) or not gates
         if ungated and not config["ungated"]:
             raise GateFailed(f"{config['name']}: {why}; serve it anyway with --ungated")
-        root = inputs["root"]
+        root, rendering = inputs["root"], _rendering(inputs.get("data"))
         adapters = []
         for about in config["adapters"]:
             artifact = inputs[f"adapter.{about['name']}"]
@@ -48,7 +49,10 @@ class MakeBundle:
             "adapters": adapters,
             "max_model_len": config["max_model_len"],
             "system": config["system"],
-            "chat_template_kwargs": config["chat_template_kwargs"],
+            "chat_template_kwargs": config["chat_template_kwargs"]
+            if rendering.get("render", "text") == "text"
+            else rendering["chat_template_kwargs"],
+            "controls": rendering.get("controls"),
             "stop_token_ids": [],
             "gates": gates,
             "ungated": ungated,
@@ -63,6 +67,15 @@ def _gates(report: Artifact) -> list[dict[str, Any]]:
     tree = json.loads((report.path / "report.json").read_text(encoding="utf-8"))
     gates: list[dict[str, Any]] = tree["comparison"]["gates"]
     return gates
+
+
+def _rendering(data: Artifact | None) -> dict[str, Any]:
+    """What `prepare` wrote down of its rendering; nothing where nothing was prepared."""
+    place = None if data is None else data.path / "render.json"
+    if place is None or not place.is_file():
+        return {}
+    tree: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    return tree
 
 
 def _dtype(root: Artifact) -> str:

@@ -119,7 +119,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("base: ../model", "base: .", 3, "no config.json there"),
         ("name: task", "extends: task.yaml", 1, "circle"),
         ("path: train.jsonl", "path: gone.jsonl", 5, "gone.jsonl: no such file"),
-        ("path: test.jsonl", "path: ../model", 6, "../model: no such file"),
+        ("path: test.jsonl", "path: ../gone", 6, "../gone: no such file"),
         ("level: L2", "level: L2\nlevel: L2", 3, "written twice"),
         ("[sft, classify]", "[sft", 9, "not YAML"),
         ("train:\n  obj", "train:\n  learning_rate: .nan\n  obj", 8, "finite"),
@@ -167,12 +167,12 @@ def test_what_is_no_recipe_at_all_is_one_line(
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("train", "", "train.jsonl: holds no rows; point data.train at"),
-        ("train", "\n \n", "train.jsonl: holds no rows; point data.train at"),
+        ("train", "", "train.jsonl: holds no rows; point"),
+        ("train", "\n \n", "train.jsonl: holds no rows; point"),
         ("test", '{"text": "x", "label": "c"}\n', "label 'c' is unseen in training; add"),
-        ("train", '{"text": "", "label": "a"}\n', 'train.jsonl:1: text is ""'),
+        ("train", '{"text": "", "label": "a"}\n', "train.jsonl:1: text is empty"),
         ("train", '{"text": "x", "label": "a"}\n{"text"\n', "train.jsonl:2: not JSON"),
-        ("train", '{"text": "x"}\n', "train.jsonl:1: no field 'label' for format class"),
+        ("train", '{"text": "x"}\n', "train.jsonl:1: no column 'label'"),
     ],
 )
 def test_rows_that_would_stop_a_run_are_found_before_anything_is_written(

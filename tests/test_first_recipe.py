@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from pipeline.core.errors import UserError
 from pipeline.core.recipe import load_recipe
 from pipeline.core.schema import Recipe
 from pipeline.core.store import Store
-from pipeline.data.detection import detect
-from pipeline.data.rows import read_source
+from pipeline.data.formats import converter
+from pipeline.data.rows import Placed
+from pipeline.data.sources import peek
 from pipeline.first_recipe import FEWEST_ROWS, write_first_recipe
 from pipeline.ladder import make_plan
 from pipeline.rehearsal import rehearse
@@ -48,6 +48,10 @@ def rows_of(kind: str, count: int = 60) -> Rows:
         "query": lambda _: {"query": sentence(rng), "answer": sentence(rng)},
         "chat": lambda _: {"messages": [{"role": "user", "content": sentence(rng)},
                                         {"role": "assistant", "content": sentence(rng)}]},
+        "sharegpt": lambda _: {"conversations": [{"from": "human", "value": sentence(rng)},
+                                                 {"from": "gpt", "value": sentence(rng)}]},
+        "choices": lambda i: {"question": sentence(rng), "choices": ["yes", "no"],
+                              "answer": i % 2},
         "text": lambda _: {"text": sentence(rng)},
         "body": lambda i: {"url": f"/{i}", "body": sentence(rng)},
     }  # fmt: skip
@@ -90,10 +94,12 @@ CASES = [
     ("pair of classes", "classification", {"text": "input", "label": "output"},
      ("sft", "classify")),
     ("pair", "prompt_completion", {}, ("sft",)),
-    ("alpaca", "prompt_completion", {"completion": "output"}, ("sft",)),
+    ("alpaca", "alpaca", {}, ("sft",)),
     ("question", "question_answer", {}, ("sft",)),
     ("query", "question_answer", {"question": "query"}, ("sft",)),
     ("chat", "messages", {}, ("sft",)),
+    ("sharegpt", "sharegpt", {}, ("sft",)),
+    ("choices", "question_answer", {}, ("sft",)),
     ("text", "text", {}, ("cpt",)),
     ("body", "text", {"text": "body"}, ("cpt",)),
 ]  # fmt: skip
@@ -105,8 +111,8 @@ CASES = [
         (*case, suffix)
         for case in CASES
         for suffix in ("jsonl", "json", "csv", "tsv")
-        # A table holds no conversations.
-        if case[0] != "chat" or suffix.startswith("json")
+        # A table holds no lists.
+        if case[0] not in {"chat", "sharegpt", "choices"} or suffix.startswith("json")
     ],
 )
 def test_what_is_written_loads_plans_and_reads_its_rows(
@@ -168,10 +174,26 @@ def test_alpacas_input_is_read_behind_its_instruction(tmp_path: Path, model_fold
     path = write_first_recipe(data, str(model_folder), tmp_path / "x.yaml")
     expected = {f"{r['instruction']}\n\n{r['input']}" if r["input"] else r["instruction"]
                 for r in rows}  # fmt: skip
-    source = {"format": "prompt_completion", "columns": {"completion": "output"}}
-    files = [path.parent / f"x-{name}.jsonl" for name in ("train", "test")]
-    read = [row for file in files for row in read_source(source, file, None, "data")]
-    assert {row["prompt"] for row in read} == expected
+    data_part, _ = parts(load_recipe(path).recipe)
+    convert = converter(data_part.train[0].format, columns={}, prompt=None, keep=())
+    found = [row for name in ("train", "test")
+             for row in peek(str(path.parent / f"x-{name}.jsonl"), place="data")]  # fmt: skip
+    asked = {convert(row.row)["messages"][0]["content"] for row in found if isinstance(row, Placed)}
+    assert asked == expected
+
+
+def test_rows_that_do_not_fit_are_left_out_and_named(tmp_path: Path, model_folder: Path) -> None:
+    rows = rows_of("classes", 300)
+    data = write(tmp_path, "rows.jsonl", [*rows, {"text": "", "label": "kind_1"}])
+    with data.open("a") as stream:
+        stream.write("{broken\n")
+    path = write_first_recipe(data, str(model_folder), tmp_path / "x.yaml")
+    split = [row for name in ("train", "test") for row in lines(path.parent / f"x-{name}.jsonl")]
+    assert sorted(map(json.dumps, split)) == sorted(map(json.dumps, rows))
+    text = path.read_text()
+    assert "# Left out, 2 rows that do not fit:\n" in text
+    assert "rows.jsonl:301: text is empty\n" in text
+    assert "rows.jsonl:302: " in text
 
 
 def test_an_encoder_classifies_or_reads(tmp_path: Path, model_folder: Path) -> None:
@@ -203,7 +225,7 @@ def test_a_base_without_a_chat_template_gets_one(tmp_path: Path, model_folder: P
     tokenizer = train_tokenizer(["User: a card\nAssistant: kind_1"], 400)
     tokenizer.chat_template = (tmp_path / "x.jinja").read_text()
     made = Renderer(tokenizer, causal=True)
-    whole = made.conversation(made.messages("a card", "kind_1"), all_supervised=False)
+    (whole,) = made.conversation(made.messages("a card", "kind_1"))
     assert tokenizer.decode(whole.input_ids) == "User: a card\nAssistant: kind_1<|im_end|>"
     assert whole.input_ids[-1] == tokenizer.eos_token_id
     assert whole.supervised[-1] == 1
@@ -287,12 +309,14 @@ def with_row(rows: Rows, row: dict[str, Any]) -> Rows:
     ("rows", "words"),
     [
         (rows_of("classes", FEWEST_ROWS - 1), "holds 19 rows; 20 are the fewest"),
-        (with_row(rows_of("classes"), {"text": "", "label": "kind_1"}), "rows.jsonl:61: text is"),
-        (with_row(rows_of("chat"), {"messages": []}), "rows.jsonl:61: messages must be a list"),
+        (with_row(rows_of("classes"), {"text": "", "label": "kind_1"}), ":61: text is empty"),
+        (with_row(rows_of("chat"), {"messages": []}), "rows.jsonl:61: no messages"),
+        ([{"text": "\ud83d"}] * 30, "rows.jsonl:1: half of a surrogate pair"),
         ([{"n": i} for i in range(30)], "no column reads as text (found n)"),
-        ([{"a": "x" * 30, "b": i % 2, "c": i % 3} for i in range(60)], "b, c could each be the"),
-        ([{"conversations": [{"from": "human", "value": "x"}]}] * 30, "from and value; write"),
-        ([{"question": "x" * 30, "choices": ["a"], "answer": 0}] * 30, "multiple choice is no"),
+        ([{"a": "x " * 30, "b": i % 2, "c": i % 3} for i in range(60)], "b, c could each be the"),
+        ([{"conversations": [{"from": "human", "value": "x"}]}] * 30, "no answer to learn"),
+        ([{"question": "x" * 30, "choices": ["a", "b"]}] * 30, "nothing to learn"),
+        ([{"prompt": "x", "chosen": "a", "rejected": "b"}] * 30, "no objective learns from reject"),
         ([{"text": "the same text", "label": "ab"[i % 2]} for i in range(30)], "too many are"),
     ],
 )  # fmt: skip
@@ -340,9 +364,3 @@ def test_the_command_says_what_to_run_next(
     assert "no such file" in refusal("init", "--data", tmp_path / "gone.csv", "--base", "a/b")
     assert "not a recipe's name" in refusal("init", "--data", data, "--base", "a/b",
                                             "--out", tmp_path / "x.txt")  # fmt: skip
-
-
-def test_labels_are_counted_commonest_first() -> None:
-    rows = rows_of("unnamed", 60)
-    found = detect(rows, "here")
-    assert found.labels == dict(Counter(row["mood"] for row in rows).most_common())

@@ -10,9 +10,14 @@ from __future__ import annotations
 
 
 class GradusError(Exception):
-    """Anything that gradus reports in one line. Exit code 1."""
+    """Anything that gradus reports in one line. Exit code 1.
+
+    Attributes:
+        node: the stage of a plan in which it came up, where there is one.
+    """
 
     exit_code = 1
+    node: str | None = None
 
 
 class UserError(GradusError):

@@ -68,23 +68,25 @@ class StageInfo:
 
 _TORCH = ("torch", "transformers")
 _TRAIN = (*_TORCH, "accelerate", "bitsandbytes")
+_CLEAN = ("presidio-analyzer", "phonenumbers", "py3langid", "trafilatura", "pypdf", "cleanlab")
 STAGES: Mapping[str, StageInfo] = {
     "fetch": StageInfo("pipeline.stages.fetch:Fetch", 1, "Model"),
     "fetch-data": StageInfo("pipeline.stages.fetch:FetchData", 1, "Dataset"),
     "scratch": StageInfo("pipeline.stages.scratch:Scratch", 1, "Model", (*_TORCH, "tokenizers")),
     "prepare": StageInfo(
         "pipeline.stages.prepare:Prepare",
-        4,
+        5,
         "Dataset",
-        ("transformers", "tokenizers", "datasets", "pyarrow"),
+        ("transformers", "tokenizers", "datasets", "pyarrow", "numpy", *_CLEAN),
     ),
-    "train": StageInfo("pipeline.stages.train:Train", 2, "Adapter", (*_TRAIN, "peft")),
-    "train-full": StageInfo("pipeline.stages.train:Train", 2, "Model", _TRAIN),
+    "augment": StageInfo("pipeline.stages.augment:Augment", 1, "Dataset", ("py3langid", "pyarrow")),
+    "train": StageInfo("pipeline.stages.train:Train", 3, "Adapter", (*_TRAIN, "peft")),
+    "train-full": StageInfo("pipeline.stages.train:Train", 3, "Model", _TRAIN),
     "export": StageInfo("pipeline.stages.export:Export", 1, "Adapter", ("torch", "peft")),
     "merge": StageInfo("pipeline.stages.export:Merge", 1, "Model", (*_TORCH, "peft")),
     "evaluate": StageInfo("eval.stage:Evaluate", 1, "Report", (*_TORCH, "peft")),
-    "compare": StageInfo("eval.stage:Compare", 2, "Report", ("numpy", "scipy")),
-    "bundle": StageInfo("serve.stage:MakeBundle", 2, "Bundle"),
+    "compare": StageInfo("eval.stage:Compare", 3, "Report", ("numpy", "scipy")),
+    "bundle": StageInfo("serve.stage:MakeBundle", 3, "Bundle"),
 }
 
 

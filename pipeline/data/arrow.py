@@ -1,13 +1,20 @@
-"""Prepared rows on disk: Arrow streams, memory-mapped when read, the same bytes each time."""
+"""Prepared rows on disk: Arrow streams, written as they come, memory-mapped when read.
+
+The same rows are the same bytes, whatever the calls in which they were handed over.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from pipeline.core.errors import DataError
 from pipeline.data.rows import Row
 
 SCHEMA = pa.schema(
@@ -17,15 +24,194 @@ SCHEMA = pa.schema(
         ("label", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
         ("supervised", pa.list_(pa.int8())),
+        # Of a block: the tokens of each row in it, and their ids. Null: a row by itself.
+        ("lengths", pa.list_(pa.int32())),
+        ("members", pa.list_(pa.string())),
     ]
 )
+BATCH_ROWS = 1024
+# A batch ends before that many bytes too: memory stays flat with rows of any length, and the
+# columns' 32-bit offsets cannot overflow.
+_BATCH_BYTES = 64 * 1024**2
+_CHARACTER_BYTES = 4
+_TOKEN_BYTES = 5
 
 
-def write_split(path: Path, rows: Sequence[Row]) -> None:
-    """Writes rows with the columns of SCHEMA."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
-        for start in range(0, len(rows), 1024):
-            writer.write_batch(pa.RecordBatch.from_pylist(rows[start : start + 1024], SCHEMA))
+class SplitWriter:
+    """Writes rows to a file as they come; a context manager.
+
+    Rows are dicts with the columns of SCHEMA (``lengths``, ``members``, ``label`` may be
+    absent; further keys are not kept); token columns are lists or arrays.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.rows = 0
+        self.tokens = 0
+        self._path = path
+        self._held: list[Row] = []
+        self._bytes = 0
+
+    def __enter__(self) -> SplitWriter:
+        self._sink = pa.OSFile(str(self._path), "wb")
+        self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._stream.close()
+        finally:
+            self._sink.close()
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Adds rows.
+
+        Raises:
+            DataError: text that is no Unicode; the row is named.
+        """
+        for row in rows:
+            size = _bytes_of(row)
+            if self._held and self._bytes + size > _BATCH_BYTES:
+                self._flush()
+            self._held.append(row)
+            self._bytes += size
+            self.rows += 1
+            self.tokens += len(row["input_ids"])
+            if len(self._held) == BATCH_ROWS:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._stream.write_batch(_batch(self._held))
+        self._held, self._bytes = [], 0
+
+
+def write_split(path: Path, rows: Iterable[Row]) -> None:
+    """Writes all rows to a new file."""
+    with SplitWriter(path) as writer:
+        writer.write(rows)
+
+
+def _bytes_of(row: Row) -> int:
+    characters = len(row["text"] or "") + len(row.get("label") or "")
+    return _CHARACTER_BYTES * characters + _TOKEN_BYTES * len(row["input_ids"])
+
+
+def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
+    columns = [
+        *(_strings(rows, name) for name in ("example_id", "text", "label")),
+        _numbers(rows, "input_ids", np.int32),
+        _numbers(rows, "supervised", np.int8),
+        _numbers(rows, "lengths", np.int32),
+        pa.array([row.get("members") for row in rows], SCHEMA.field("members").type),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _strings(rows: Sequence[Row], name: str) -> pa.Array:
+    try:
+        return pa.array([row.get(name) for row in rows], pa.string())
+    except UnicodeEncodeError as error:
+        row = next(row for row in rows if row.get(name) == error.object)
+        raise DataError(
+            f"data: row {row['example_id']!r}: {name} is no Unicode text (a lone surrogate at "
+            f"character {error.start}); mend the row or take it out"
+        ) from None
+
+
+def _numbers(rows: Sequence[Row], name: str, kind: type[np.integer[Any]]) -> pa.Array:
+    """A list column from lists or arrays; an absent list is null."""
+    lists = [row.get(name) for row in rows]
+    absent = np.array([values is None for values in lists])
+    offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+    np.cumsum([0 if values is None else len(values) for values in lists], out=offsets[1:])
+    joined = [np.zeros(0, kind)]
+    joined += [np.asarray(values, dtype=kind) for values in lists if values is not None]
+    return pa.ListArray.from_arrays(
+        pa.array(offsets),
+        pa.array(np.concatenate(joined)),
+        mask=pa.array(absent) if absent.any() else None,
+    )
+
+
+class Split:
+    """A file's rows as a sequence: memory-mapped, a row is read when it is asked for.
+
+    An absent file has none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        if path.is_file():
+            self._source = pa.memory_map(str(path))
+            self._batches += pa.ipc.open_stream(self._source)
+        counts = [batch.num_rows for batch in self._batches]
+        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Row:
+        """The row as ``read_rows`` gives it."""
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        batch, place = self._batches[number], index - int(self._starts[number])
+        return {
+            name: _value(column[place])
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[index] for index in range(len(self)))
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row."""
+        return self._joined(lambda batch: _counts(batch.column("input_ids")))
+
+    def segments(self) -> NDArray[np.int64]:
+        """How many rows share each row's block: 1 for a row by itself."""
+        return self._joined(lambda batch: np.maximum(_counts(batch.column("lengths")), 1))
+
+    def segment_lengths(self) -> NDArray[np.int64]:
+        """Tokens of every segment of every row, in order: as many as ``segments`` sums to."""
+        return self._joined(_segment_lengths)
+
+    def _joined(self, part: Callable[[pa.RecordBatch], NDArray[np.int64]]) -> NDArray[np.int64]:
+        return np.concatenate([np.zeros(0, np.int64), *(part(batch) for batch in self._batches)])
+
+
+def _counts(column: pa.ListArray) -> NDArray[np.int64]:
+    counts: NDArray[np.int64] = np.diff(column.offsets.to_numpy()).astype(np.int64)
+    return counts
+
+
+def _segment_lengths(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    column = batch.column("lengths")
+    counts = np.maximum(_counts(column), 1)
+    alone = np.repeat(_counts(column) == 0, counts)
+    found = np.repeat(_counts(batch.column("input_ids")), counts)
+    found[~alone] = column.flatten().to_numpy()
+    return found
+
+
+def _value(scalar: Any) -> Any:
+    # Numbers by way of numpy: a Python object for each through Arrow's scalars is slow.
+    if (
+        isinstance(scalar, pa.ListScalar)
+        and scalar.is_valid
+        and scalar.type.value_type != pa.string()
+    ):
+        return scalar.values.to_numpy().tolist()
+    return scalar.as_py()
 
 
 def read_split(path: Path) -> Any:

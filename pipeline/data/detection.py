@@ -1,36 +1,26 @@
-"""What rows nobody described look like: their format, and which column is which."""
+"""What rows nobody described look like: their format, and which column is which.
+
+The majority decides, so that a set is known though some of its rows are broken.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from pipeline.core.errors import DataError
 from pipeline.core.schema import Format
-from pipeline.data.rows import FIELDS, Row
+from pipeline.data.formats.classes import find_classes, find_text
+from pipeline.data.formats.conversion import FIELDS, converter
+from pipeline.data.formats.evidence import Evidence
+from pipeline.data.formats.fields import Fields
+from pipeline.data.formats.shapes import Found, find_exchange, find_preference, find_turns
+from pipeline.data.rows import Row, RowProblem
 
-_CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")
-_LABELS = (
-    "label_text", "label", "labels", "category", "intent", "class", "target", "tag", "topic",
-    "sentiment",
-)  # fmt: skip
-_TEXTS = (
-    "text", "sentence", "utterance", "question", "query", "prompt", "input", "title", "headline",
-    "review", "content", "message", "body", "document", "passage",
-)  # fmt: skip
-_PAIRS = (
-    ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"),
-    ("instruction", "response"), ("query", "response"), ("input", "output"), ("source", "target"),
-)  # fmt: skip
-_QUESTIONS = (("question", "answer"), ("query", "answer"), ("question", "response"))
-_CONTEXTS = ("context", "passage", "document")
-_CHOICES = ("choices", "options", "endings")
 _GROUPS = ("group", "group_id", "doc_id", "document_id", "conversation_id", "dialogue_id")
-_LONGEST_LABEL = 60
-_SHORTEST_TEXT = 20
-_MOST_LABELS = 1000
+# A row without its group cannot be split by it: only what next to all rows have is offered.
+_MOST_ROWS = 0.99
 
 
 @dataclass(frozen=True)
@@ -40,133 +30,99 @@ class Detected:
     Attributes:
         form: the format, as a recipe names it.
         columns: our field to their column, where the two differ.
-        labels: label to rows, commonest first; empty where rows have none.
+        labels: label to rows of the sample, commonest first; empty where rows have none.
         by: a column whose rows belong together, or None.
-        joined: a second column (Alpaca's ``input``) that belongs behind the prompt, or None.
+        fit: rows of the sample that read as that format.
+        seen: rows of the sample.
+        notes: what a user should know of a column that plays no part; one line each.
     """
 
     form: Format
     columns: Mapping[str, str]
     labels: Mapping[str, int] = field(default_factory=dict)
     by: str | None = None
-    joined: str | None = None
+    fit: int = 0
+    seen: int = 0
+    notes: tuple[str, ...] = ()
 
 
-def detect(rows: Sequence[Row], place: str) -> Detected:
-    """Finds the format of ``rows``.
+def detect(sample: Sequence[Row], place: str, columns: Mapping[str, str] | None = None) -> Detected:
+    """Finds the format of a sample of rows.
+
+    Args:
+        sample: rows as the source holds them.
+        place: opens every error, e.g. ``data.train: rows.jsonl``.
+        columns: what the recipe says already (our field: their column); it stays as it is.
 
     Raises:
-        DataError: no format fits, or several columns could be the label.
+        DataError: no format fits, or several columns could be the same field.
     """
-    names = [n for n in rows[0] if all(n in row for row in rows)]
-    by = next((n for n in _GROUPS if n in names and _repeats(rows, n)), None)
-    choices = next((n for n in _CHOICES if n in names), None)
-    if choices is not None:
-        raise DataError(
-            f"{place}: {choices}: multiple choice is no format; write question (with its "
-            "choices) and answer as text"
-        )
-    found = _chat(rows, names, place) or _named_pair(rows, names) or _classes(rows, names, place)
-    if found is not None:
-        return Detected(found.form, found.columns, found.labels, by, found.joined)
-    text = _text_column(rows, names)
-    if text is None or _length(rows, text) < _SHORTEST_TEXT * len(rows):
-        raise DataError(
-            f"{place}: no column reads as text (found {', '.join(map(str, rows[0]))[:120]}); "
-            f"name the columns as a format does: {_formats()}"
-        )
-    return Detected("text", _renamed({"text": text}), by=by)
+    if not sample:
+        raise DataError(f"{place}: holds no rows; point it at a file with rows")
+    given = dict(columns or {})
+    evidence = Evidence([Fields.of(row, given).ours for row in sample])
+    found = (
+        find_preference(evidence, place)
+        or find_turns(evidence, place)
+        or find_exchange(evidence, place)
+        or find_classes(evidence, place, _GROUPS)
+        or find_text(evidence, place, _GROUPS)
+    )
+    whole = [name for name in _GROUPS if evidence.count(name) >= _MOST_ROWS * len(sample)]
+    by = next((name for name in whole if evidence.repeats(name)), None)
+    # What was found under our name is, in the source, under theirs.
+    read = {ours: given.get(theirs, theirs) for ours, theirs in found.columns.items()}
+    found = replace(found, columns={**given, **read})
+    return _tried(found, sample, place, by)
 
 
-def _formats() -> str:
-    return "; ".join(f"{form} has {', '.join(fields)}" for form, fields in FIELDS.items())
+def fitting_columns(
+    columns: Mapping[str, str], sample: Sequence[Row], place: str
+) -> dict[str, str]:
+    """The recipe's columns without those that the rows have no need of.
 
+    Own rows, put in the place of a hub data set, often carry our names already: then there
+    is nothing to map.
 
-def _chat(rows: Sequence[Row], names: Sequence[str], place: str) -> Detected | None:
-    for name in _CHATS:
-        value = rows[0].get(name)
-        if name not in names or not isinstance(value, list) or not value:
-            continue
-        if isinstance(value[0], dict) and {"from", "value"} <= set(value[0]):
+    Raises:
+        DataError: no row has the column, under either name.
+    """
+    found = {str(name) for row in sample for name in row}
+    kept: dict[str, str] = {}
+    for ours, theirs in columns.items():
+        if theirs in found or theirs.partition(".")[0] in found:
+            kept[ours] = theirs
+        elif ours not in found:
             raise DataError(
-                f"{place}: {name}: turns have from and value; "
-                "write them as role (user, assistant, system) and content"
+                f"{place}: columns: {ours}: {theirs!r} is no column of any row "
+                f"(found {', '.join(sorted(found))[:120]}); name one of those"
             )
-        return Detected("messages", _renamed({"messages": name}))
-    return None
+    return kept
 
 
-def _named_pair(rows: Sequence[Row], names: Sequence[str]) -> Detected | None:
-    context = next((n for n in _CONTEXTS if n in names), None)
-    for question, answer in _QUESTIONS:
-        # Without a context, few short answers are classes and not answers.
-        if _texts(rows, names, question, answer) and (context or not _few(rows, answer)):
-            extra = {"context": context} if context else {}
-            mapped = {"question": question, "answer": answer, **extra}
-            return Detected("question_answer", _renamed(mapped))
-    for prompt, completion in _PAIRS:
-        if _texts(rows, names, prompt, completion) and not _few(rows, completion):
-            joined = "input" if prompt == "instruction" and "input" in names else None
-            mapped = {"prompt": prompt, "completion": completion}
-            return Detected("prompt_completion", _renamed(mapped), joined=joined)
-    return None
+def _tried(found: Found, sample: Sequence[Row], place: str, by: str | None) -> Detected:
+    """What was found, tried on every row of the sample.
 
-
-def _classes(rows: Sequence[Row], names: Sequence[str], place: str) -> Detected | None:
-    known = next((n for n in _LABELS if n in names and _labels(rows, n, len(rows) / 2)), None)
-    if known is None:
-        few = [n for n in names if n not in _TEXTS + _GROUPS and _few(rows, n)]
-        answers = [b for a, b in _PAIRS + _QUESTIONS if a in names and b in names and _few(rows, b)]
-        few = answers[:1] or few
-        if len(few) > 1:
-            raise DataError(
-                f"{place}: {', '.join(few[:6])} could each be the label; rename one to label"
-            )
-        known = few[0] if few else None
-    if known is None:
-        return None
-    text = _text_column(rows, [n for n in names if n != known])
-    if text is None:
-        return None
-    counts = Counter(str(row[known]) for row in rows)
-    labels = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    return Detected("classification", _renamed({"text": text, "label": known}), labels)
-
-
-def _few(rows: Sequence[Row], name: str) -> bool:
-    return _labels(rows, name, max(2.0, len(rows) / 10))
-
-
-def _labels(rows: Sequence[Row], name: str, most: float) -> bool:
-    """Whether a column holds at least two and at most ``most`` different short values."""
-    values = [row[name] for row in rows]
-    if not all(isinstance(v, str | int) and len(str(v)) <= _LONGEST_LABEL for v in values):
-        return False
-    return 2 <= len(set(map(str, values))) <= min(most, _MOST_LABELS)
-
-
-def _texts(rows: Sequence[Row], names: Sequence[str], *columns: str) -> bool:
-    return all(n in names and isinstance(rows[0][n], str) for n in columns)
-
-
-def _text_column(rows: Sequence[Row], names: Sequence[str]) -> str | None:
-    """A column that is named like a text, or the one with the longest texts."""
-    texts = [n for n in names if all(isinstance(row[n], str) for row in rows)]
-    for name in _TEXTS:
-        if name in texts:
-            return name
-    others = [n for n in texts if n not in _GROUPS and n != "id"]
-    return max(others, key=lambda n: _length(rows, n)) if others else None
-
-
-def _length(rows: Sequence[Row], name: str) -> int:
-    return sum(len(row[name]) for row in rows)
-
-
-def _repeats(rows: Sequence[Row], name: str) -> bool:
-    values = {str(row[name]) for row in rows}
-    return 1 < len(values) < len(rows)
-
-
-def _renamed(columns: Mapping[str, Any]) -> dict[str, str]:
-    return {ours: str(theirs) for ours, theirs in columns.items() if ours != theirs}
+    Raises:
+        DataError: not one row converts; the commonest reason is named.
+    """
+    convert = converter(found.form, columns=found.columns, prompt=None, keep=())
+    labels: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for row in sample:
+        try:
+            made = convert(row)
+        except RowProblem as problem:
+            reasons[str(problem)] += 1
+        else:
+            labels.update([made["label"]] if "label" in made else made.get("labels", ()))
+    fit = len(sample) - reasons.total()
+    if not fit:
+        reason, count = reasons.most_common(1)[0]
+        raise DataError(
+            f"{place}: looks like format {found.form}, and none of {len(sample)} rows fits it "
+            f"({count}: {reason}); mend the rows, or name format and columns "
+            f"({', '.join(FIELDS[found.form])})"
+        )
+    commonest = dict(sorted(labels.items(), key=lambda item: (-item[1], item[0])))
+    return Detected(found.form, found.columns, commonest, by, fit, len(sample), found.notes)

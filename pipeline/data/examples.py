@@ -1,179 +1,239 @@
-"""Rows to training examples: ids and flags, windows, blocks, and an account of what did not fit."""
+"""Third pass of `prepare`: rows of a shelf to token ids, and an account of what did not fit."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.core.errors import DataError
-from pipeline.data.arrow import read_rows
-from pipeline.data.contamination import row_text
+from pipeline.data.gathering import label_of
+from pipeline.data.packing import windows
 from pipeline.data.rendering import Rendered, Renderer
-from pipeline.data.rows import Row
+from pipeline.data.rows import EXCERPT, Row, RowProblem, row_text
+from pipeline.data.selection import KEPT, TEST, VALIDATION
+from pipeline.data.shelf import read_batch, row_name
+
+SPLITS = {KEPT: "train", VALIDATION: "validation", TEST: "test"}
 
 
-class Examples:
-    """Renders split by split and keeps account of what did not fit."""
+@dataclass(frozen=True)
+class RenderPlan:
+    """The settings that decide ids, and nothing else.
 
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        renderer: Renderer,
-        dropped: list[dict[str, Any]],
-        context: int | None,
-    ) -> None:
-        """Takes the settings of `prepare` and the base's context in tokens, if it has one."""
-        self.config, self.renderer, self.dropped = config, renderer, dropped
-        self._context = context
-        self.counts: dict[str, int] = {}
-        self.tokens: dict[str, int] = {}
-        self.over_length = 0
+    Attributes:
+        render: ``text``, ``sft`` or ``classify``.
+        max_length: tokens; longer rows of train and validation as ``over_length`` says.
+        context: tokens that the base can read, or None.
+        packing: long documents are cut into windows, whatever ``over_length`` says.
+    """
 
-    def render(self, name: str, rows: Sequence[Row]) -> list[Row]:
-        """Rows of one split as ids; over-length ones as the recipe says, each listed."""
-        done: list[Row] = []
-        for row in rows:
-            done += self._one(name, row)
-        if self.config["packing"] and name != "test":
-            done = pack(done, self.config["max_length"])
-        if not done:
-            raise DataError(f"data.{name}: no rows are left; see dropped.jsonl or max_length")
-        self.tokens[name] = sum(len(row["input_ids"]) for row in done)
-        return done
+    render: str
+    loss_on: str
+    max_length: int
+    over_length: str
+    context: int | None
 
-    def _one(self, name: str, row: Row) -> list[Row]:
-        rendered, longest = self._ids(row), self.config["max_length"]
-        whole = {
-            "example_id": row["id"],
-            "text": str(row.get("text") or row_text(row)),
-            "label": _gold(row) if self.config["render"] != "text" else None,
-            "input_ids": rendered.input_ids,
-            "supervised": rendered.supervised,
-        }
-        if name == "test" and self.config["render"] != "text":
-            self._require_context(row, len(rendered.input_ids))
-        if len(rendered.input_ids) <= longest or self.config["packing"] or name == "test":
-            return [whole]
-        if self.config["render"] == "text":
-            return windows(whole, longest)
-        return self._too_long(name, row, whole, longest)
+
+@dataclass
+class Example:
+    """What one row came to.
+
+    Attributes:
+        index: of the row on its shelf.
+        rows: its examples, with the columns of `arrow`.
+        lost: reason of REASONS where nothing of it is kept.
+        entry: what is written down of it where it was cut or lost.
+    """
+
+    index: int
+    split: str
+    rows: list[Row] = field(default_factory=list)
+    lost: str | None = None
+    entry: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of a shelf and what was decided of its rows; small enough to send anywhere."""
+
+    shelf: Path
+    number: int
+    start: int
+    code: Any
+    ordinal: Any
+    source: Any
+    again: Any
+
+
+class RenderStep:
+    """Batch -> Examples, pure.
+
+    The renderer is the one that this process (or the one it was forked from) was given by
+    ``use``: a tokenizer is large, and is not sent with every batch.
+    """
+
+    renderer: Renderer | None = None
+
+    def __init__(self, plan: RenderPlan, split: str | None = None) -> None:
+        """``split`` names the split of every kept row; None: as the batch's codes say."""
+        self.plan, self.split = plan, split
+
+    @classmethod
+    def use(cls, renderer: Renderer) -> None:
+        """Gives this process, and those forked from it, the renderer."""
+        cls.renderer = renderer
+
+    def __call__(self, batch: Batch) -> list[Example]:
+        """Renders every row of the batch that is kept for some split."""
+        rows = read_batch(batch.shelf, batch.number)
+        made: list[Example] = []
+        by_split: dict[str, list[tuple[int, Row]]] = {}
+        for inner, row in enumerate(rows):
+            code = int(batch.code[inner])
+            if code in SPLITS:
+                row["id"] = row_name(
+                    str(row.get("id", "")),
+                    int(batch.source[inner]),
+                    int(batch.ordinal[inner]),
+                    bool(batch.again[inner]),
+                )
+                split = self.split or SPLITS[code]
+                by_split.setdefault(split, []).append((batch.start + inner, row))
+        for split, members in by_split.items():
+            made += self._rendered(split, members)
+        return sorted(made, key=lambda example: example.index)
+
+    def _rendered(self, split: str, members: Sequence[tuple[int, Row]]) -> list[Example]:
+        found = self._ids(split, [row for _, row in members])
+        made = []
+        for (index, row), rendered in zip(members, found, strict=True):
+            example = Example(index, split)
+            if isinstance(rendered, RowProblem):
+                example.lost = "quarantined"
+                example.entry = _entry(row, str(rendered), row_text(row)[:EXCERPT])
+            else:
+                self._fit(example, row, rendered)
+            made.append(example)
+        return made
+
+    def _ids(self, split: str, rows: Sequence[Row]) -> list[list[Rendered] | RowProblem]:
+        plan, renderer = self.plan, self.renderer
+        if renderer is None:
+            raise RuntimeError("RenderStep.use was not called in this process or its parent")
+        if plan.render == "text" and all("messages" not in row for row in rows):
+            return [[r] if isinstance(r, Rendered) else r
+                    for r in renderer.texts([row["text"] for row in rows])]  # fmt: skip
+        if plan.render == "classify":
+            return [_question(renderer, row) for row in rows]
+        loss_on = "all" if plan.render == "text" else plan.loss_on
+        # A test row is asked once: everything before its last turn is the question.
+        loss_on = "last" if split == "test" and plan.render == "sft" else loss_on
+        return renderer.conversations([_conversation(renderer, row) for row in rows], loss_on)
+
+    def _fit(self, example: Example, row: Row, rendered: Sequence[Rendered]) -> None:
+        """Examples that fit the length; a test row is never cut."""
+        plan, several = self.plan, len(rendered) > 1
+        for number, one in enumerate(rendered):
+            name = f"{row['id']}.{number}" if several else str(row["id"])
+            whole = {
+                "example_id": name,
+                "text": str(row.get("text") or row_text(row)) if example.split == "test" else "",
+                "label": gold(row) if plan.render != "text" else None,
+                "input_ids": one.input_ids,
+                "supervised": one.supervised,
+            }
+            length = len(one.input_ids)
+            if example.split == "test":
+                self._require_context(row, length)
+                example.rows.append(whole)
+            elif length <= plan.max_length:
+                example.rows.append(whole)
+            elif plan.render == "text":
+                example.rows += windows(whole, plan.max_length)
+            else:
+                self._too_long(example, row, whole)
+        if not example.rows:
+            example.lost = "over-length"
 
     def _require_context(self, row: Row, length: int) -> None:
-        """A test row is never cut, so it has to fit; found here, not after the training."""
-        if self._context is not None and length > self._context:
+        context = self.plan.context
+        if self.plan.render != "text" and context is not None and length > context:
             raise DataError(
                 f"data.test: row {row['id']} has {length} tokens, and the base's context is "
-                f"{self._context}; shorten the row or choose a base with a longer context"
+                f"{context}; shorten the row or choose a base with a longer context"
             )
 
-    def _too_long(self, name: str, row: Row, whole: Row, longest: int) -> list[Row]:
-        length = len(whole["input_ids"])
-        policy = self.config["over_length"]
-        if policy == "error":
+    def _too_long(self, example: Example, row: Row, whole: Row) -> None:
+        length, plan = len(whole["input_ids"]), self.plan
+        if plan.over_length == "error":
             raise DataError(
-                f"data.{name}: row {row['id']} has {length} tokens, train.max_length is {longest}; "
-                "raise it, or set train.over_length: drop or truncate"
+                f"data.{example.split}: row {row['id']} has {length} tokens, train.max_length is "
+                f"{plan.max_length}; raise it, or set train.over_length: drop, truncate-left, "
+                "truncate-right or split"
             )
-        self.over_length += 1
-        self.dropped.append({"split": name, "id": row["id"], "reason": f"over-length, {policy}",
-                             "tokens": length})  # fmt: skip
-        if policy == "drop":
-            return []
-        cut = {key: whole[key][:longest] for key in ("input_ids", "supervised")}
-        if whole["supervised"] and not any(cut["supervised"]):
-            raise DataError(
-                f"data.{name}: row {row['id']} keeps no supervised token when cut to {longest}; "
-                "set train.over_length: drop or raise train.max_length"
-            )
-        return [{**whole, **cut}]
-
-    def _ids(self, row: Row) -> Rendered:
-        render, renderer = self.config["render"], self.renderer
-        if render == "classify" and ("label" not in row or "messages" in row):
-            raise DataError(
-                f"data: row {row['id']}: objective classify needs format classification"
-            )
-        if "messages" in row:
-            messages = renderer.with_system(row["messages"])
-            return renderer.conversation(messages, all_supervised=render == "text")
-        if render == "text":
-            return renderer.text(str(row["text"]))
-        if render == "classify":
-            return Rendered(renderer.question(str(row["text"])), [])
-        user, answer = exchange(row)
-        return renderer.conversation(renderer.messages(user, answer), all_supervised=False)
-
-    def with_replay(self, rows: list[Row], folder: Path) -> list[Row]:
-        """Adds seeded rows of another recipe until they hold the wished share of tokens."""
-        replay = self.config["replay"]
-        pool = read_rows(folder / "train.arrow")
-        random.Random(replay["seed"]).shuffle(pool)
-        own = sum(len(row["input_ids"]) for row in rows)
-        wanted = own * replay["share"] / (1 - replay["share"])
-        taken: list[Row] = []
-        count = 0
-        for row in pool:
-            if count >= wanted:
-                break
-            taken += windows({**row, "example_id": f"replay/{row['example_id']}"},
-                              self.config["max_length"])  # fmt: skip
-            count += len(row["input_ids"])
-        if count < wanted:
-            raise DataError(
-                f"data.replay: {count} tokens are all there is, and share {replay['share']} asks "
-                f"for {round(wanted)}; lower data.replay.share"
-            )
-        self.counts["replay"] = len(taken)
-        return rows + taken
+        entry = _entry(row, f"over-length: {plan.over_length}", row_text(row)[:EXCERPT])
+        example.entry = {**entry, "tokens": length}
+        if plan.over_length == "drop":
+            return
+        parts = windows(whole, plan.max_length) if plan.over_length == "split" else [
+            _cut(whole, plan.max_length, plan.over_length)
+        ]  # fmt: skip
+        kept = [p for p in parts if not len(whole["supervised"]) or np.any(p["supervised"])]
+        if len(kept) < len(parts):
+            # What is left has nothing to learn from: dropped, and said.
+            example.entry["parts without loss"] = len(parts) - len(kept)
+        example.rows += kept
 
 
-def exchange(row: Row) -> tuple[str, str]:
-    """(user's text, assistant's answer) of a row of any single-turn format."""
-    if "label" in row:
-        return str(row["text"]), str(row["label"])
-    if "question" in row:
-        context = row.get("context")
-        return (f"{context}\n\n{row['question']}" if context else row["question"]), row["answer"]
-    if "prompt" in row:
-        return row["prompt"], row["completion"]
-    raise DataError(f"data: row {row['id']}: format text has no answer; objective sft needs one")
+def _cut(whole: Row, longest: int, policy: str) -> Row:
+    keep = slice(-longest, None) if policy == "truncate-left" else slice(longest)
+    return {**whole, **{name: whole[name][keep] for name in ("input_ids", "supervised")}}
 
 
-def _gold(row: Row) -> str:
-    """What is to be answered: the label, or the open answer."""
-    return str(row["messages"][-1]["content"]) if "messages" in row else exchange(row)[1]
+def _question(renderer: Renderer, row: Row) -> list[Rendered] | RowProblem:
+    last = (row.get("messages") or [{"role": "user"}])[-1]["role"]
+    if "label" not in row or last == "assistant":
+        # A conversation that ends with the answer would show a head what it should tell.
+        raise DataError(
+            f"data: row {row['id']}: objective classify needs format classification: "
+            "a question with one label"
+        )
+    try:
+        return [Rendered(renderer.question(row), [])]
+    except RowProblem as problem:
+        return problem
 
 
-def windows(row: Row, longest: int) -> list[Row]:
-    """Consecutive windows of a document; a single token left over would have no target."""
-    ids, flags = row["input_ids"], row["supervised"]
-    if len(ids) <= longest:
-        return [row]
-    return [
-        {**row, "example_id": f"{row['example_id']}#{start}", "text": row["text"],
-         "input_ids": ids[start : start + longest], "supervised": flags[start : start + longest]}
-        for start in range(0, len(ids), longest)
-        if len(ids) - start > 1
-    ]  # fmt: skip
+def _conversation(renderer: Renderer, row: Row) -> Row:
+    """The row as a whole conversation that ends with the assistant."""
+    if "chosen" in row:
+        return {**row, "messages": [*renderer.with_system(row["messages"]), row["chosen"]]}
+    answer = label_of(row)
+    if "messages" in row:
+        messages = renderer.with_system(row["messages"])
+        if answer is not None and messages[-1]["role"] != "assistant":
+            messages = [*messages, {"role": "assistant", "content": answer}]
+        return {**row, "messages": messages}
+    if answer is None:
+        raise DataError(
+            f"data: row {row['id']}: format text has no answer; objective sft needs one"
+        )
+    return {"messages": renderer.messages(str(row["text"]), answer)}
 
 
-def pack(rows: Sequence[Row], length: int) -> list[Row]:
-    """Documents joined in order into blocks of ``length`` tokens; the last may be shorter."""
-    blocks: list[Row] = []
-    ids: list[int] = []
-    flags: list[int] = []
-    for row in rows:
-        ids, flags = ids + row["input_ids"], flags + row["supervised"]
-        while len(ids) >= length:
-            blocks.append(_block(len(blocks), ids[:length], flags[:length]))
-            ids, flags = ids[length:], flags[length:]
-    if len(ids) > 1:
-        blocks.append(_block(len(blocks), ids, flags))
-    return blocks
+def gold(row: Row) -> str | None:
+    """What is to be answered: the label, or the last turn."""
+    answer = label_of(row)
+    if answer is not None:
+        return answer
+    if "chosen" in row:
+        return str(row["chosen"].get("content") or "")
+    return str(row["messages"][-1].get("content") or "") if "messages" in row else None
 
 
-def _block(index: int, ids: list[int], flags: list[int]) -> Row:
-    block: Row = {"example_id": f"block-{index}", "text": "", "label": None}
-    return {**block, "input_ids": ids, "supervised": flags}
+def _entry(row: Row, reason: str, text: str) -> dict[str, Any]:
+    return {"id": str(row["id"]), "reason": reason, "text": text}

@@ -15,45 +15,58 @@ from typing import Any
 import yaml
 
 from pipeline.core.errors import DataError
+from pipeline.data.rows import Chunk
+from pipeline.data.sources.arrow_table import ArrowBlock, arrow_stream, batch_rows
+from pipeline.data.sources.chunks import RowList
 
 
-def read_hub_dataset(folder: Path, config: str | None, split: str) -> list[dict[str, Any]]:
-    """The rows of one split, in the order of the files.
+def hub_chunks(folder: Path, config: str | None, split: str, place: str) -> Iterator[Chunk]:
+    """The rows of one split, in the order of the files, in pieces that a worker can parse.
 
     Nothing is fetched and nothing is left outside ``folder``: a README that points to files
-    elsewhere is refused, and the library's own copies live and die in a temporary folder.
+    elsewhere is refused, and the library's own copies live in a temporary folder, as long as
+    the iterator does (or until it is closed).
 
     Args:
         folder: the downloaded snapshot.
         config: the configuration; None takes the data set's default.
         split: the split, by its name alone.
+        place: opens every row's place and every error, e.g. ``data.train: mteb/banking77``.
 
     Returns:
-        One dict for each row. A class label (``ClassLabel``) is given by its name, or None
+        Chunks of Placed rows. A class label (``ClassLabel``) is given by its name, or None
         where the row has none.
 
     Raises:
         DataError: no such configuration or split (those that exist are named), files
-            elsewhere, or files that cannot be read.
+            elsewhere, files that cannot be read, or no rows.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; fetch the data set first")
-    with tempfile.TemporaryDirectory(prefix="gradus-datasets-") as cache, _quiet():
+        raise DataError(f"{place}: {folder}: no such folder; fetch the data set first")
+    with tempfile.TemporaryDirectory(prefix="gradus-datasets-") as cache:
         try:
-            _refuse_addresses(folder)
-            builder = _builder(folder, config, cache)
-            _require_split(folder, builder, split)
-            builder.download_and_prepare()
-            dataset = builder.as_dataset(split=split)
-            return _rows(dataset)
-        except DataError:
-            raise
+            dataset = _prepared(folder, config, split, cache)
+            if not len(dataset):
+                raise DataError(f"{folder}: split {split} holds no rows; take another")
+            yield from _blocks(dataset, place)
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from None
         except Exception as error:
             # The library raises whatever its formats' parsers raise.
             raise DataError(
-                f"{folder}: split {split} cannot be read ({_root_cause(error)}); "
+                f"{place}: {folder}: split {split} cannot be read ({_root_cause(error)}); "
                 "check the data set's files, or point the recipe at a local file with --set"
             ) from error
+
+
+def _prepared(folder: Path, config: str | None, split: str, cache: str) -> Any:
+    """The split, memory-mapped from ``cache``."""
+    with _quiet():
+        _refuse_addresses(folder)
+        builder = _builder(folder, config, cache)
+        _require_split(folder, builder, split)
+        builder.download_and_prepare()
+        return builder.as_dataset(split=split)
 
 
 def _refuse_addresses(folder: Path) -> None:
@@ -123,20 +136,26 @@ def _require_split(folder: Path, builder: Any, split: str) -> None:
             raise DataError(_elsewhere(folder, str(name)))
 
 
-def _rows(dataset: Any) -> list[dict[str, Any]]:
+def _blocks(dataset: Any, place: str) -> Iterator[Chunk]:
     from datasets import ClassLabel
 
-    labels = {
-        name: feature.names
+    labels = tuple(
+        (name, tuple(feature.names))
         for name, feature in dataset.features.items()
         if isinstance(feature, ClassLabel)
-    }
-    rows: list[dict[str, Any]] = dataset.to_list()
-    for row in rows:
-        for name, names in labels.items():
-            number = row[name]
-            row[name] = names[number] if number is not None and number >= 0 else None
-    return rows
+    )
+    # Columns of JSON text, which only the library's own to_list turns into values.
+    coded = "Json(" in str(dataset.features)
+    size = batch_rows(dataset.data.nbytes, len(dataset))
+    for start in range(0, len(dataset), size):
+        if coded:
+            rows = dataset.select(range(start, min(start + size, len(dataset)))).to_list()
+            found = ArrowBlock(place, start + 1, b"", labels).placed(rows)
+            yield RowList(tuple(found))
+        else:
+            table = dataset.data.slice(start, size)
+            stream = arrow_stream(table.to_batches(), table.schema)
+            yield ArrowBlock(place, start + 1, stream, labels)
 
 
 @contextmanager

@@ -1,68 +1,101 @@
-"""Validation carved from train: whole groups, every label on both sides, seeded."""
+"""Rows held out of train: whole groups, every label on both sides, or the latest by time."""
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
 
 from pipeline.core.errors import DataError
-from pipeline.data.contamination import normalised, row_text
-from pipeline.data.rows import Row
+
+Array = np.ndarray[Any, Any]
 
 
-def carve_validation(
-    rows: list[Row], share: float, by: str | None, seed: int, *, least: int = 0
-) -> tuple[list[Row], list[Row]]:
-    """Splits rows into train and validation.
+def hold_out(
+    where: str,
+    share: float,
+    *,
+    label: Array,
+    group: Array,
+    time: Array | None,
+    seed: int,
+    least: int = 0,
+) -> Array:
+    """Chooses the rows of a held-out split.
 
     Args:
+        where: named in errors, e.g. ``data.validation``.
         share: of rows, per label where rows have one.
-        by: rows with the same value of this column stay together; without it, rows that are
-            equal after normalisation do.
+        label: [N] label codes; -1 where a row has none.
+        group: [N] rows of one group stay together.
+        time: [N] seconds: the latest rows are held out, all of one moment together; groups are
+            not looked at then. None: by group.
         least: rows of each label to hold out where the share comes to fewer.
 
     Returns:
-        (train, validation), both in the order of ``rows``.
+        [N] bool, True where the row is held out.
 
     Raises:
-        DataError: a column that rows do not have, or too few groups to split.
+        DataError: the share leaves one side without rows.
     """
-    lacking = next((row for row in rows if by is not None and by not in row), None)
-    if lacking is not None:
+    if time is not None:
+        held = _latest(time, share)
+    else:
+        held = _groups(label, group, share, seed, least)
+    if not held.any() or held.all():
+        side = "train on" if held.all() else "hold out"
         raise DataError(
-            f"data.validation.by: row {lacking['id']} has no column {by!r} "
-            f"(found {', '.join(sorted(lacking))}); name a column that every row has"
+            f"{where}.carve: {share} of {len(label)} rows leaves nothing to {side}; "
+            f"give {where} a source of its own or carve another share"
         )
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        members[str(row[by]) if by is not None else normalised(row_text(row))].append(index)
-    labels = {
-        group: {str(rows[index].get("label", "")) for index in indices}
-        for group, indices in members.items()
-    }
+    return held
+
+
+def _latest(time: Array, share: float) -> Array:
+    if not len(time):
+        return np.zeros(0, bool)
+    wanted = max(1, round(share * len(time)))
+    cut = np.sort(time)[len(time) - wanted]
+    return np.asarray(time >= cut)
+
+
+def _groups(label: Array, group: Array, share: float, seed: int, least: int) -> Array:
+    """Groups in a seeded order, label by label, until the label's share is reached."""
+    _, first, code, size = np.unique(
+        group, return_index=True, return_inverse=True, return_counts=True
+    )
+    home = label[first]
+    mixed = _labels_of_mixed(label, code, home)
     # Groups that a label has left in train: the last one stays, or the label would be unseen.
-    left = Counter(label for inner in labels.values() for label in inner)
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for group, indices in members.items():
-        by_label[str(rows[indices[0]].get("label", ""))].append(group)
-    held: set[int] = set()
-    for position, label in enumerate(sorted(by_label)):
-        groups = sorted(by_label[label])
-        random.Random(seed * 1_000_003 + position).shuffle(groups)
-        wanted = max(share * sum(len(members[group]) for group in groups) - 0.5, least)
+    left = Counter(dict(zip(*map(list, np.unique(home, return_counts=True)), strict=True)))
+    for number, inner in mixed.items():
+        left.update(inner - {home[number]})
+    held = np.zeros(len(size), bool)
+    for position, value in enumerate(np.unique(home)):
+        members = np.flatnonzero(home == value)
+        # By first appearance, not by hash: the seed alone decides the order.
+        members = members[np.argsort(first[members], kind="stable")]
+        np.random.default_rng([seed, position]).shuffle(members)
+        wanted = max(share * int(size[members].sum()) - 0.5, least)
         taken = 0
-        for group in groups:
+        for number in members.tolist():
             if taken >= wanted:
                 break
-            if any(left[inner] < 2 for inner in labels[group]):
+            labels = mixed.get(number) or {value}
+            if any(left[inner] < 2 for inner in labels):
                 continue
-            left.subtract(labels[group])
-            held.update(members[group])
-            taken += len(members[group])
-    if not held:
-        raise DataError(
-            f"data.validation.carve: {share} of {len(rows)} rows leaves nothing to validate on; "
-            "give data.validation a source of its own or carve more"
-        )
-    train = [row for index, row in enumerate(rows) if index not in held]
-    return train, [rows[index] for index in sorted(held)]
+            left.subtract(labels)
+            held[number] = True
+            taken += int(size[number])
+    return np.asarray(held[code])
+
+
+def _labels_of_mixed(label: Array, code: Array, home: Array) -> dict[int, set[Any]]:
+    """Groups whose rows carry several labels (few): group number to its labels."""
+    other = np.flatnonzero(label != home[code])
+    found: dict[int, set[Any]] = defaultdict(set)
+    for index in other:
+        number = int(code[index])
+        found[number] |= {home[number], label[index]}
+    return found

@@ -1,202 +1,241 @@
-"""Stage `prepare`: sources -> splits -> contamination -> token ids, with a funnel that adds up."""
+"""Stage `prepare`: sources -> rows -> splits -> contamination gate -> token ids.
+
+Three passes over disk, flat in memory: rows are read, cleaned and shelved (`gathering`); what
+becomes of each is decided over all of them (`selection`, `judged`); what is kept is rendered
+and written (`examples`, `writing`). The funnel adds up, or the stage fails.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.core.artifact import Artifact
-from pipeline.core.errors import DataError
 from pipeline.core.stage import StageContext
-from pipeline.data.arrow import write_split
-from pipeline.data.contamination import (
-    contaminated,
-    fingerprints,
-    read_fingerprints,
-    row_text,
-    write_fingerprints,
+from pipeline.data import selection
+from pipeline.data.cleaning import describe
+from pipeline.data.executor import Executor, InProcess, executor
+from pipeline.data.funnel import require_sum
+from pipeline.data.gathering import Account, SourcePlan, gather
+from pipeline.data.judged import items_of
+from pipeline.data.origins import source_chunks
+from pipeline.data.rows import Chunk
+from pipeline.data.selection import KEPT, Verdicts
+from pipeline.data.writing import Writing
+from pipeline.stages.prepare_choices import (
+    decide,
+    label_set,
+    require_sound_labels,
+    tell,
+    write_findings,
 )
-from pipeline.data.examples import Examples
-from pipeline.data.rendering import Renderer
-from pipeline.data.rows import Row, read_source
-from pipeline.data.splits import carve_validation
+from pipeline.stages.prepare_desk import Desk, write_json
+from pipeline.stages.prepare_ids import render
 
 
 class Prepare:
-    """Writes train.arrow, validation.arrow, test.arrow, labels.json and dropped.jsonl."""
+    """Writes the splits' Arrow files, what was left out and why, and what rendering needs."""
 
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """Inputs: tokenizer (Model), fetched sources, ``ancestorN`` and ``replay`` Datasets."""
-        splits = read_splits(inputs, config, context)
-        labels = label_set(splits)
-        ancestors = [inputs[role].path for role in sorted(inputs) if role.startswith("ancestor")]
-        found = _clean(splits, config, ancestors)
-        from pipeline.modeling.loading import read_config
+        """Inputs: tokenizer (Model), fetched sources, ``ancestorN``, ``suite.NAME``, ``replay``."""
+        work = context.work / "shelves"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            return Preparation(inputs, config, context, work).run()
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
-        renderer = _renderer(inputs["tokenizer"].path, config, context)
-        context_tokens = read_config(inputs["tokenizer"].path).get("max_position_embeddings")
-        work = Examples(config, renderer, found["dropped"], context_tokens)
-        for name, rows in splits.items():
-            rendered = work.render(name, rows)
-            if name == "train" and config["replay"] is not None:
-                rendered = work.with_replay(rendered, inputs["replay"].path)
-            write_split(context.out / f"{name}.arrow", rendered)
-            work.counts[name] = len(rendered)
-        replay = inputs.get("replay")
-        if replay is not None:
-            _check_replay(replay, inputs["tokenizer"], found["judged"])
-        write_fingerprints(context.out, splits, replay.path if replay else None)
-        _write_json(context.out / "labels.json", labels)
-        _write_json(context.out / "render.json", {
-            "render": config["render"],
-            "system": config["system"],
-            "chat_template_kwargs": config["chat_template_kwargs"],
-        })  # fmt: skip
-        lines = [json.dumps(item, ensure_ascii=False) for item in work.dropped]
-        (context.out / "dropped.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+class Preparation:
+    """One `prepare` from sources to facts."""
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Artifact],
+        config: Mapping[str, Any],
+        context: StageContext,
+        work: Path,
+    ) -> None:
+        self.desk = Desk(inputs, config, context, work)
+        self.config, self.context = config, context
+        self.told: list[dict[str, Any]] = []
+
+    def run(self) -> Mapping[str, Any]:
+        """All passes; facts for the manifest."""
+        desk = self.desk
+        with contextlib.closing(desk):
+            with executor(desk.workers) as pool:
+                self._gather(pool)
+                balance = decide(desk, pool) if "train" in desk.shelves else {}
+                below = desk.judged.judge_ancestors(self._below(), pool, items=desk.judged.own)
+            labels = label_set(desk)
+            writing = render(desk)
+        require_sum(desk.funnels)
+        write_json(self.context.out / "labels.json", labels)
+        write_findings(desk)
+        return self._facts(writing, labels, balance, below)
+
+    def rehearse(self) -> None:
+        """Reads and checks the rows, and makes nothing of them."""
+        with contextlib.closing(self.desk):
+            self._gather(InProcess())
+            require_sound_labels(self.desk)
+            label_set(self.desk)
+
+    def _facts(
+        self, writing: Writing, labels: list[str], balance: Any, below: dict[str, int]
+    ) -> dict[str, Any]:
+        desk = self.desk
+        funnels = {n: f for n, f in desk.funnels.items() if f.read or f.received}
         return {
-            "read": found["read"],
-            "kept": work.counts,
-            "contaminated": found["contaminated"],
-            "over_length": work.over_length,
-            "tokens": work.tokens,
+            "read": {name: funnel.read for name, funnel in funnels.items()},
+            "kept": {name: funnel.kept for name, funnel in funnels.items()},
+            "contaminated": sum(f.lost["contaminated"] for f in funnels.values()),
+            "over_length": desk.dropped.counts["over-length"],
+            "funnel": {name: funnel.to_json() for name, funnel in funnels.items()},
+            "examples": {name: tally.to_json() for name, tally in writing.tallies.items()},
+            "packing": writing.packing,
             "labels": len(labels),
-            "sources": _origins(config),
+            "balance": balance,
+            "cleaning": describe(self.config["clean"]),
+            "sources": self.told,
+            "contamination": {
+                "policy": self.config["contamination"],
+                "checked": dict(desk.judged.checked),
+                "hits": desk.judged.found,
+                "ancestors": below,
+                "not_checkable": list(self.config["not_checkable"]),
+            },
         }
 
+    def _gather(self, pool: Executor) -> None:
+        """Reads what is judged first: every row after it is compared with it."""
+        desk = self.desk
+        self._add_other_sets()
+        for name in ("test", "validation", "train"):
+            given = self.config["sources"].get(name)
+            if given is None:
+                continue
+            sources = given if isinstance(given, list) else [given]
+            index = None if name == "test" else desk.judged.index()
+            self._gather_split(name, sources, index, pool)
+            if name != "train":
+                tell(desk, name)
+                live = desk.verdicts[name].live
+                items = desk.shelves[name].items(name, live)
+                desk.judged.add(items, own=name == "test")
 
-def read_splits(
-    inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
-) -> dict[str, list[Row]]:
-    def rows_of(source: Mapping[str, Any], role: str, where: str) -> list[Row]:
-        folder = inputs[role].path if role in inputs else None
-        return read_source(source, context.files.get(role), folder, where)
+    def _add_other_sets(self) -> None:
+        """Suites of the recipe, and the test sets of everything below it."""
+        suites = {r.removeprefix("suite."): a.path for r, a in self.desk.inputs.items()
+                  if r.startswith("suite.")}  # fmt: skip
+        self.desk.judged.add(items_of(suites), own=True)
+        self.desk.judged.add(items_of(self._below()), own=False)
 
-    sources = config["sources"]
-    splits: dict[str, list[Row]] = {}
-    if "train" in sources:
-        rows: list[Row] = []
-        for index, source in enumerate(sources["train"]):
-            part = rows_of(source, f"train{index}", "data.train")
-            rows += [{**row, "id": f"{index}/{row['id']}"} for row in part] if index else part
-        splits["train"] = rows
-        if config["carve"] is not None:
-            carve = config["carve"]
-            splits["train"], splits["validation"] = carve_validation(
-                rows, carve["carve"], carve["by"], carve["seed"]
-            )
-    for name in ("validation", "test"):
-        if name in sources:
-            splits[name] = rows_of(sources[name], name, f"data.{name}")
-    return splits
+    def _below(self) -> dict[str, Path]:
+        """Prepared Datasets of ancestors, each path once, by the recipe's name."""
+        found: dict[str, Path] = {}
+        for role in sorted(self.desk.inputs):
+            if role.startswith(("ancestor", "replay")):
+                artifact = self.desk.inputs[role]
+                name = str(artifact.manifest.run.get("node", role)).partition("/")[0]
+                found.setdefault(name, artifact.path)
+        return found
 
-
-def label_set(splits: Mapping[str, Sequence[Row]]) -> list[str]:
-    """Sorted labels of train (of test where there is no train); others must not have more."""
-    known = {
-        str(row["label"]) for row in splits.get("train", splits.get("test", ())) if "label" in row
-    }
-    for name, rows in splits.items():
-        for row in rows:
-            if "label" in row and str(row["label"]) not in known:
-                raise DataError(
-                    f"data.{name}: row {row['id']}: label {row['label']!r} is unseen in training; "
-                    "add training rows with it or remove the row"
-                )
-    return sorted(known)
-
-
-def _clean(
-    splits: dict[str, list[Row]], config: Mapping[str, Any], ancestors: Sequence[Path]
-) -> dict[str, Any]:
-    """Takes rows out of train (and validation) that stand in any test set of the ancestry."""
-    read = {name: len(rows) for name, rows in splits.items()}
-    own_test = fingerprints(row_text(row) for row in splits.get("test", ()))
-    judged = set(own_test)
-    for folder in ancestors:
-        theirs = read_fingerprints(folder)
-        judged.update(theirs["test"])
-        below = own_test & set(theirs["train"])
-        if below:
-            first = next(r for r in splits["test"] if fingerprints([row_text(r)]) & below)
-            raise DataError(
-                f"data.test: {len(below)} rows stand in an ancestor's training rows, e.g. "
-                f"row {first['id']} {row_text(first)[:60]!r}; take them out of data.test"
-            )
-    dropped: list[dict[str, Any]] = []
-    for name in ("train", "validation"):
-        rows = splits.get(name)
-        if rows is None:
-            continue
-        hits = set(contaminated([row_text(row) for row in rows], judged))
-        if hits and config["contamination"] == "error":
-            first = rows[min(hits)]
-            raise DataError(
-                f"data.{name}: {len(hits)} rows stand in a test set, e.g. row {first['id']} "
-                f"{row_text(first)[:60]!r}; set data.contamination: drop or mend the data"
-            )
-        dropped += [
-            {
-                "split": name,
-                "id": rows[i]["id"],
-                "reason": "contaminated",
-                "text": row_text(rows[i]),
-            }
-            for i in sorted(hits)
-        ]
-        splits[name] = [row for index, row in enumerate(rows) if index not in hits]
-        if not splits[name]:
-            raise DataError(f"data.{name}: every row stands in a test set; give other rows")
-    return {"read": read, "dropped": dropped, "contaminated": len(dropped), "judged": judged}
-
-
-def _check_replay(replay: Artifact, tokenizer: Artifact, judged: set[str]) -> None:
-    """Replayed rows come as ids: of our tokenizer, and of no text that is judged here."""
-    hits = judged & set(read_fingerprints(replay.path)["train"])
-    if hits:
-        raise DataError(
-            f"data.replay: {len(hits)} of its training rows stand in a test set of this ancestry; "
-            "take them out of that recipe's data"
+    def _gather_split(
+        self, name: str, sources: list[Mapping[str, Any]], index: Path | None, pool: Executor
+    ) -> None:
+        account = Account(name, self.desk.quarantine, self.desk.dropped)
+        plans = [self._plan(name, source, index) for source in sources]
+        chunks = (
+            (plan, self._chunks(name, number, source, plan))
+            for number, (plan, source) in enumerate(zip(plans, sources, strict=True))
         )
-    theirs = replay.manifest.inputs["tokenizer"]["digest"]
-    if theirs != tokenizer.digest and not _same_tokenizer(replay, tokenizer):
-        raise DataError("data.replay: its ids are of another tokenizer; replay a recipe below this")
+        shelf = gather(
+            chunks,
+            self.desk.work / f"{name}.arrow",
+            pool,
+            account,
+            self.config["max_quarantined"],
+            lambda rows: self.context.progress({"step": rows, "total": None}),
+        )
+        funnel = self.desk.funnels[name]
+        funnel.read = account.read
+        funnel.lose("quarantined", account.quarantined)
+        funnel.lose("cleaned", account.cleaned)
+        funnel.details.update(account.details)
+        repeated = int(shelf.again.sum())
+        if repeated:
+            funnel.details["ids that stood twice, made unique"] = repeated
+        verdicts = Verdicts(np.full(len(shelf), KEPT, np.int16))
+        self.desk.shelves[name], self.desk.verdicts[name] = shelf, verdicts
+        for number, figures in enumerate(account.sources):
+            file = self.context.files.get(_role(name, number))
+            named = {"name": file.name} if file is not None else {}
+            self.told.append({"split": name, **named, **_origin(sources[number]), **figures})
+        selection.sample(shelf, verdicts, sources)
+        hit = self.desk.judged.judge(shelf, account.hits, self.desk.judged.items, name)
+        verdicts.drop(hit[verdicts.code[hit] == KEPT], "contaminated")
+
+    def _plan(self, name: str, source: Mapping[str, Any], index: Path | None) -> SourcePlan:
+        carves = [self.config[key] for key in ("carve", "carve_test") if self.config[key]]
+        train = name == "train"
+
+        def column(key: str) -> str | None:
+            # Rows that were made are never carved: they need no column to go by.
+            if not train or source.get("made"):
+                return None
+            return next((c[key] for c in carves if c[key] is not None), None)
+
+        return SourcePlan(
+            where=f"data.{name}",
+            form=source["format"],
+            columns=dict(source.get("columns") or {}),
+            prompt=source.get("prompt"),
+            group=column("by"),
+            time=column("time"),
+            # What is only judged stays as it is: nobody cleans what a served model is asked.
+            clean=self.config["clean"] if train else None,
+            judged=index,
+        )
+
+    def _chunks(
+        self, name: str, number: int, source: Mapping[str, Any], plan: SourcePlan
+    ) -> Iterable[Chunk]:
+        role = _role(name, number)
+        fetched = self.desk.inputs[role].path if role in self.desk.inputs else None
+        return source_chunks(source, self.context.files.get(role), fetched, plan.where)
 
 
-def _same_tokenizer(replay: Artifact, tokenizer: Artifact) -> bool:
-    """Whether the tokenizer's files are equal, though weights differ (L0 before and after)."""
-    store = tokenizer.path.parent
-    other = store / replay.manifest.inputs["tokenizer"]["key"] / "tokenizer.json"
-    mine = tokenizer.path / "tokenizer.json"
-    return other.is_file() and mine.is_file() and other.read_bytes() == mine.read_bytes()
+def rehearse_rows(config: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+    """Reads the rows of a `prepare` whose sources all lie here, before anything is written.
+
+    Raises:
+        DataError: what would stop the stage: unreadable rows, labels that do not fit.
+    """
+    with tempfile.TemporaryDirectory(prefix="gradus-rehearsal-") as folder:
+        out, work = Path(folder) / "out", Path(folder) / "work"
+        out.mkdir()
+        work.mkdir()
+        context = StageContext(out, work, {}, files, lambda _event: None)
+        Preparation({}, {**config, "clean": None}, context, work).rehearse()
 
 
-def _renderer(folder: Path, config: Mapping[str, Any], context: StageContext) -> Renderer:
-    from pipeline.modeling.loading import load_tokenizer, model_kind
-
-    tokenizer = load_tokenizer(folder, context.files.get("chat_template"))
-    return Renderer(
-        tokenizer,
-        causal=model_kind(folder) == "causal",
-        system=config["system"],
-        template_kwargs=config["chat_template_kwargs"],
-    )
+def _role(split: str, number: int) -> str:
+    """The input or file that holds a source."""
+    return f"train{number}" if split == "train" else split
 
 
-def _origins(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _origin(source: Mapping[str, Any]) -> dict[str, Any]:
     """Where rows came from and under which licence, for the lineage."""
-    sources = config["sources"]
-    flat = [*sources.get("train", ()), *(v for k, v in sources.items() if k != "train")]
-    return [
-        {k: source[k] for k in ("repo", "generator", "part", "licence", "suffix") if k in source}
-        for source in flat
-    ]
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    names = ("repo", "url", "generator", "part", "licence", "origin", "format", "weight")
+    return {name: source[name] for name in names if source.get(name) is not None}

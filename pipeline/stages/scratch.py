@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
-from pipeline.data.rows import Row, read_source
+from pipeline.data.formats import converter
+from pipeline.data.origins import source_chunks
+from pipeline.data.rows import Placed, RowProblem, texts_of
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -65,15 +68,15 @@ def _texts(
     for index, source in enumerate(config["sources"]):
         role = f"train{index}"
         folder = inputs[role].path if role in inputs else None
-        for row in read_source(source, context.files.get(role), folder, "data.train"):
-            yield from _strings(row)
-
-
-def _strings(row: Row) -> Iterator[str]:
-    if "messages" in row:
-        yield from (message["content"] for message in row["messages"])
-    else:
-        yield str(row.get("text", ""))
+        convert = converter(
+            source["format"], columns=source["columns"], prompt=source.get("prompt"), keep=()
+        )
+        for chunk in source_chunks(source, context.files.get(role), folder, "data.train"):
+            for found in chunk.rows():
+                # What cannot be read is counted by `prepare`, which reads the same rows.
+                if isinstance(found, Placed):
+                    with contextlib.suppress(RowProblem):
+                        yield from texts_of(convert(found.row))
 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> Any:

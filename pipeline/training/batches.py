@@ -7,9 +7,12 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.core.errors import TrainingError
+from pipeline.modeling.packing_probe import segment_positions
 
 MEGABATCH = 32
 
@@ -25,8 +28,8 @@ class BatchOrder:
     Any step's batch can be asked for by itself, so a resumed run needs no replay.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
-        if not lengths:
+    def __init__(self, lengths: Sequence[int] | NDArray[np.int64], batch: int, seed: int) -> None:
+        if len(lengths) == 0:
             raise TrainingError("data.train: no rows are left to train on")
         self._lengths = lengths
         self._batch = batch
@@ -70,19 +73,40 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """Pads rows on the right.
 
+    The first token of each segment of a packed row is no target: it would be predicted from
+    the neighbour's last.
+
     Returns:
-        input_ids, attention_mask, supervised: [B, T], T a multiple of ``multiple``.
+        input_ids, attention_mask, supervised: [B, T], T a multiple of ``multiple``; where a row
+        is packed (``lengths`` has more than one) position_ids too, from 0 in each segment.
     """
     longest = max(len(row["input_ids"]) for row in rows)
     width = math.ceil(longest / multiple) * multiple
     ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
     supervised = torch.zeros((len(rows), width), dtype=torch.bool)
+    positions = torch.zeros((len(rows), width), dtype=torch.long)
+    packed = False
     for index, row in enumerate(rows):
         length = len(row["input_ids"])
         ids[index, :length] = torch.tensor(row["input_ids"])
         mask[index, :length] = 1
         flags = row.get("supervised")
-        if flags:
+        if flags is not None and len(flags):
             supervised[index, :length] = torch.tensor(flags, dtype=torch.bool)
-    return {"input_ids": ids, "attention_mask": mask, "supervised": supervised}
+        segments = row.get("lengths") or [length]
+        packed |= len(segments) > 1
+        positions[index] = segment_positions(segments, width)
+    supervised &= positions > 0
+    batch = {"input_ids": ids, "attention_mask": mask, "supervised": supervised}
+    return {**batch, "position_ids": positions} if packed else batch
+
+
+def row_weights(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Weights [B, T] of the targets that sum to 1 in each segment, however many it has."""
+    wanted = batch["chosen"] if "chosen" in batch else batch["supervised"]
+    segment = torch.zeros_like(batch["input_ids"])
+    if "position_ids" in batch:
+        segment = (batch["position_ids"] == 0).cumsum(dim=1) - 1
+    count = torch.zeros_like(segment).scatter_add(1, segment, wanted.long()).gather(1, segment)
+    return wanted / count.clamp(min=1)

@@ -15,17 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.core.errors import TrainingError
-from pipeline.data.arrow import read_rows
-from pipeline.training.batches import BatchOrder, collate, shares, steps_in_all
+from pipeline.data.arrow import Split
+from pipeline.modeling.packing_probe import ProbeResult, probe
+from pipeline.training.batches import BatchOrder, shares, steps_in_all
 from pipeline.training.checkpoint import Checkpoint, load_newest, save_checkpoint
-from pipeline.training.objectives import LabelModel, mask_tokens
-from pipeline.training.trainee import TrainJob, build, special_ids, write_result
+from pipeline.training.objectives import LabelModel
+from pipeline.training.packed import is_packed, rows_for
+from pipeline.training.targets import batch_of, target_count
+from pipeline.training.trainee import TrainJob, build, write_result
 
 Progress = Callable[[Mapping[str, Any]], None]
 TOKENS_AT_ONCE = 16_384
+VALIDATION_ROWS = 64
 SHORT_ROWS = 64
 _PLAIN = {"NO", "MULTI_CPU", "MULTI_GPU"}
 
@@ -41,9 +47,9 @@ def learning_rate_factor(step: int, total: int, kind: str, warmup_ratio: float) 
     return 1.0 - done if kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def _attention(lengths: Sequence[int]) -> str:
+def _attention(lengths: NDArray[np.int64]) -> str:
     """Short padded rows on a CPU: plain attention was 1.4 times as fast as the fused kernel."""
-    short = bool(lengths) and sum(lengths) / len(lengths) <= SHORT_ROWS
+    short = len(lengths) > 0 and lengths.mean() <= SHORT_ROWS
     return "eager" if short and not torch.cuda.is_available() else "sdpa"
 
 
@@ -72,13 +78,11 @@ class Training:
                 f"train.launch.config: {self.accelerator.distributed_type.value} is not supported "
                 "by this loop yet; use recipes/accelerate/ddp.yaml or fsdp.yaml"
             )
-        self.rows = read_rows(Path(job.data) / "train.arrow")
-        self.validation = read_rows(Path(job.data) / "validation.arrow")
-        lengths = [len(row["input_ids"]) for row in self.rows]
-        self.trainee = build(job, _attention(lengths))
-        self._label_ids = {label: i for i, label in enumerate(self.trainee.labels)}
+        splits = (Split(Path(job.data) / "train.arrow"), Split(Path(job.data) / "validation.arrow"))
+        self.trainee = build(job, _attention(splits[0].lengths()))
+        (self.rows, self.validation), self.packing = rows_for(splits, self._probed(splits))
         batch = self.config["global_batch_size"]
-        self.order = BatchOrder(lengths, batch, self.config["seed"])
+        self.order = BatchOrder(self.rows.lengths(), batch, self.config["seed"])
         self.total = steps_in_all(
             len(self.rows),
             batch,
@@ -99,6 +103,24 @@ class Training:
                 f"train.launch.num_processes: {wanted} asked for, {self.world} came up; "
                 "the launcher lost some"
             )
+
+    def _probed(self, splits: tuple[Split, Split]) -> ProbeResult | None:
+        """What the packing probe says of this very model; None where no row is packed."""
+        if not any(is_packed(split) for split in splits):
+            return None
+        if self._plain:
+            # There it is fast; FSDP's shards go to their devices only when they are prepared.
+            self.trainee.module.to(self.accelerator.device)
+        longest = max(int(split.lengths().max(initial=0)) for split in splits)
+        found = probe(self.trainee.body, self.trainee.tokenizer.pad_token_id or 0, longest)
+        leaks = torch.tensor(float(not found.ok), device=self.accelerator.device)
+        self._reduce(leaks)
+        if found.ok and leaks > 0:
+            # All processes must take the same rows.
+            found = ProbeResult(False, found.largest_difference, "it leaks on another process")
+        if not found.ok:
+            self.progress({"message": f"packing is off, rows are trained singly: {found.reason}"})
+        return found
 
     def _optimizer(self) -> torch.optim.Optimizer:
         rate = self.config["learning_rate"]
@@ -147,8 +169,8 @@ class Training:
 
     def _update(self, step: int) -> tuple[float, float, int]:
         rows = [self.rows[index] for index in self.order.at(step)]
-        batch = self._batch(rows, step)
-        targets = self._targets(batch)
+        batch = batch_of(rows, self.trainee, self.config, step)
+        targets = target_count(batch)
         rank = self.accelerator.process_index
         factor = learning_rate_factor(
             step, self.total, self.config["lr_scheduler_type"], self.config["warmup_ratio"]
@@ -175,7 +197,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         return loss, norm_value, int(batch["attention_mask"].sum())
 
-    def _backward(self, batch: dict[str, torch.Tensor], part: list[int], targets: int) -> Any:
+    def _backward(self, batch: dict[str, torch.Tensor], part: list[int], targets: float) -> Any:
         # A rank without rows still takes part in the gradient's exchange, with weight zero.
         chosen = part or [0]
         width = int(batch["attention_mask"][chosen].sum(dim=1).max())
@@ -193,34 +215,6 @@ class Training:
         if self.config["precision"] == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
-
-    def _batch(self, rows: Sequence[Mapping[str, Any]], step: int) -> dict[str, torch.Tensor]:
-        tokenizer = self.trainee.tokenizer
-        batch = collate(rows, tokenizer.pad_token_id or 0)
-        if self.config["objective"] == "classify":
-            batch["labels"] = torch.tensor([self._label_ids[row["label"]] for row in rows])
-        if self.config["objective"] == "mlm":
-            generator = torch.Generator().manual_seed(self.config["seed"] * 1_000_003 + step)
-            batch = mask_tokens(
-                batch,
-                special_ids=special_ids(tokenizer),
-                mask_id=tokenizer.mask_token_id,
-                vocab_size=len(tokenizer),
-                probability=self.config["mlm_probability"],
-                generator=generator,
-            )
-        return batch
-
-    def _targets(self, batch: Mapping[str, torch.Tensor]) -> int:
-        if "labels" in batch:
-            return len(batch["labels"])
-        wanted = batch["chosen"] if "chosen" in batch else batch["supervised"][:, 1:]
-        count = int(wanted.sum())
-        if count == 0:
-            raise TrainingError(
-                "train: an update without supervised tokens; check format and prompt of data.train"
-            )
-        return count
 
     def _micro(self, batch: Mapping[str, torch.Tensor]) -> int:
         asked = self.job.options.get("micro_batch_size")
@@ -251,22 +245,22 @@ class Training:
         """Loss, and accuracy of a classifier, on the validation split."""
         module: Any = self.accelerator.unwrap_model(self.module)
         module.eval()
-        loss_sum, count, right = 0.0, 0, 0
-        size = 64
-        order = sorted(
-            range(len(self.validation)), key=lambda i: len(self.validation[i]["input_ids"])
-        )
+        loss_sum, count, right = 0.0, 0.0, 0
+        lengths = self.validation.lengths().tolist()
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        size = max(1, min(VALIDATION_ROWS, TOKENS_AT_ONCE // max(1, *lengths)))
         with torch.no_grad(), self._autocast():
             for start in range(0, len(order), size):
                 rows = [self.validation[i] for i in order[start : start + size]]
-                batch = {n: t.to(self.device) for n, t in self._batch(rows, -1 - start).items()}
+                made = batch_of(rows, self.trainee, self.config, -1 - start)
+                batch = {name: tensor.to(self.device) for name, tensor in made.items()}
                 loss, targets = module(batch)
-                loss_sum, count = loss_sum + float(loss), count + int(targets)
+                loss_sum, count = loss_sum + float(loss), count + float(targets)
                 if isinstance(module, LabelModel):
                     logits = module.classifier(batch["input_ids"], batch["attention_mask"])
                     right += int((logits.argmax(-1) == batch["labels"]).sum())
         module.train()
-        record = {"step": self.state.step, "validation_loss": loss_sum / max(1, count)}
+        record = {"step": self.state.step, "validation_loss": loss_sum / (count or 1.0)}
         score = -record["validation_loss"]
         if isinstance(module, LabelModel):
             record["validation_accuracy"] = score = right / len(order)
@@ -341,6 +335,7 @@ class Training:
             "wrapper": type(self.module).__name__,
             "device": str(self.device),
             "rows": len(self.rows),
+            "packing": self.packing,
         }
 
 

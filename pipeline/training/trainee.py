@@ -22,7 +22,7 @@ from pipeline.modeling.loading import (
     model_kind,
     save_model,
 )
-from pipeline.training.objectives import LabelModel, MaskedModel, TokenModel
+from pipeline.training.objectives import LabelModel, MaskedModel, TokenModel, class_weights
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,14 @@ class Trainee:
         module: batch -> (summed loss, number of targets).
         body: the language model, perhaps wrapped by PEFT.
         labels: of a classifier, in the order of its logits.
+        class_weights: what each label counts in a classifier's loss; None: all the same.
     """
 
     module: nn.Module
     body: Any
     tokenizer: Any
     labels: tuple[str, ...]
+    class_weights: torch.Tensor | None = None
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name to parameter of what an update changes."""
@@ -101,7 +103,8 @@ def build(job: TrainJob, attention: str = "sdpa") -> Trainee:
         head = config["head"]
         classifier = new_classifier(body, labels, head["pooling"], head["dropout"], seed)
         _freeze_language_head(model)
-        return Trainee(LabelModel(classifier), body, tokenizer, labels)
+        weights = class_weights(Path(job.data), labels)
+        return Trainee(LabelModel(classifier), body, tokenizer, labels, weights)
     module = MaskedModel(body) if objective == "mlm" else TokenModel(body)
     return Trainee(module, body, tokenizer, labels)
 

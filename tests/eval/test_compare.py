@@ -12,6 +12,7 @@ from ladder_case import ITEMS, answerer, ladder, losses, reader
 
 from eval.compare import Comparison, ModelResult, compare
 from eval.gates import Gate
+from eval.known_items import Known
 from eval.metrics import accuracy, token_loss
 from eval.report import report_page
 from pipeline.core.errors import IntegrityError
@@ -20,7 +21,7 @@ from pipeline.core.errors import IntegrityError
 def compared(results: Sequence[ModelResult], **changes: Any) -> Comparison:
     settings: dict[str, Any] = {
         "gates": [],
-        "contamination": 0,
+        "contamination": Known(),
         "domain_suite": "domain",
         "general_suite": "general",
         "task_suite": "test",
@@ -173,7 +174,7 @@ def test_gates_are_judged_for_every_head() -> None:
         Gate("test", "contamination", at_most=0),
         Gate("test", "accuracy", "classifier", "parent", superior_by=0.0),
     ]
-    comparison = compared(ladder(), gates=gates, contamination=3)
+    comparison = compared(ladder(), gates=gates, contamination=Known(3))
     found = [(result.head, result.status) for result in comparison.gates]
     assert found == [
         ("generative", "pass"),
@@ -184,7 +185,7 @@ def test_gates_are_judged_for_every_head() -> None:
         ("classifier", "undecided"),
     ]
     assert comparison.verdict == "fail"
-    assert "3 training rows stand in a test set" in said(comparison)
+    assert "3 training rows stand in an evaluation set" in said(comparison)
 
 
 def test_gate_on_a_suite_that_nobody_answered_is_undecided() -> None:

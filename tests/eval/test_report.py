@@ -14,6 +14,7 @@ from ladder_case import answerer, ladder, reader
 
 from eval.compare import compare
 from eval.gates import Gate
+from eval.known_items import Known
 from eval.report import report_page, write_report
 
 GATES = [
@@ -51,7 +52,7 @@ def record(**changes: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "results": ladder(),
         "gates": GATES,
-        "contamination": 0,
+        "contamination": Known(),
         "domain_suite": "domain",
         "general_suite": "general",
         "task_suite": "test",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class ServerProcess:
     def url(self) -> str:
         return self.line("ready: ", 1).removeprefix("ready: ").removesuffix("/v1")
 
-    @property
+    @cached_property
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
 
@@ -135,6 +136,8 @@ def _serving(bundle: Path, engine: str, ready_s: float) -> Iterator[ServerProces
         server.line("curl ", ready_s)
         yield server
     finally:
+        if "client" in vars(server):
+            server.client.close()
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait(40)

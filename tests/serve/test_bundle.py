@@ -75,6 +75,13 @@ def rslora(content: dict[str, Any], root: Path) -> None:
 CHANGES: dict[str, tuple[Change, str]] = {
     "unknown key": (lambda c, _: c.update(colour="red"), "colour"),
     "missing key": (lambda c, _: c.pop("max_model_len"), "max_model_len"),
+    "a rule that is none": (lambda c, _: c.update(controls={"always": []}), "controls"),
+    "a rule without a separator": (
+        lambda c, _: c.update(
+            controls={"always": ["<s>"], "outside_assistant": [], "separator": ""}
+        ),
+        "separator",
+    ),
     "wrong level": (lambda c, _: c["base"].update(level="L9"), "base.level"),
     "name with a path": (lambda c, _: c["adapters"][0].update(name="../x"), "adapters.0.name"),
     "name twice": (lambda c, _: c["adapters"][0].update(name="demo-l0"), "twice"),

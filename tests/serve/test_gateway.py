@@ -242,7 +242,9 @@ def test_every_listed_field_reaches_the_engine(door: Door) -> None:
         "stop": ["a"],
         "seed": 1,
         "stream_options": {"include_usage": True},
-        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "tools": [
+            {"type": "function", "function": {"name": "f", "description": "x", "parameters": {}}}
+        ],
         "response_format": {"type": "json_object"},
         "structured_outputs": {"choice": ["a", "b"]},
     }

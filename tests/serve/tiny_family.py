@@ -14,6 +14,13 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# What pipeline.data.rendering finds for its tokenizer; a test compares them.
+CONTROLS = {
+    "always": ["<|endoftext|>", "<|im_end|>", "<|im_start|>"],
+    "outside_assistant": [],
+    "separator": "\u2060",
+    "ignore_case": False,
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ def make_family(root: Path) -> Family:
                 "max_model_len": MAX_MODEL_LEN,
                 "system": None,
                 "chat_template_kwargs": {},
+                "controls": CONTROLS,
                 "stop_token_ids": [2],
                 "gates": [],
                 "ungated": False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,87 +10,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Qwen3Config, Qwen3ForCausalLM, get_cosine_schedule_with_warmup
+from transformers import Qwen3ForCausalLM, get_cosine_schedule_with_warmup
 
 from pipeline.core.errors import TrainingError
-from pipeline.core.schema import Train
 from pipeline.data.arrow import write_split
-from pipeline.ladder import train_config
-from pipeline.stages.scratch import train_tokenizer
 from pipeline.stages.train import _launch
 from pipeline.training.batches import BatchOrder, shares
 from pipeline.training.loop import Training, learning_rate_factor, train
-from pipeline.training.trainee import TrainJob
-
-TEXTS = [f"the {a} {b} and the {b} {a}" for a in ("red", "blue", "grey") for b in
-         ("ship", "sail", "rope", "crane", "dock", "tide")]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("root")
-    tokenizer = train_tokenizer(TEXTS, 300)
-    torch.manual_seed(0)
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=48,
-            tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
-        )
-    )  # fmt: skip
-    model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def data(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(str(root))
-    folder = tmp_path_factory.mktemp("data")
-    rows = []
-    for index, text in enumerate(TEXTS):
-        ids = tokenizer(text)["input_ids"]
-        rows.append(
-            {"example_id": str(index), "text": text, "label": text.split()[1],
-             "input_ids": ids, "supervised": [int(i > 2) for i in range(len(ids))]}
-        )  # fmt: skip
-    write_split(folder / "train.arrow", rows)
-    write_split(folder / "validation.arrow", rows[:4])
-    (folder / "labels.json").write_text(json.dumps(["blue", "grey", "red"]))
-    return folder
-
-
-def job(root: Path, data: Path, folder: Path, objective: str = "sft", **settings: Any) -> TrainJob:
-    section = Train.model_validate(
-        {"objective": objective, "learning_rate": 1e-2, "global_batch_size": 6, "max_steps": 6,
-         "precision": "fp32", "lora_r": 4, "target_modules": "all-linear", **settings}
-    )  # fmt: skip
-    out, work = folder / "out", folder / "work"
-    out.mkdir(parents=True)
-    work.mkdir()
-    options = {"micro_batch_size": section.micro_batch_size, "save_steps": section.save_steps,
-               "gradient_checkpointing": False, "threads": 1,
-               "launch": section.launch.model_dump()}  # fmt: skip
-    config = {**train_config(section, objective), "seed": 1}
-    return TrainJob(str(root), None, str(data), str(out), str(work), config, options)
-
-
-def weights(done: TrainJob) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for path in Path(done.out).glob("*.safetensors"):
-        found |= load_file(str(path))
-    return found
-
-
-def losses(done: TrainJob) -> list[float]:
-    lines = (Path(done.out) / "history.jsonl").read_text().splitlines()
-    return [json.loads(line)["loss"] for line in lines if "loss" in json.loads(line)]
-
-
-def quiet(_event: Any) -> None:
-    return
+from tests.training.training_case import job, losses, quiet, weights
 
 
 def test_first_update_equals_a_hand_written_one(root: Path, data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Each prints ratios against a named peer measured in the same run."""

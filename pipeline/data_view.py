@@ -1,0 +1,192 @@
+"""What `gradus data` prints: funnel, histograms, and rows with their trained tokens coloured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.core.store import Store
+from pipeline.plan import Plan
+
+_BAR = 40
+_WIDTH = 110
+_MOST_LABELS = 12
+
+
+def data_facts(plan: Plan, store: Store, nodes: Sequence[str]) -> dict[str, Any]:
+    """Node of each prepared Dataset to its facts and its folder."""
+    found: dict[str, Any] = {}
+    for node in nodes:
+        artifact = store.need(plan.nodes[node].key or "")
+        found[node] = {**artifact.manifest.facts, "folder": str(artifact.path)}
+    return found
+
+
+def print_data(facts: Mapping[str, Any]) -> None:
+    """Sources, funnel, histograms and where to read what was left out."""
+    console = Console(width=_WIDTH, highlight=False)
+    for node, about in facts.items():
+        console.print(f"\n[bold]{escape(node)}[/bold]")
+        for source in about["sources"]:
+            console.print(escape(_source(source)))
+        for note in about.get("notes", ()):
+            console.print("note: " + escape(note))
+        if about.get("cleaning"):
+            console.print("cleaning: " + escape("; ".join(about["cleaning"])))
+        console.print(_funnel(about["funnel"]))
+        for split, funnel in about["funnel"].items():
+            for name, count in funnel["details"].items():
+                console.print(f"  {split}: {escape(name)}: {count:,}")
+        for split, tally in about.get("examples", {}).items():
+            console.print(_histogram(split, tally))
+        if about.get("packing"):
+            pack = about["packing"]
+            console.print(
+                f"packed: {pack['blocks']:,} blocks of {pack['length']}, "
+                f"{pack['real_tokens']:.1%} of the slots real tokens"
+            )
+        _print_balance(console, about.get("balance") or {})
+        _print_contamination(console, about.get("contamination") or {})
+        _print_files(console, about)
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    generator = source.get("generator")
+    name = source.get("repo") or source.get("name") or source.get("url") or (
+        f"{generator['generator']}/{source.get('part')}" if generator else source.get("origin")
+    )  # fmt: skip
+    good = source["read"] - source["quarantined"]
+    told = f"{source['split']}: {name}: read as {source['format']}, {good:,} of "
+    told += f"{source['read']:,} rows"
+    if source["quarantined"]:
+        told += f"; {source['quarantined']:,} quarantined, see quarantined.jsonl"
+    return f"{told} (licence: {source.get('licence') or 'not given'})"
+
+
+def _funnel(funnel: Mapping[str, Mapping[str, Any]]) -> Table:
+    from pipeline.data.funnel import REASONS
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rows")
+    for split in funnel:
+        table.add_column(split, justify="right")
+    used = [r for r in REASONS if any(r in f for f in funnel.values())]
+    for name in ("read", "received", *used, "kept"):
+        if any(name in f for f in funnel.values()):
+            sign = "" if name in {"read", "kept"} else ("+" if name == "received" else "-")
+            cells = [f"{sign}{f[name]:,}" if f.get(name) else "0" for f in funnel.values()]
+            table.add_row(f"[bold]{name}[/bold]" if not sign else f"  {name}", *cells)
+    return table
+
+
+def _histogram(split: str, tally: Mapping[str, Any]) -> str:
+    lines = [
+        f"{split}: {tally['examples']:,} examples, {tally['tokens']:,} tokens, "
+        f"{tally['supervised_tokens']:,} in the loss; by length:"
+    ]
+    most = max(tally["lengths"].values(), default=1)
+    for end, count in tally["lengths"].items():
+        bar = "█" * max(1, round(_BAR * count / most))
+        lines.append(f"  up to {int(end):>7,} tokens {count:>9,} {bar}")
+    return "\n".join(lines)
+
+
+def _print_balance(console: Console, balance: Mapping[str, Any]) -> None:
+    counts: Mapping[str, int] = balance.get("counts", {})
+    if not counts:
+        return
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    console.print(f"labels: {len(counts)}, from {ranked[-1][1]:,} to {ranked[0][1]:,} rows")
+    shown = ranked if len(ranked) <= _MOST_LABELS else [*ranked[:6], *ranked[-6:]]
+    for label, count in shown:
+        console.print(f"  {escape(label):<40} {count:>9,}")
+    if len(ranked) > len(shown):
+        console.print(f"  and {len(ranked) - len(shown)} between these")
+
+
+def _print_contamination(console: Console, about: Mapping[str, Any]) -> None:
+    if about.get("checked"):
+        sets = ", ".join(f"{name} ({count:,})" for name, count in about["checked"].items())
+        console.print(
+            f"compared with evaluation sets: {escape(sets)}; {about['hits']:,} hits"
+            + (", see contaminated.jsonl" if about["hits"] else "")
+        )
+    for base in about.get("not_checkable", ()):
+        console.print(f"not checkable: what {escape(base)} was pretrained on")
+
+
+def _print_files(console: Console, about: Mapping[str, Any]) -> None:
+    folder = Path(about["folder"])
+    for name in ("quarantined", "dropped", "findings", "contaminated"):
+        file = folder / f"{name}.jsonl"
+        if file.is_file() and file.stat().st_size:
+            console.print(f"{name}: {file}", soft_wrap=True)
+
+
+def print_rows(folder: Path, tokenizer: Path, count: int) -> None:
+    """The first examples, trained tokens green, then rows that were cut or dropped.
+
+    Args:
+        folder: a prepared Dataset.
+        tokenizer: the folder with its tokenizer.
+    """
+    from pipeline.data.arrow import Split
+    from pipeline.data.writing import segments
+    from pipeline.modeling.loading import load_tokenizer
+
+    console = Console(width=_WIDTH, highlight=False, force_terminal=None)
+    made = load_tokenizer(tokenizer)
+    console.print("[green]green: in the loss[/green], grey: read only")
+    shown = 0
+    for block in Split(folder / "train.arrow") if (folder / "train.arrow").is_file() else ():
+        for row in segments(block):
+            if shown == count:
+                break
+            shown += 1
+            head = f"[bold]{escape(str(row['example_id']))}[/bold] {len(row['input_ids'])} tokens"
+            label = f", label {escape(str(row['label']))}" if row.get("label") else ""
+            console.print(f"\n{head}{label}")
+            console.print(coloured(made, row["input_ids"], row["supervised"]), soft_wrap=True)
+    for entry in _entries(folder / "dropped.jsonl", count):
+        tokens = f", {entry['tokens']} tokens" if "tokens" in entry else ""
+        because = f" ({entry['because']})" if "because" in entry else ""
+        where = entry.get("id") or entry.get("place")
+        console.print(
+            f"\n[red]{escape(entry['reason'])}{escape(because)}[/red]: "
+            f"{entry['split']} row {escape(str(where))}{tokens}"
+        )
+        console.print(escape(entry["text"]), style="dim", soft_wrap=True)
+    for entry in _entries(folder / "quarantined.jsonl", count):
+        where = entry.get("place") or f"row {entry.get('id')}"
+        console.print(f"\n[red]quarantined[/red]: {escape(where)}: {escape(entry['reason'])}")
+
+
+def coloured(tokenizer: Any, ids: Sequence[int], flags: Sequence[int]) -> Text:
+    """The decoded tokens; runs of supervised ones in green."""
+    text = Text()
+    start = 0
+    marks = list(flags) if len(flags) else [0] * len(ids)
+    while start < len(ids):
+        end = start
+        while end < len(ids) and marks[end] == marks[start]:
+            end += 1
+        # Decoded by runs: a character may be made of several tokens.
+        piece = tokenizer.decode(list(ids[start:end]), skip_special_tokens=False)
+        text.append(piece, style="green" if marks[start] else "bright_black")
+        start = end
+    return text
+
+
+def _entries(file: Path, count: int) -> Iterator[dict[str, Any]]:
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8") as stream:
+        for _, line in zip(range(count), stream, strict=False):
+            yield json.loads(line)

@@ -1,0 +1,207 @@
+"""The part of `prepare` that looks at all training rows at once: duplicates, labels, splits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.errors import DataError
+from pipeline.data import selection
+from pipeline.data.augmentation import from_kept_rows
+from pipeline.data.executor import Executor
+from pipeline.data.formats import label_problems
+from pipeline.data.judged import find_in_shelf
+from pipeline.data.origins import ROWS
+from pipeline.data.rows import EXCERPT
+from pipeline.data.selection import KEPT, REASON_OF, TEST, VALIDATION, Verdicts
+from pipeline.data.shelf import Shelf
+from pipeline.data.splits import hold_out
+from pipeline.stages.prepare_desk import SEVERAL_LABELS, Desk, write_json
+
+
+def decide(desk: Desk, pool: Executor) -> dict[str, Any]:
+    """Everything that needs all training rows at once."""
+    shelf, verdicts, clean = desk.shelves["train"], desk.verdicts["train"], desk.config["clean"]
+    require_sound_labels(desk)
+    selection.exact_duplicates(shelf, verdicts, clean["duplicates"])
+    group = shelf.group
+    if clean["near_duplicates"] is not None:
+        near = clean["near_duplicates"]
+        clusters = selection.near_duplicates(shelf, verdicts, near, desk.workers)
+        group = group if _named_group(desk) else clusters
+    if clean["label_errors"] is not None:
+        selection.label_errors(shelf, verdicts, clean["label_errors"])
+    for key, name, code in (
+        ("carve_test", "test", TEST),
+        ("carve", "validation", VALIDATION),
+    ):
+        if desk.config[key] is not None:
+            _carve(desk, shelf, verdicts, group, desk.config[key], name, code)
+        if key == "carve_test" and desk.config[key] is not None:
+            _judge_carved_test(desk, shelf, verdicts, pool)
+    _drop_orphans(desk, shelf, verdicts)
+    balance = selection.class_balance(shelf, verdicts, clean["balance"])
+    tell(desk, "train")
+    if verdicts.weights:
+        write_json(desk.context.out / "class_weights.json", verdicts.weights)
+    return balance
+
+
+def require_sound_labels(desk: Desk) -> None:
+    """Refuses labels that are one label written twice; quarantines classes of one row.
+
+    Counted over all that was read: a later ``fraction`` may well leave one row of a class.
+    """
+    shelf, verdicts = desk.shelves.get("train"), desk.verdicts.get("train")
+    if shelf is None or verdicts is None or not shelf.labels:
+        return
+    if desk.funnels["train"].details[SEVERAL_LABELS]:
+        return
+    sizes = np.bincount(shelf.label[shelf.label >= 0], minlength=len(shelf.labels))
+    problems = label_problems(dict(zip(shelf.labels, sizes.tolist(), strict=True)))
+    twice = next((line for line in problems if " differ by " in line), None)
+    if twice is not None:
+        raise DataError(f"data.train: {twice}")
+    single = np.flatnonzero(np.isin(shelf.label, np.flatnonzero(sizes == 1)))
+    funnel = desk.funnels["train"]
+    most = desk.config["max_quarantined"]
+    allowed = most if isinstance(most, int) else int(most * funnel.read)
+    if len(single) and funnel.lost["quarantined"] + len(single) > allowed:
+        line = next(line for line in problems if " has one row" in line)
+        raise DataError(
+            f"data.train: row {shelf.names(single[:1])[0]}: {line} ({len(single)} such classes, "
+            f"{allowed} rows may be quarantined: data.max_quarantined)"
+        )
+    for row in single.tolist():
+        verdicts.because[row] = f"label {shelf.label_of(row)!r} has one row"
+    verdicts.drop(single, "quarantined")
+
+
+def _named_group(desk: Desk) -> bool:
+    return any(desk.config[key] and desk.config[key]["by"] for key in ("carve", "carve_test"))
+
+
+def _carve(
+    desk: Desk,
+    shelf: Shelf,
+    verdicts: Verdicts,
+    group: Any,
+    carve: Mapping[str, Any],
+    name: str,
+    code: int,
+) -> None:
+
+    live = verdicts.live
+    live = live[shelf.source[live] != _made(desk)]
+    if not len(live):
+        raise DataError(f"data.{name}: no rows are left to carve from; see dropped.jsonl")
+    held = hold_out(
+        f"data.{name}",
+        carve["carve"],
+        label=shelf.label[live],
+        group=group[live],
+        time=shelf.time[live] if carve["time"] is not None else None,
+        seed=carve["seed"],
+    )
+    verdicts.code[live[held]] = code
+    moved = int(held.sum())
+    desk.funnels["train"].lose(f"to {name}", moved)
+    desk.funnels[name].received = moved
+
+
+def _made(desk: Desk) -> int:
+    """The source whose rows were made by a model from the others, or -1."""
+    sources = desk.config["sources"]["train"]
+    return next((n for n, source in enumerate(sources) if source.get("made")), -1)
+
+
+def _drop_orphans(desk: Desk, shelf: Shelf, verdicts: Verdicts) -> None:
+    """Synthetic rows whose real rows training does not see: they would bring them back."""
+    made = _made(desk)
+    if made < 0:
+        return
+    folder = desk.inputs[f"train{made}"].path
+    sound = from_kept_rows(folder / ROWS, shelf, verdicts.code == KEPT)
+    rows = np.flatnonzero(shelf.source == made)
+    orphans = rows[~sound[shelf.ordinal[rows]]]
+    verdicts.drop(orphans[verdicts.code[orphans] == KEPT], "made from a held-out row")
+
+
+def _judge_carved_test(desk: Desk, shelf: Shelf, verdicts: Verdicts, pool: Executor) -> None:
+    """What was carved for the test is compared with the rest of train, like any test set."""
+    items = shelf.items("test", np.flatnonzero(verdicts.code == TEST))
+    desk.judged.add(items, own=True)
+    index = desk.judged.index(items)
+    if index is None:
+        return
+    found = [hit for hit in find_in_shelf(index, shelf, pool) if verdicts.code[hit.row] == KEPT]
+    hit = desk.judged.judge(shelf, found, items, "train")
+    verdicts.drop(hit, "contaminated")
+
+
+def tell(desk: Desk, name: str) -> None:
+    """Counts and writes down every row of a split that was dropped."""
+    shelf, verdicts, funnel = desk.shelves[name], desk.verdicts[name], desk.funnels[name]
+    for code, reason in REASON_OF.items():
+        funnel.lose(reason, int((verdicts.code == code).sum()))
+    funnel.details.update(verdicts.details)
+    texts = shelf.texts()
+    rows = np.flatnonzero(verdicts.code >= min(REASON_OF))
+    for row, row_id in zip(rows.tolist(), shelf.names(rows), strict=True):
+        reason = REASON_OF[int(verdicts.code[row])]
+        entry = {"split": name, "id": row_id, "reason": reason,
+                 "text": texts[row].as_py()[:EXCERPT]}  # fmt: skip
+        if row in verdicts.because:
+            entry["because"] = verdicts.because[row]
+        if reason == "quarantined":
+            entry["reason"] = entry.pop("because")
+            desk.quarantine.add(entry, name)
+        else:
+            desk.dropped.add(entry, reason)
+
+
+def label_set(desk: Desk) -> list[str]:
+    """Sorted labels of train (of test where there is no train); others have no more.
+
+    Rows with several labels each have open answers: no closed set to choose one from.
+
+    Raises:
+        DataError: a label that training never sees.
+    """
+    if any(funnel.details[SEVERAL_LABELS] for funnel in desk.funnels.values()):
+        return []
+    used = {name: _used(shelf, desk.verdicts[name]) for name, shelf in desk.shelves.items()}
+    first = used.get("train", used.get("test", {}))
+    known = first.get(KEPT, set())
+    for name, codes in used.items():
+        for labels in codes.values():
+            unseen = sorted(labels - known)
+            if unseen:
+                more = f" ({len(unseen)} such labels)" if len(unseen) > 1 else ""
+                raise DataError(
+                    f"data.{name}: label {unseen[0]!r} is unseen in training{more}; "
+                    "add training rows with it or remove its rows"
+                )
+    return sorted(known)
+
+
+def _used(shelf: Shelf, verdicts: Verdicts) -> dict[int, set[str]]:
+    found = {}
+    for code in (KEPT, VALIDATION, TEST):
+        used = np.unique(shelf.label[verdicts.code == code])
+        found[code] = {shelf.labels[i] for i in used if i >= 0}
+    return found
+
+
+def write_findings(desk: Desk) -> None:
+    """Writes findings.jsonl: conflicts of label and probable label errors."""
+    lines = [
+        json.dumps({k: v for k, v in found.items() if k != "indices"}, ensure_ascii=False)
+        for verdicts in desk.verdicts.values()
+        for found in verdicts.findings
+    ]
+    text = "".join(f"{line}\n" for line in lines)
+    (desk.context.out / "findings.jsonl").write_text(text, encoding="utf-8")

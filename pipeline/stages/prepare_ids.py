@@ -1,0 +1,133 @@
+"""The part of `prepare` that turns kept rows into token ids and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.errors import DataError
+from pipeline.core.stage import StageContext
+from pipeline.data.contamination import Item, RowTexts
+from pipeline.data.contamination_files import read_texts, write_items, write_texts
+from pipeline.data.examples import Batch, RenderPlan, RenderStep
+from pipeline.data.executor import Executor, executor
+from pipeline.data.funnel import Funnel
+from pipeline.data.selection import KEPT, REASON_OF, TEST, VALIDATION, Verdicts
+from pipeline.data.shelf import Shelf
+from pipeline.data.writing import Writing
+from pipeline.stages.prepare_desk import Desk, write_json
+
+
+def render(desk: Desk) -> Writing:
+    writing = Writing(desk.context.out, desk.funnels, desk.dropped, desk.quarantine)
+    config = desk.config
+    renderer, settings, context = _renderer(
+        desk.inputs["tokenizer"].path, config, desk.context, thinking=_thinks(desk)
+    )
+    write_json(desk.context.out / "render.json", settings)
+    RenderStep.use(renderer)
+    plan = RenderPlan(
+        config["render"],
+        config["loss_on"],
+        config["max_length"],
+        config["over_length"],
+        context,
+    )
+    # Forked now, so that workers share the tokenizer that was just loaded.
+    with executor(desk.workers) as pool:
+        writing.write(
+            _examples(desk, plan, pool),
+            pack_to=config["max_length"] if config["packing"] else None,
+            replay=config["replay"],
+            replayed=desk.inputs["replay"].path if "replay" in desk.inputs else None,
+            max_length=config["max_length"],
+        )
+    for name, funnel in desk.funnels.items():
+        if (funnel.read or funnel.received) and not funnel.kept:
+            raise DataError(f"data.{name}: no rows are left; {_most(funnel)}")
+    _write_texts(desk)
+    return writing
+
+
+def _examples(desk: Desk, plan: RenderPlan, pool: Executor) -> Iterator[Any]:
+    for name in ("train", "validation", "test"):
+        shelf = desk.shelves.get(name)
+        if shelf is not None:
+            step = RenderStep(plan, None if name == "train" else name)
+            yield from pool.map(step, _batches(shelf, desk.verdicts[name]))
+
+
+def _thinks(desk: Desk) -> bool:
+    return any(f.details["rows with thinking"] for f in desk.funnels.values())
+
+
+def _write_texts(desk: Desk) -> None:
+    """What recipes above compare their evaluation sets and training rows with."""
+    train, test = desk.shelves.get("train"), desk.shelves.get("test")
+    read: list[Iterator[RowTexts]] = []
+    items: list[list[Item]] = []
+    if train is not None:
+        code = desk.verdicts["train"].code
+        # Validation rows choose the checkpoint: for those above they count as read.
+        read.append(_texts(train, np.isin(code, (KEPT, VALIDATION))))
+        items.append(train.items("test", np.flatnonzero(code == TEST)))
+    if test is not None:
+        items.append(test.items("test", desk.verdicts["test"].live))
+    if "replay" in desk.inputs:
+        below = read_texts(desk.inputs["replay"].path)
+        read.append(row._replace(id=f"replay/{row.id}") for batch in below for row in batch)
+    write_texts(desk.context.out, chain.from_iterable(read))
+    write_items(desk.context.out, chain.from_iterable(items))
+
+
+def _batches(shelf: Shelf, verdicts: Verdicts) -> Iterator[Batch]:
+    for number, start in shelf.batches():
+        rows = slice(start, start + shelf.sizes[number])
+        if (verdicts.code[rows] < min(REASON_OF)).any():
+            yield Batch(shelf.path, number, start, verdicts.code[rows], shelf.ordinal[rows],
+                        shelf.source[rows], shelf.again[rows])  # fmt: skip
+
+
+def _texts(shelf: Shelf, wanted: Any) -> Iterator[RowTexts]:
+    start = 0
+    for batch in shelf.text_batches():
+        rows = np.flatnonzero(wanted[start : start + len(batch)])
+        for inner, name in zip(rows.tolist(), shelf.names(rows + start), strict=True):
+            yield batch[inner]._replace(id=name)
+        start += len(batch)
+
+
+def _most(funnel: Funnel) -> str:
+    reason, rows = funnel.lost.most_common(1)[0]
+    return (
+        f"{rows} of {funnel.read or funnel.received} are {reason}; see dropped.jsonl or max_length"
+    )
+
+
+def _renderer(
+    folder: Path, config: Mapping[str, Any], context: StageContext, *, thinking: bool
+) -> tuple[Any, dict[str, Any], int | None]:
+    """The renderer, what evaluation and serving must know of it, the base's context in tokens."""
+    from pipeline.data.rendering import Renderer, fixed_kwargs
+    from pipeline.modeling.loading import load_tokenizer, model_kind, read_config
+
+    tokenizer = load_tokenizer(folder, context.files.get("chat_template"))
+    kwargs = fixed_kwargs(tokenizer.chat_template, config["chat_template_kwargs"], thinking)
+    renderer = Renderer(
+        tokenizer,
+        causal=model_kind(folder) == "causal",
+        system=config["system"],
+        template_kwargs=kwargs,
+    )
+    settings = {
+        "render": config["render"],
+        "system": config["system"],
+        "chat_template_kwargs": kwargs,
+        "loss_on": config["loss_on"],
+        "controls": renderer.controls.to_json(),
+    }
+    return renderer, settings, read_config(folder).get("max_position_embeddings")

@@ -1,0 +1,69 @@
+"""The bundle repeats what `prepare` wrote down of its rendering."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.core.controls import Controls
+from serve.bundle import read_bundle
+from serve.stage import MakeBundle
+
+RULE = Controls(("<|im_end|>",), ("<think>",), "\u200b").to_json()
+RENDERING = {
+    "render": "sft", "system": None, "chat_template_kwargs": {"enable_thinking": True},
+    "controls": RULE, "loss_on": "assistant",
+}  # fmt: skip
+
+
+def made(tmp_path: Path, rendering: dict[str, Any] | None, *, data: bool = True) -> dict[str, Any]:
+    """bundle.json of a base alone, prepared as ``rendering`` says."""
+    base, prepared, out = (tmp_path / name for name in ("objects/base", "data", "work/a/b/out"))
+    for folder in (base, prepared, out):
+        folder.mkdir(parents=True)
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(b"x")
+    if rendering is not None:
+        (prepared / "render.json").write_text(json.dumps(rendering))
+    inputs: dict[str, Any] = {"root": SimpleNamespace(path=base, digest="abc")}
+    if data:
+        inputs["data"] = SimpleNamespace(path=prepared, digest="def")
+    config = {
+        "name": "x", "adapters": [], "base": {"name": "x", "level": "L0"}, "max_model_len": 8,
+        "system": "Be brief.", "chat_template_kwargs": {"old": 1}, "ungated": True,
+    }  # fmt: skip
+    context: Any = SimpleNamespace(out=out)
+    assert MakeBundle().run(inputs, config, context)["models"] == 1
+    found: dict[str, Any] = json.loads((out / "bundle.json").read_text())
+    # Wherever the store lies, what was written can be read.
+    (out / "bundle.json").write_text(
+        json.dumps({**found, "base": {**found["base"], "path": str(base)}})
+    )
+    assert read_bundle(out).controls == Controls.from_json(
+        found["controls"] or Controls().to_json()
+    )
+    return found
+
+
+def test_the_rule_and_the_templates_arguments_come_from_the_prepared_data(tmp_path: Path) -> None:
+    found = made(tmp_path, RENDERING)
+    assert found["controls"] == RULE
+    assert found["chat_template_kwargs"] == {"enable_thinking": True}
+    assert found["system"] == "Be brief."
+
+
+def test_data_that_was_rendered_as_text_says_nothing_of_arguments(tmp_path: Path) -> None:
+    found = made(tmp_path, {**RENDERING, "render": "text", "chat_template_kwargs": {}})
+    assert found["controls"] == RULE
+    assert found["chat_template_kwargs"] == {"old": 1}
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_where_nothing_was_rendered_the_recipe_is_taken(tmp_path: Path, data: bool) -> None:
+    found = made(tmp_path, None, data=data)
+    assert found["controls"] is None
+    assert found["chat_template_kwargs"] == {"old": 1}
