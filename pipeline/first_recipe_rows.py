@@ -13,10 +13,10 @@ import numpy as np
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import shown
 from pipeline.core.schema import Data
-from pipeline.data.contamination import normalised
 from pipeline.data.detection import Detected, detect
 from pipeline.data.formats import converter
 from pipeline.data.rows import Placed, Refused, Row, RowProblem, row_text
+from pipeline.data.shingles import letters_and_digits
 
 FEWEST_ROWS = 20
 _SEED = 1
@@ -150,7 +150,7 @@ def _groups(rows: Sequence[Row], canonical: Sequence[Row], by: str | None) -> Ar
     if by is not None:
         return _codes([str(row[by]) for row in rows])
     # Text of symbols alone is the same as no other.
-    return _codes([normalised(row_text(row)) or row_text(row) for row in canonical])
+    return _codes([letters_and_digits(row_text(row)) or row_text(row) for row in canonical])
 
 
 def _codes(texts: Sequence[str]) -> Array:

@@ -1,6 +1,6 @@
 """What contamination is: three tests by which a training row knows a test item.
 
-1. ``exact``: equal after ``normalised`` (NFKC, casefold, letters and digits only).
+1. ``exact``: equal after ``letters_and_digits`` (NFKC, casefold, letters and digits only).
 2. ``near``: Jaccard of at least 0.8 over the sets of character 5-grams, after NFKC and casefold,
    with every run of non-word characters made one space and none at the ends; a text under five
    characters has none and is judged by ``exact`` only. Lee et al. 2022 (Deduplicating Training
@@ -32,7 +32,6 @@ and ``contained`` for the passage as above, and for the question as one run (or 
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -101,12 +100,6 @@ class RowTexts(NamedTuple):
     id: str
     recognised: tuple[str, ...]
     whole: str
-
-
-def normalised(text: str) -> str:
-    """NFKC, casefolded, letters and digits only: what makes two texts the same text."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(character for character in folded if character.isalnum())
 
 
 def row_texts(row: Mapping[str, Any]) -> RowTexts:

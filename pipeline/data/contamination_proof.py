@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from pipeline.data.contamination import Item, normalised
+from pipeline.data.contamination import Item
 from pipeline.data.contamination_grams import NEAR, OF
 from pipeline.data.contamination_text import SHINGLE, folded, words_of
+from pipeline.data.shingles import letters_and_digits
 
 LONGEST_RUN = 13
 _RUN = re.compile(r"\W+")
@@ -37,7 +38,7 @@ class RowWords:
 
 def is_exact(item: Item, text: str) -> bool:
     """Whether letters and digits are the same; texts without any say nothing."""
-    return normalised(text) == normalised(item.whole) != ""
+    return letters_and_digits(text) == letters_and_digits(item.whole) != ""
 
 
 def near_score(item: Item, text: str) -> float | None:

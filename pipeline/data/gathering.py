@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,10 +28,10 @@ from pipeline.data.rows import (
     row_text,
 )
 from pipeline.data.shelf import Shelf, ShelfWriter
+from pipeline.data.shingles import letters_and_digits
 from pipeline.data.sources.chunks import BROKEN_OFF
 
 CANONICAL = "canonical"
-_NOT_ALNUM = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -311,13 +309,6 @@ def label_of(row: Mapping[str, Any]) -> str | None:
         return ", ".join(row["labels"])
     label = row.get("label")
     return None if label is None else str(label)
-
-
-def letters_and_digits(text: str) -> str:
-    """NFKC, casefolded, letters and digits only: what makes two texts the same text."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return _NOT_ALNUM.sub("", text.casefold())
 
 
 def text_hash(text: str) -> int:

@@ -5,6 +5,7 @@ A row costs some 40 bytes of memory however long it is, so a million rows fit an
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,11 @@ class Shelf:
     def __len__(self) -> int:
         return len(self.ordinal)
 
+    @functools.cached_property
+    def _table(self) -> Any:
+        # Once: finding the batches of a large file again and again would grow with its square.
+        return _open(self.path).read_all()
+
     def batches(self) -> Iterator[tuple[int, int]]:
         """(number of the batch, index of its first row)."""
         start = 0
@@ -67,11 +73,11 @@ class Shelf:
 
     def texts(self) -> Any:
         """[N] what rows are recognised by: a memory-mapped Arrow column."""
-        return _open(self.path).read_all().column("text")
+        return self._table.column("text")
 
     def names(self, rows: Iterable[int]) -> list[str]:
         """Ids of rows as every file of the Dataset gives them: unique within a split."""
-        own = _open(self.path).read_all().column("id")
+        own = self._table.column("id")
         return [
             row_name(own[i].as_py(), int(self.source[i]), int(self.ordinal[i]), self.again[i])
             for i in map(int, rows)
@@ -89,7 +95,7 @@ class Shelf:
 
     def items(self, suite: str, rows: Any) -> list[Item]:
         """The rows as items of an evaluation set, passages that they share apart."""
-        texts = _open(self.path).read_all().column("text")
+        texts = self._table.column("text")
         names = self.names(rows)
         return with_passages(
             [Item(suite, n, texts[i].as_py()) for i, n in zip(rows.tolist(), names, strict=True)]
@@ -97,7 +103,7 @@ class Shelf:
 
     def rows_at(self, indices: Sequence[int]) -> list[Row]:
         """The rows at ``indices`` (few)."""
-        column = _open(self.path).read_all().column("row")
+        column = self._table.column("row")
         return [json.loads(column[int(index)].as_py()) for index in indices]
 
     def label_of(self, index: int) -> str | None:

@@ -92,7 +92,9 @@ class Texts:
 
 def letters_and_digits(text: str) -> str:
     """NFKC, casefolded, letters and digits only: what makes two texts the same text."""
-    return _NOT_ALPHANUMERIC.sub("", unicodedata.normalize("NFKC", text).casefold())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return _NOT_ALPHANUMERIC.sub("", text.casefold())
 
 
 def exact_groups(texts: Sequence[str] | Any) -> Indices:

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import contamination_index, contamination_items
-from pipeline.data.contamination import Hit, Item, RowTexts, normalised, trains_on_test
+from pipeline.data.contamination import Hit, Item, RowTexts, trains_on_test
 from pipeline.data.contamination_index import ContaminationIndex
+from pipeline.data.shingles import letters_and_digits as normalised
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 

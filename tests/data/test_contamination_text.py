@@ -10,7 +10,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.contamination import normalised
 from pipeline.data.contamination_items import near_grams
 from pipeline.data.contamination_proof import shingle_set
 from pipeline.data.contamination_text import (
@@ -24,6 +23,7 @@ from pipeline.data.contamination_text import (
     tokens_in,
     words_of,
 )
+from pipeline.data.shingles import letters_and_digits as normalised
 
 TEXTS = st.lists(
     st.text(st.one_of(st.characters(), st.sampled_from("ab c,_天地กあ한é\u0301\u00ad"))), max_size=6
