@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eval.report_data import data_parts
 from eval.report_page import (
     Content,
     Markup,
@@ -57,6 +58,10 @@ def write_report(
 
 def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, Any]) -> str:
     """The page as text."""
+    data, other = data_parts(facts.get("data"))
+    if data is not None:
+        # What is drawn is not listed once more.
+        facts = {**facts, "data": other}
     sections = [
         _header(comparison, title),
         _tiles(comparison),
@@ -68,6 +73,7 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
         _clean(comparison),
         _models(comparison),
         _classes(comparison),
+        _section("Data", data) if data is not None else None,
         _facts(facts),
     ]
     return page(title, joined(section for section in sections if section is not None))
@@ -246,6 +252,7 @@ def _facts(facts: Mapping[str, Any]) -> Markup:
     blocks = [
         joined([tag("h3", str(name).replace("_", " ").capitalize()), shown_facts(value)])
         for name, value in facts.items()
+        if value != {}
     ]
     method = joined([tag("h3", "Method"), tag("p", _METHOD, class_="soft")])
     return _section("How it was made", tag("div", [*blocks, method], class_="facts"))

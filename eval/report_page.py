@@ -75,6 +75,22 @@ def table(
     return tag("div", tag("table", above, head, body), class_="scroll", tabindex="0")
 
 
+def figure(name: str, parts: Iterable[Markup], notes: Iterable[str]) -> Markup:
+    """A plot or several under one name, and lines below them."""
+    lines = [tag("div", note) for note in notes]
+    return tag("figure", tag("h4", name), parts, [tag("figcaption", lines)] if lines else [])
+
+
+def subhead(name: str, more: str = "") -> Markup:
+    """The line above one plot of a figure."""
+    return tag("p", tag("b", name), more, class_="split")
+
+
+def words(text: str) -> Markup:
+    """Words in a cell, that a narrow screen does not break into syllables."""
+    return tag("div", text, class_="keep" if len(text) <= 24 else "wide")
+
+
 def chip(status: str) -> Markup:
     """A status as a word with a sign, so that colour alone tells nothing."""
     sign = {"pass": "✓", "fail": "✕", "undecided": "?", "ungated": "–"}.get(status, "·")
@@ -179,21 +195,25 @@ margin:26px 0 0}
 .tile b{display:block;font-size:1.65rem;line-height:1.25;font-variant-numeric:tabular-nums}
 .tile span{display:block;font-size:.85rem;color:var(--soft)}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:20px}
+.stacks{columns:400px 2;column-gap:20px}.stacks figure{margin-bottom:20px}
 figure{margin:0;background:var(--panel);border-radius:10px;padding:16px 16px 12px;
 break-inside:avoid}
-figure h3{margin:0 0 8px}
+figure h3,figure h4{margin:0 0 8px;font-size:1rem}
+figcaption{margin-top:8px}.split{margin:10px 0 6px;font-size:.875rem}
 svg{display:block;width:100%;height:auto;font:13px system-ui,-apple-system,"Segoe UI",sans-serif}
 svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .grid{stroke:var(--line)}
 svg .chance{stroke:var(--soft);stroke-dasharray:5 4}
 .a{stroke:var(--a);fill:var(--a)}.b{stroke:var(--b);fill:var(--b)}
 svg text.a,svg text.b{stroke:none}svg polyline{fill:none!important;stroke-width:2.25}
-svg .hollow{fill:var(--panel)}
+svg .hollow{fill:var(--panel)}rect.a,rect.b{stroke:none}
+rect.soft{fill:var(--soft);opacity:.6}rect.pale{fill:var(--line)}
 .scroll{overflow-x:auto;margin:8px 0}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 caption{text-align:left;padding-bottom:6px}
 th,td{padding:7px 10px;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{font-weight:600;color:var(--soft);font-size:.82rem;white-space:nowrap}
 td:first-child{white-space:nowrap}
+.keep{white-space:nowrap}.wide{min-width:11rem;overflow-wrap:anywhere}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .chip{display:inline-block;border-radius:999px;padding:1px 11px;font-size:.85rem;font-weight:600;
 white-space:nowrap;background:var(--panel);color:var(--soft);border:1px solid currentColor}

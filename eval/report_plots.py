@@ -1,4 +1,4 @@
-"""Plots of a comparison as inline SVG: losses by level, accuracies with their intervals.
+"""Plots as inline SVG: losses by level, accuracies with their intervals, and bars of counts.
 
 Drawn 440 units wide, so that the words stay readable when a phone shrinks them to 330.
 """
@@ -6,13 +6,150 @@ Drawn 440 units wide, so that the words stay readable when a phone shrinks them 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from eval.report_page import Markup, arms_of, tag
+from pipeline.data.funnel import REASONS
 
 _WIDTH = 440
 _SERIES = (("domain", "a"), ("general", "b"))
+# Of a bar plot: where names end, where bars start and end, where counts and shares end.
+_NAME_END, _BAR_LEFT, _BAR_RIGHT, _COUNT_END = 112, 120, 300, 384
+# Letters that fit beside a bar, and above it, in the widest of the usual fonts.
+_BESIDE, _ABOVE = 15, 60
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of a bar plot.
+
+    Attributes:
+        name: what is counted.
+        start, length: where the bar lies, as shares of the plot's width.
+        kind: ``a`` or ``b`` (the page's two colours), ``soft`` or ``pale``.
+        count: the figure, written beside the bar.
+        share: of what the plot is of, 0 to 1.
+    """
+
+    name: str
+    start: float
+    length: float
+    kind: str
+    count: str
+    share: float
+
+
+def bar_plot(label: str, bars: Sequence[Bar], *, whole: bool = False) -> Markup:
+    """Horizontal bars with their names, counts and shares.
+
+    Args:
+        label: what the plot shows; its figures are read out after it.
+        whole: a pale bar of the full width stands behind each.
+    """
+    # One long name moves all of them above their bars: in two columns nothing would line up.
+    above = any(_letters(bar.name) > _BESIDE for bar in bars)
+    left, pitch = (0, 40) if above else (_BAR_LEFT, 22)
+    parts: list[Markup] = []
+    for index, bar in enumerate(bars):
+        y = pitch * (index + 1) - 18
+        name = _shortened(bar.name, _ABOVE if above else _BESIDE)
+        where = {"x": 0, "y": y - 6} if above else {"x": _NAME_END, "y": y + 12}
+        parts.append(tag("text", name, **where, text_anchor=None if above else "end"))
+        if whole:
+            parts.append(_bar(left, y, 0, 1, "pale"))
+        if bar.length > 0:
+            parts.append(_bar(left, y, bar.start, bar.length, bar.kind))
+        parts.append(tag("text", bar.count, x=_COUNT_END, y=y + 12, text_anchor="end"))
+        share = percent(bar.share)
+        parts.append(tag("text", share, x=_WIDTH, y=y + 12, text_anchor="end", class_="axis"))
+    told = "; ".join(f"{bar.name} {bar.count} ({percent(bar.share)})" for bar in bars)
+    return _svg(f"{label}: {told}", pitch * len(bars) + 2, parts)
+
+
+def funnel_bars(counts: Mapping[str, int]) -> list[Bar]:
+    """Each loss hangs where the rows before it end, so that all bars together fill the first."""
+    read, received, kept = (counts.get(name, 0) for name in ("read", "received", "kept"))
+    total = max(read + received, 1)
+    bars = []
+    if read or not received:
+        bars.append(Bar("read", 0, read / total, "soft", f"{read:,}", read / total))
+    if received:
+        share = received / total
+        bars.append(Bar("received", read / total, share, "soft", f"+{received:,}", share))
+    remaining = read + received
+    for reason in in_order(counts.keys() - {"read", "received", "kept"}, REASONS):
+        share = counts[reason] / total
+        remaining -= counts[reason]
+        # Rows that another split receives are not lost.
+        kind = "soft" if reason.startswith("to ") else "b"
+        bars.append(Bar(reason, remaining / total, share, kind, f"−{counts[reason]:,}", share))
+    return [*bars, Bar("kept", 0, kept / total, "a", f"{kept:,}", kept / total)]
+
+
+def length_bars(lengths: Mapping[str, int]) -> list[Bar]:
+    """Bars of examples by length: the upper end of each bin to its examples."""
+    counts = {int(end): count for end, count in lengths.items()}
+    highest = max(counts)
+    # An empty bin between others is a gap worth seeing.
+    if all(end > 0 and end & (end - 1) == 0 for end in counts):
+        end = min(counts)
+        while (end := 2 * end) < highest:
+            counts.setdefault(end, 0)
+    most, total = max(counts.values()), sum(counts.values())
+    ends = sorted(counts)
+    below = dict(zip(ends[1:], ends, strict=False))
+    return [
+        Bar(
+            f"{below[end] + 1:,} to {end:,}" if end in below else f"to {end:,}",
+            0,
+            counts[end] / max(most, 1),
+            "a",
+            f"{counts[end]:,}",
+            counts[end] / max(total, 1),
+        )
+        for end in ends
+    ]
+
+
+def in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:
+    """The known ones in their order, then the others by name: manifests sort their keys."""
+    given = set(names)
+    return [name for name in order if name in given] + sorted(given - set(order))
+
+
+def percent(share: float) -> str:
+    """A share in percent that is never rounded to nothing, or to all."""
+    if share in (0, 1):
+        return f"{share * 100:.0f} %"
+    if share < 0.0005:
+        return "<0.1 %"
+    return ">99.9 %" if 0.9995 <= share < 1 else f"{share * 100:.1f} %"
+
+
+def _bar(left: int, y: int, start: float, length: float, kind: str) -> Markup:
+    span = _BAR_RIGHT - left
+    # What is few stays visible.
+    width = max(min(length, 1.0) * span, 1.5)
+    x = min(left + max(start, 0.0) * span, _BAR_RIGHT - width)
+    return tag("rect", x=float(x), y=y, width=float(width), height=14, rx=2, class_=kind)
+
+
+def _letters(text: str) -> int:
+    """Width in Latin letters; Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text with its middle left out where it is too wide: names often differ at the end."""
+    if _letters(text) <= most:
+        return text
+    kept = most // 2
+    while _letters(text[:kept]) + _letters(text[-kept:]) + 1 > most:
+        kept -= 1
+    return f"{text[:kept]}…{text[-kept:]}"
 
 
 def loss_plot(levels: dict[str, dict[str, Any]]) -> Markup | None:

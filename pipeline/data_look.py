@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,17 @@ from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import shown
 from pipeline.core.schema import Clean
 from pipeline.core.store import Store
+from pipeline.data.formats import label_problems
+from pipeline.data_sources import placed_rows, shape_of
 from pipeline.data_view import data_facts, print_data, print_rows
 from pipeline.plan import Plan
+from pipeline.stages.prepare_desk import SEVERAL_LABELS
 
 _RECIPES = (".yaml", ".yml")
+_MOST_REASONS = 10
+# As a Path shows it: of two slashes one is left.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_MOST_NOTES = 5
 
 
 def look(
@@ -41,6 +51,10 @@ def look(
         return _recipe(target, overrides, show=show, jobs=jobs, as_json=as_json)
     if overrides:
         raise UserError("--set: has a meaning with a recipe only")
+    if show:
+        raise UserError("--show: rows are rendered by a recipe's tokenizer; name a recipe")
+    if _URL.match(str(target)):
+        raise UserError(f"{target}: a URL is read by a recipe; name it there: data.train.path")
     if not target.exists():
         raise UserError(f"{target}: no such file; name a recipe, or a file or folder of rows")
     facts, problem = look_at_rows(target, form)
@@ -72,6 +86,8 @@ def _recipe(
     with LiveDisplay(goal, store) as display:
         prepared_only(goal, store, jobs, display)
     facts = data_facts(plan, store, nodes)
+    for about in facts.values():
+        about["notes"] = _notes(plan)
     if as_json:
         click.echo(json.dumps(facts))
         return 0
@@ -82,6 +98,19 @@ def _recipe(
             key = plan.nodes[plan.nodes[node].inputs["tokenizer"]].key or ""
             print_rows(folder, store.path_of(key), show)
     return 0
+
+
+def _notes(plan: Plan) -> list[str]:
+    """What the training rows' formats leave out, so that nobody learns it from the model."""
+    data = plan.recipe.recipe.data
+    found: list[str] = []
+    for number, source in enumerate(data.train if data is not None else ()):
+        key = f"data.train.{number}"
+        shape = shape_of(plan.recipe, key if key in plan.recipe.places else "data.train", source)
+        found += [f"{source.path or source.generator}: {note}" for note in shape.notes]
+        if shape.form == "preference":
+            found.append(f"{source.path}: chosen answers are learned; rejected ones play no part")
+    return found
 
 
 def look_at_rows(target: Path, form: str | None) -> tuple[dict[str, Any], DataError | None]:
@@ -102,7 +131,6 @@ def _look(target: Path, form: str | None, work: Path) -> tuple[dict[str, Any], D
     from pipeline.data.executor import InProcess
     from pipeline.data.funnel import Funnel, require_sum
     from pipeline.data.gathering import Account, Ledger, SourcePlan, gather
-    from pipeline.data.rows import Placed
     from pipeline.data.sources import peek, read_chunks
 
     where = shown(target)
@@ -110,20 +138,20 @@ def _look(target: Path, form: str | None, work: Path) -> tuple[dict[str, Any], D
     columns: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     if form is None:
-        rows = [f.row for f in peek(str(target), place=where) if isinstance(f, Placed)]
         try:
-            found = detect(rows, where)
+            found = detect(placed_rows(peek(str(target), place="rows"), where), where)
             form, columns, notes = found.form, dict(found.columns), found.notes
         except DataError as error:
             # Every row is still read and counted, as text that it is not.
             form, problem = "text", error
-    account = Account("rows", Ledger(work / "q.jsonl"), Ledger(work / "d.jsonl"))
-    plan = SourcePlan(where, form, columns, None, clean=Clean().model_dump(mode="json"))
-    shelf = gather(
-        [(plan, read_chunks(str(target), place=where))], work / "rows.arrow", InProcess(), account,
-        max_quarantined=sys.maxsize,  # The funnel is what was asked for, however bad the rows.
-    )  # fmt: skip
-    account.quarantine.close()
+    plan = SourcePlan("rows", form, columns, None, clean=Clean().model_dump(mode="json"))
+    with closing(Ledger(work / "q.jsonl")) as refusals, closing(Ledger(work / "d.jsonl")) as lost:
+        account = Account("rows", refusals, lost)
+        shelf = gather(
+            [(plan, read_chunks(str(target), place="rows"))], work / "rows.arrow", InProcess(),
+            account,
+            max_quarantined=sys.maxsize,  # The funnel is asked for, however bad the rows are.
+        )  # fmt: skip
     funnel = Funnel(read=account.read)
     funnel.lose("quarantined", account.quarantined)
     funnel.lose("cleaned", account.cleaned)
@@ -132,23 +160,50 @@ def _look(target: Path, form: str | None, work: Path) -> tuple[dict[str, Any], D
     balance = selection.class_balance(shelf, verdicts, Clean().balance.model_dump())
     funnel.details.update(account.details)
     funnel.details.update(verdicts.details)
-    funnel.details.update(_reasons(work / "q.jsonl"))
+    refused = _refused(work / "q.jsonl", funnel.details)
     funnel.kept = len(shelf)
     require_sum({"rows": funnel})
+    if problem is None and account.quarantined == account.read:
+        problem = DataError(
+            f"{where}: no row reads as {form}; leave --format out, or mend the rows"
+        )
     facts = {
         "sources": [{"split": "rows", "name": target.name, "format": form, **account.sources[0]}],
         "funnel": {"rows": funnel.to_json()},
         "balance": balance,
-        "notes": list(notes),
+        "notes": [*notes, *_labels(balance.get("counts", {}), funnel.details)],
+        "refused": refused,
         "folder": "",
     }
     return facts, problem
 
 
-def _reasons(file: Path) -> dict[str, int]:
-    """Quarantine by reason, commonest first."""
-    counts: dict[str, int] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        reason = f"quarantined: {json.loads(line)['reason']}"
-        counts[reason] = counts.get(reason, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1])[:10])
+def _refused(file: Path, details: Counter[str]) -> list[dict[str, Any]]:
+    """Counts what was refused by its reason, commonest first, with the place of its first row."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    with file.open(encoding="utf-8") as stream:
+        for line in stream:
+            entry = json.loads(line)
+            counts[entry["reason"]] += 1
+            first.setdefault(entry["reason"], entry["place"])
+    shown = {f"quarantined: {reason}": count for reason, count in counts.most_common(_MOST_REASONS)}
+    if len(counts) > len(shown):
+        shown["quarantined: for other reasons"] = counts.total() - sum(shown.values())
+    details.update(shown)
+    return [
+        {"rows": count, "reason": reason, "first": first[reason]}
+        for reason, count in counts.most_common(_MOST_REASONS)
+    ]
+
+
+def _labels(counts: Mapping[str, int], details: Mapping[str, int]) -> list[str]:
+    """What would stop a recipe with these labels."""
+    if details.get(SEVERAL_LABELS):
+        return []
+    problems = label_problems(counts)
+    more = len(problems) - _MOST_NOTES
+    return [
+        *problems[:_MOST_NOTES],
+        *([f"and {more:,} more labels like these"] if more > 0 else []),
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,11 @@ _SAME = ("path", "generator", "part", "config", "split", "files", "revision")
 
 @dataclass(frozen=True)
 class Shape:
-    """How a source is read: its format, and its column for each of ours."""
+    """How a source is read: its format, its column for each of ours, and what plays no part."""
 
     form: str
     columns: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def shape_of(loaded: LoadedRecipe, key: str, source: Source) -> Shape:
@@ -59,13 +60,19 @@ def shape_of(loaded: LoadedRecipe, key: str, source: Source) -> Shape:
     where = path if is_url(path) else str(loaded.local(path))
     place = f"{key}: {path if is_url(path) else shown(Path(where))}"
     try:
-        rows = _first_rows(where, source, key)
+        rows = _first_rows(where, source, key, place)
+        fitting = fitting_columns(source.columns, rows, place)
+        notes = tuple(
+            f"columns: {ours}: {theirs!r} is no column of any row; {ours} itself is read"
+            for ours, theirs in source.columns.items()
+            if ours not in fitting
+        )
         if source.format is not None:
-            return Shape(source.format, fitting_columns(source.columns, rows, place))
-        found = detect(rows, place, source.columns)
+            return Shape(source.format, fitting, notes)
+        found = detect(rows, place, fitting)
     except DataError as error:
         raise type(error)(f"{loaded.place(key)}: {error}") from None
-    return Shape(found.form, dict(found.columns))
+    return Shape(found.form, dict(found.columns), notes + found.notes)
 
 
 @functools.lru_cache(maxsize=64)
@@ -75,14 +82,28 @@ def _peeked(where: str, files: tuple[str, ...], key: str, _version: float) -> tu
     return tuple(peek(where, files=files, place=key))
 
 
-def _first_rows(where: str, source: Source, key: str) -> list[dict[str, Any]]:
-    """The first rows of a source; looked into once for each state of a local file."""
+def placed_rows(found: Sequence[Any], place: str) -> list[dict[str, Any]]:
+    """The rows that could be read.
+
+    Raises:
+        DataError: not one could: why the first could not.
+    """
     from pipeline.data.rows import Placed
 
+    rows = [one.row for one in found if isinstance(one, Placed)]
+    if found and not rows:
+        raise DataError(
+            f"{place}: no row can be read ({found[0].place}: {found[0].reason}); mend or replace it"
+        )
+    return rows
+
+
+def _first_rows(where: str, source: Source, key: str, place: str) -> list[dict[str, Any]]:
+    """The first rows of a source; looked into once for each state of a local file."""
     local = Path(where)
     version = local.stat().st_mtime if local.exists() else time.monotonic()
     found = _peeked(where, tuple(source.files), key, version)
-    return [one.row for one in found if isinstance(one, Placed)]
+    return placed_rows(found, place)
 
 
 def is_url(path: str) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +23,9 @@ from pipeline.plan import Plan
 _BAR = 40
 _WIDTH = 110
 _MOST_LABELS = 12
+_LABEL_WIDTH = 60
+# A terminal acts on these: colours, titles, moved cursors, letters that run the other way.
+_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def data_facts(plan: Plan, store: Store, nodes: Sequence[str]) -> dict[str, Any]:
@@ -29,21 +37,44 @@ def data_facts(plan: Plan, store: Store, nodes: Sequence[str]) -> dict[str, Any]
     return found
 
 
+def visible(text: str) -> str:
+    """A text of the rows as a terminal may have it: what it would act on stands as its escape."""
+    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _line(text: Any) -> str:
+    """The same on one line, with no markup of rich in it."""
+    return escape(visible(str(text)).replace("\n", "\\n").replace("\t", " "))
+
+
+def _console() -> Console:
+    # A terminal that knows no such letter shows its number; it is no reason to stop.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+    return Console(width=min(_WIDTH, columns), highlight=False)
+
+
 def print_data(facts: Mapping[str, Any]) -> None:
     """Sources, funnel, histograms and where to read what was left out."""
-    console = Console(width=_WIDTH, highlight=False)
+    console = _console()
     for node, about in facts.items():
-        console.print(f"\n[bold]{escape(node)}[/bold]")
+        console.print(f"\n[bold]{_line(node)}[/bold]", soft_wrap=True)
         for source in about["sources"]:
-            console.print(escape(_source(source)))
+            console.print(_line(_source(source)), soft_wrap=True)
         for note in about.get("notes", ()):
-            console.print("note: " + escape(note))
+            console.print("note: " + _line(note))
         if about.get("cleaning"):
             console.print("cleaning: " + escape("; ".join(about["cleaning"])))
         console.print(_funnel(about["funnel"]))
         for split, funnel in about["funnel"].items():
             for name, count in funnel["details"].items():
-                console.print(f"  {split}: {escape(name)}: {count:,}")
+                # Of a file these stand below, with their places.
+                if not (name.startswith("quarantined: ") and "refused" in about):
+                    console.print(f"  {split}: {_line(name)}: {count:,}", soft_wrap=True)
+        for entry in about.get("refused", ()):
+            told = f"{_line(entry['reason'])} (first: {_line(entry['first'])})"
+            console.print(f"  quarantined: {entry['rows']:,}: {told}", soft_wrap=True)
         for split, tally in about.get("examples", {}).items():
             console.print(_histogram(split, tally))
         if about.get("packing"):
@@ -66,15 +97,18 @@ def _source(source: Mapping[str, Any]) -> str:
     told = f"{source['split']}: {name}: read as {source['format']}, {good:,} of "
     told += f"{source['read']:,} rows"
     if source["quarantined"]:
-        told += f"; {source['quarantined']:,} quarantined, see quarantined.jsonl"
-    return f"{told} (licence: {source.get('licence') or 'not given'})"
+        told += f"; {source['quarantined']:,} quarantined, see "
+        told += "below" if source["split"] == "rows" else "quarantined.jsonl"
+    # A file that no recipe names has nowhere to say its licence.
+    licence = f" (licence: {source.get('licence') or 'not given'})"
+    return told if source["split"] == "rows" else told + licence
 
 
 def _funnel(funnel: Mapping[str, Mapping[str, Any]]) -> Table:
     from pipeline.data.funnel import REASONS
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("rows")
+    table.add_column("" if list(funnel) == ["rows"] else "rows")
     for split in funnel:
         table.add_column(split, justify="right")
     used = [r for r in REASONS if any(r in f for f in funnel.values())]
@@ -87,12 +121,14 @@ def _funnel(funnel: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _histogram(split: str, tally: Mapping[str, Any]) -> str:
+    # A classifier learns a label of each row, and none of its tokens.
+    learned = f"{tally['supervised_tokens']:,} in the loss" if tally["supervised_tokens"] else ""
     lines = [
         f"{split}: {tally['examples']:,} examples, {tally['tokens']:,} tokens, "
-        f"{tally['supervised_tokens']:,} in the loss; by length:"
+        f"{learned or 'a label each'}; by length:"
     ]
     most = max(tally["lengths"].values(), default=1)
-    for end, count in tally["lengths"].items():
+    for end, count in sorted(tally["lengths"].items(), key=lambda item: int(item[0])):
         bar = "█" * max(1, round(_BAR * count / most))
         lines.append(f"  up to {int(end):>7,} tokens {count:>9,} {bar}")
     return "\n".join(lines)
@@ -103,12 +139,16 @@ def _print_balance(console: Console, balance: Mapping[str, Any]) -> None:
     if not counts:
         return
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    console.print(f"labels: {len(counts)}, from {ranked[-1][1]:,} to {ranked[0][1]:,} rows")
+    console.print(f"labels: {len(counts):,}, from {ranked[-1][1]:,} to {ranked[0][1]:,} rows")
     shown = ranked if len(ranked) <= _MOST_LABELS else [*ranked[:6], *ranked[-6:]]
-    for label, count in shown:
-        console.print(f"  {escape(label):<40} {count:>9,}")
-    if len(ranked) > len(shown):
-        console.print(f"  and {len(ranked) - len(shown)} between these")
+    names = [visible(label).replace("\n", "\\n") for label, _ in shown]
+    width = min(_LABEL_WIDTH, max(cell_len(name) for name in names))
+    for number, (name, (_, count)) in enumerate(zip(names, shown, strict=True)):
+        if len(ranked) > len(shown) and number == len(shown) // 2:
+            console.print(f"  ... {len(ranked) - len(shown):,} between these ...")
+        # Cut by columns of the terminal: a Chinese letter takes two.
+        cut = name if cell_len(name) <= width else set_cell_size(name, width - 3) + "..."
+        console.print(Text(f"  {set_cell_size(cut, width)} {count:>9,}"), soft_wrap=True)
 
 
 def _print_contamination(console: Console, about: Mapping[str, Any]) -> None:
@@ -119,7 +159,7 @@ def _print_contamination(console: Console, about: Mapping[str, Any]) -> None:
             + (", see contaminated.jsonl" if about["hits"] else "")
         )
     for base in about.get("not_checkable", ()):
-        console.print(f"not checkable: what {escape(base)} was pretrained on")
+        console.print(f"not checkable: what {_line(base)} was pretrained on", soft_wrap=True)
 
 
 def _print_files(console: Console, about: Mapping[str, Any]) -> None:
@@ -141,7 +181,7 @@ def print_rows(folder: Path, tokenizer: Path, count: int) -> None:
     from pipeline.data.writing import segments
     from pipeline.modeling.loading import load_tokenizer
 
-    console = Console(width=_WIDTH, highlight=False, force_terminal=None)
+    console = _console()
     made = load_tokenizer(tokenizer)
     console.print("[green]green: in the loss[/green], grey: read only")
     shown = 0
@@ -150,22 +190,26 @@ def print_rows(folder: Path, tokenizer: Path, count: int) -> None:
             if shown == count:
                 break
             shown += 1
-            head = f"[bold]{escape(str(row['example_id']))}[/bold] {len(row['input_ids'])} tokens"
-            label = f", label {escape(str(row['label']))}" if row.get("label") else ""
-            console.print(f"\n{head}{label}")
+            head = f"[bold]{_line(row['example_id'])}[/bold] {len(row['input_ids'])} tokens"
+            # Where tokens are learned they are the answer, and green.
+            classified = row.get("label") and not any(row["supervised"])
+            label = f", label {_line(row['label'])}" if classified else ""
+            console.print(f"\n{head}{label}", soft_wrap=True)
             console.print(coloured(made, row["input_ids"], row["supervised"]), soft_wrap=True)
     for entry in _entries(folder / "dropped.jsonl", count):
         tokens = f", {entry['tokens']} tokens" if "tokens" in entry else ""
         because = f" ({entry['because']})" if "because" in entry else ""
         where = entry.get("id") or entry.get("place")
         console.print(
-            f"\n[red]{escape(entry['reason'])}{escape(because)}[/red]: "
-            f"{entry['split']} row {escape(str(where))}{tokens}"
+            f"\n[red]{_line(entry['reason'])}{_line(because)}[/red]: "
+            f"{entry['split']} row {_line(where)}{tokens}",
+            soft_wrap=True,
         )
-        console.print(escape(entry["text"]), style="dim", soft_wrap=True)
+        console.print(escape(visible(entry["text"])), style="dim", soft_wrap=True)
     for entry in _entries(folder / "quarantined.jsonl", count):
         where = entry.get("place") or f"row {entry.get('id')}"
-        console.print(f"\n[red]quarantined[/red]: {escape(where)}: {escape(entry['reason'])}")
+        told = f"{_line(where)}: {_line(entry['reason'])}"
+        console.print(f"\n[red]quarantined[/red]: {told}", soft_wrap=True)
 
 
 def coloured(tokenizer: Any, ids: Sequence[int], flags: Sequence[int]) -> Text:
@@ -179,7 +223,7 @@ def coloured(tokenizer: Any, ids: Sequence[int], flags: Sequence[int]) -> Text:
             end += 1
         # Decoded by runs: a character may be made of several tokens.
         piece = tokenizer.decode(list(ids[start:end]), skip_special_tokens=False)
-        text.append(piece, style="green" if marks[start] else "bright_black")
+        text.append(visible(piece), style="green" if marks[start] else "bright_black")
         start = end
     return text
 

@@ -101,6 +101,8 @@ class GatherStep:
                 result.details.update(f"changed: {name}" for name in cleaned.changed)
                 result.details.update(f"found: {name}" for name in cleaned.found)
                 if cleaned.row is None:
+                    step = str(cleaned.dropped).partition(":")[0]
+                    result.details[f"cleaned: {step}"] += 1
                     result.dropped.append(_dropped(found, row, cleaned.dropped))
                     continue
                 row = cleaned.row
@@ -323,11 +325,12 @@ def _hash(text: str) -> int:
 
 def _seconds(value: Any) -> float:
     """A time as seconds: a number, or a date as ISO 8601 writes it."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
     try:
+        # Of an integer beyond a float's range math.isfinite raises OverflowError.
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
         moment = datetime.fromisoformat(str(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise RowProblem(f"{str(value)[:40]!r} is no time (a number or an ISO date)") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 

@@ -39,7 +39,7 @@ class Shelf:
         group: [N] 64 bits of the grouping column, or of text_hash where none is named.
         time: [N] seconds, where a split by time was asked for.
         id_hash: [N] 64 bits of the id that the row brought, 0 where it brought none.
-        again: [N] whether a row before it brought the same id.
+        again: [N] whether its own id is the name of another row too.
     """
 
     path: Path
@@ -146,6 +146,7 @@ class ShelfWriter:
         self._columns.clear()
         self.shelf.labels = list(self._codes)
         self.shelf.again = _repeated(self.shelf.id_hash)
+        _make_unique(self.shelf)
         return self.shelf
 
 
@@ -156,7 +157,7 @@ def row_name(own: str, source: int, ordinal: int, again: bool) -> str:
     """
     name = own or str(ordinal)
     if own and again:
-        name = f"{own}~{ordinal}"
+        name = f"{own}~{source}/{ordinal}" if source else f"{own}~{ordinal}"
     return f"{source}/{name}" if source else name
 
 
@@ -166,6 +167,18 @@ def _repeated(id_hash: Any) -> Any:
     _, first, code = np.unique(id_hash[own], return_index=True, return_inverse=True)
     found[own] = first[code] != np.arange(len(own))
     return found
+
+
+def _make_unique(shelf: Shelf) -> None:
+    """Marks own ids that are another row's number, or that look like an id made unique."""
+    own = shelf.id_hash != 0
+    while own.any() and (shelf.again.any() or shelf.source.any() or not own.all()):
+        names = np.array([hash(name) for name in shelf.names(range(len(shelf)))])
+        _, code, rows = np.unique(names, return_inverse=True, return_counts=True)
+        more = own & ~shelf.again & (rows[code] > 1)
+        if not more.any():
+            return
+        shelf.again |= more
 
 
 def read_batch(path: Path, number: int) -> list[Row]:

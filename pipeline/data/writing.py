@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,8 @@ class Writing:
         self._dropped, self._quarantine = dropped, quarantine
         self.tallies: dict[str, Tally] = {}
         self.packing: dict[str, Any] | None = None
+        # By split: what could not be rendered, and why.
+        self.refused: dict[str, list[str]] = defaultdict(list)
 
     def write(
         self,
@@ -124,6 +126,7 @@ class Writing:
         entry = {"split": example.split, **example.entry}
         if example.lost == "quarantined":
             self._quarantine.add(entry, example.split)
+            self.refused[example.split].append(f"row {entry['id']}: {entry['reason']}")
             return
         self._dropped.add(entry, "over-length")
         if example.lost is None:

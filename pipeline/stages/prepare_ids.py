@@ -47,6 +47,7 @@ def render(desk: Desk) -> Writing:
             max_length=config["max_length"],
         )
     for name, funnel in desk.funnels.items():
+        _require_few(name, funnel, writing.refused[name], config["max_quarantined"])
         if (funnel.read or funnel.received) and not funnel.kept:
             raise DataError(f"data.{name}: no rows are left; {_most(funnel)}")
     _write_texts(desk)
@@ -99,6 +100,17 @@ def _texts(shelf: Shelf, wanted: Any) -> Iterator[RowTexts]:
         for inner, name in zip(rows.tolist(), shelf.names(rows + start), strict=True):
             yield batch[inner]._replace(id=name)
         start += len(batch)
+
+
+def _require_few(name: str, funnel: Funnel, refused: list[str], most: float) -> None:
+    """Rows that cannot be rendered count like rows that cannot be read."""
+    rows = funnel.read + funnel.received
+    allowed = most if isinstance(most, int) or most >= 1 else int(most * rows)
+    if len(refused) > allowed:
+        raise DataError(
+            f"data.{name}: {refused[0]} ({len(refused)} of {rows} rows cannot be rendered, "
+            f"{allowed} allowed); mend the rows, or raise data.max_quarantined"
+        )
 
 
 def _most(funnel: Funnel) -> str:

@@ -4,100 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import Qwen3Config
 
-from pipeline.core.artifact import Artifact, Manifest
+from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
-from pipeline.core.schema import Clean
-from pipeline.core.stage import StageContext
 from pipeline.data.arrow import read_rows
 from pipeline.data.writing import segments
-from pipeline.stages.prepare import Prepare
-from pipeline.stages.scratch import train_tokenizer
-
-TEXTS = [
-    f"{a} {b} sails {c} at dawn"
-    for a in ("one", "two", "three", "four")
-    for b in ("ship", "boat")
-    for c in ("home", "alone")
-]
-
-
-def artifact(path: Path, inputs: Mapping[str, Mapping[str, str]] | None = None) -> Artifact:
-    return Artifact(
-        path, Manifest("Dataset", path.name, path.name, "", 1, {}, {}, inputs or {}, {}, {})
-    )
+from tests.data.preparing import TEXTS, adds_up, documents, entries, names, prepare, tiny_base
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder = tmp_path_factory.mktemp("store") / "root"
-    train_tokenizer(TEXTS, 300).save_pretrained(str(folder))
-    Qwen3Config(architectures=["Qwen3ForCausalLM"], max_position_embeddings=256).save_pretrained(
-        str(folder)
-    )
-    return artifact(folder)
-
-
-def prepare(
-    folder: Path,
-    root: Artifact,
-    splits: dict[str, list[dict[str, Any]]],
-    inputs: dict[str, Artifact] | None = None,
-    source: dict[str, Any] | None = None,
-    **config: Any,
-) -> tuple[Artifact, Mapping[str, Any]]:
-    """Runs the stage over rows given as lists."""
-    (folder / "out").mkdir(parents=True)
-    workers = config.pop("workers", 1)
-    as_given = config.pop("as_given", {})
-    files, sources = {}, {}
-    for name, rows in splits.items():
-        role = "train0" if name == "train" else name
-        files[role] = folder / f"{name}.jsonl"
-        if name in as_given:
-            files[role] = as_given[name]
-        else:
-            files[role].write_text("".join(json.dumps(row) + "\n" for row in rows))
-        form = "classification" if "label" in rows[0] else "text"
-        one = {"format": form, "columns": {}, "suffix": ".jsonl", "seed": 0, **(source or {})}
-        sources[name] = [one] if name == "train" else one
-    settings = {
-        "sources": sources, "carve": None, "carve_test": None, "replay": None, "render": "text",
-        "system": None, "chat_template_kwargs": {}, "contamination": "drop", "max_length": 64,
-        "over_length": "error", "packing": False, "loss_on": "assistant", "max_quarantined": 0,
-        "not_checkable": [], **config,
-        "clean": Clean.model_validate(config.get("clean", {})).model_dump(mode="json"),
-    }  # fmt: skip
-    context = StageContext(folder / "out", folder, {"threads": workers}, files, lambda _event: None)
-    facts = Prepare().run({"tokenizer": root, **(inputs or {})}, settings, context)
-    made = artifact(folder / "out", {"tokenizer": {"key": "root", "digest": root.digest}})
-    return made, facts
-
-
-def documents(texts: list[str]) -> list[dict[str, Any]]:
-    return [{"text": text} for text in texts]
-
-
-def names(made: Artifact, split: str) -> list[str]:
-    return [row["example_id"] for row in read_rows(made.path / f"{split}.arrow")]
-
-
-def entries(made: Artifact, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (made.path / f"{name}.jsonl").read_text().splitlines()]
-
-
-def adds_up(facts: Mapping[str, Any]) -> bool:
-    return all(
-        f["read"] + f.get("received", 0)
-        == sum(v for k, v in f.items() if k not in {"read", "received", "details"})
-        for f in facts["funnel"].values()
-    )
+    return tiny_base(tmp_path_factory.mktemp("store") / "root")
 
 
 def test_a_prompt_does_not_hide_a_copy(root: Artifact, tmp_path: Path) -> None:
