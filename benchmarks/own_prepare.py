@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.core.schema import Clean
+from pipeline.core.schema_data import Clean
 from pipeline.core.stage import StageContext
 
 

@@ -121,7 +121,7 @@ class _Loaded:
             max_new_tokens=self.config["max_new_tokens"],
             batch_size=self.batch_size,
         )
-        asked = [{**row, "prompt_ids": _prompt(row)} for row in rows]
+        asked = [{**row, "prompt_ids": prompt_ids(row)} for row in rows]
         return predictor.predict(asked, on_progress=self._progress)
 
     def _classified(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
@@ -145,10 +145,20 @@ class _Loaded:
         self.context.progress({"step": done, "total": total})
 
 
-def _prompt(row: Mapping[str, Any]) -> list[int]:
-    """The ids before the first supervised token: what serving makes of the question."""
-    until = list(row["supervised"]).index(1)
-    return list(row["input_ids"][:until])
+def prompt_ids(row: Mapping[str, Any]) -> list[int]:
+    """The ids that serving makes of a prepared test row's question.
+
+    Not all before the first supervised token: where the template itself opens an answer with
+    an empty thought, serving leaves that to the model.
+
+    Raises:
+        DataError: the row was prepared before that was kept, or for a classifier.
+    """
+    if row.get("prompt") is None:
+        raise DataError(
+            f"{row['example_id']}: it does not say where its question ends; prepare the data again"
+        )
+    return list(row["input_ids"][: row["prompt"]])
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> list[int]:

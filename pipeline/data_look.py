@@ -16,7 +16,7 @@ import click
 
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import shown
-from pipeline.core.schema import Clean
+from pipeline.core.schema_data import Clean
 from pipeline.core.store import Store
 from pipeline.data.formats import label_problems
 from pipeline.data_sources import placed_rows, shape_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.core.schema import Carve, Clean, Data
+from pipeline.core.schema_data import Carve, Clean, Data
 from pipeline.data.endpoint import endpoint_problem
 from pipeline.data_sources import (
     require_other_test,

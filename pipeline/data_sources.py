@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import DataError
 from pipeline.core.recipe import LoadedRecipe, load_recipe, looks_like_hub_id, shown
-from pipeline.core.schema import Carve, RecipeSuite, Source
+from pipeline.core.schema import RecipeSuite
+from pipeline.core.schema_data import HUB_KEYS, Carve, Source
 from pipeline.plan import Node
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def shape_of(loaded: LoadedRecipe, key: str, source: Source) -> Shape:
             f"format {source.format} brings its own turns; leave prompt out, or name another "
             f"format ({', '.join(sorted(PROMPTED))})",
         )
+    source = settled(loaded, key, source)
     path = source.path or ""
     there = source.generator is None and (is_url(path) or loaded.local(path).exists())
     if not there:
@@ -111,6 +113,58 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def settled(loaded: LoadedRecipe, key: str, source: Source) -> Source:
+    """The source without the keys that play no part for its kind.
+
+    Where ``--set`` puts a file in the place of a hub data set, the recipe's own ``split`` is
+    dropped. Written beside the path, such a key would be a wish that nobody hears.
+
+    Raises:
+        RecipeError: such a key, or a URL that holds a secret.
+    """
+    path = source.path or ""
+    if is_url(path):
+        _require_plain(loaded, key, path)
+    elif not path or not loaded.local(path).exists():
+        return source
+    what = "a URL" if is_url(path) else "a local path"
+    alone = path.startswith("http") if is_url(path) else loaded.local(path).is_file()
+    idle = [name for name in (*HUB_KEYS, *(["files"] * alone)) if getattr(source, name)]
+    for name in idle:
+        if not _is_set(loaded, f"{key}.path") or _is_set(loaded, f"{key}.{name}"):
+            within, empty = (
+                ("a folder, and this is one file", "[]")
+                if name == "files"
+                else (f"a hub data set, and path is {what}", "null")
+            )
+            raise loaded.error(
+                f"{key}.{name}", f"chooses within {within}; leave it out or set it to {empty}"
+            )
+    return source.model_copy(update={name: () if name == "files" else None for name in idle})
+
+
+def _is_set(loaded: LoadedRecipe, key: str) -> bool:
+    return loaded.places.get(key, "").startswith("--set ")
+
+
+def _require_plain(loaded: LoadedRecipe, key: str, url: str) -> None:
+    from pipeline.data.sources.remote import named, secret_in
+
+    secret = secret_in(url)
+    if secret is not None:
+        # It would stand in plan, manifest and lineage for everyone to read.
+        raise loaded.error(
+            f"{key}.path",
+            f"{named(url)}: holds a secret ({secret}); leave it out and give it to fsspec by the "
+            "environment",
+        )
+    if "::" in url:
+        raise loaded.error(
+            f"{key}.path",
+            f"{named(url)}: a chain of file systems is not read; name the file itself",
+        )
+
+
 def source_config(
     ladder: Ladder,
     loaded: LoadedRecipe,
@@ -121,6 +175,7 @@ def source_config(
     files: dict[str, Path],
 ) -> dict[str, Any]:
     """What of a source goes into a key; adds its file or fetch node under ``role``."""
+    source = settled(loaded, key, source)
     config = source.model_dump(exclude={"path", "revision"}, exclude_none=True)
     if source.generator is not None:
         from pipeline.data.generators import generator_identity
@@ -159,15 +214,7 @@ def _shaped(shape: Shape) -> dict[str, Any]:
 def _remote(loaded: LoadedRecipe, key: str, source: Source) -> dict[str, Any]:
     """A URL and what its files are now: a changed file makes another key."""
     from pipeline.data.sources import remote_identity
-    from pipeline.data.sources.remote import named
 
-    if named(source.path or "") != source.path:
-        # It would stand in plan, manifest and lineage for everyone to read.
-        raise loaded.error(
-            f"{key}.path",
-            f"{named(source.path or '')}: holds a password or token; leave it out and give it "
-            "to fsspec by the environment",
-        )
     try:
         found = remote_identity(source.path or "", source.files)
     except DataError as error:
@@ -211,8 +258,10 @@ def require_other_test(loaded: LoadedRecipe) -> None:
     data = loaded.recipe.data
     if data is None or not isinstance(data.test, Source):
         return
-    for source in data.train:
-        if all(getattr(source, name) == getattr(data.test, name) for name in _SAME):
+    test = settled(loaded, "data.test", data.test)
+    for index, source in enumerate(data.train):
+        train = settled(loaded, _train_key(loaded, index), source)
+        if all(getattr(train, name) == getattr(test, name) for name in _SAME):
             raise loaded.error(
                 "data.test",
                 "is what data.train reads: it would train on its own test split; name another "

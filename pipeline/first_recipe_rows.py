@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import shown
-from pipeline.core.schema import Data
+from pipeline.core.schema_data import Data
 from pipeline.data.detection import Detected, detect
 from pipeline.data.formats import converter
 from pipeline.data.rows import Placed, Refused, Row, RowProblem, row_text

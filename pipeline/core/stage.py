@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -62,13 +63,20 @@ class StageInfo:
         return stage
 
     def package_versions(self) -> dict[str, str]:
-        """Installed versions of the packages that shape the result."""
+        """Installed versions of the packages that shape the result, and Unicode's."""
         return {name: _version(name) for name in self.packages}
 
 
 _TORCH = ("torch", "transformers")
 _TRAIN = (*_TORCH, "accelerate", "bitsandbytes")
-_CLEAN = ("presidio-analyzer", "phonenumbers", "py3langid", "trafilatura", "pypdf", "cleanlab")
+# The tables of characters by which texts are folded; Python brings them.
+_UNICODE = "unicodedata"
+# Whatever reads and cleans rows has these in common.
+_ROWS = (
+    "datasets", "numpy", "phonenumbers", "presidio-analyzer", "py3langid", "pyarrow", "pypdf",
+    "tldextract", "trafilatura", _UNICODE,
+)  # fmt: skip
+_JUDGED = ("cleanlab", "scikit-learn", "scipy", "threadpoolctl")
 STAGES: Mapping[str, StageInfo] = {
     "fetch": StageInfo("pipeline.stages.fetch:Fetch", 1, "Model"),
     "fetch-data": StageInfo("pipeline.stages.fetch:FetchData", 1, "Dataset"),
@@ -77,9 +85,9 @@ STAGES: Mapping[str, StageInfo] = {
         "pipeline.stages.prepare:Prepare",
         5,
         "Dataset",
-        ("transformers", "tokenizers", "datasets", "pyarrow", "numpy", *_CLEAN),
+        ("transformers", "tokenizers", "jinja2", *_ROWS, *_JUDGED),
     ),
-    "augment": StageInfo("pipeline.stages.augment:Augment", 1, "Dataset", ("py3langid", "pyarrow")),
+    "augment": StageInfo("pipeline.stages.augment:Augment", 1, "Dataset", _ROWS),
     "train": StageInfo("pipeline.stages.train:Train", 3, "Adapter", (*_TRAIN, "peft")),
     "train-full": StageInfo("pipeline.stages.train:Train", 3, "Model", _TRAIN),
     "export": StageInfo("pipeline.stages.export:Export", 1, "Adapter", ("torch", "peft")),
@@ -92,6 +100,8 @@ STAGES: Mapping[str, StageInfo] = {
 
 @functools.cache
 def _version(package: str) -> str:
+    if package == _UNICODE:
+        return unicodedata.unidata_version
     try:
         return version(package)
     except PackageNotFoundError:

@@ -27,6 +27,8 @@ SCHEMA = pa.schema(
         # Of a block: the tokens of each row in it, and their ids. Null: a row by itself.
         ("lengths", pa.list_(pa.int32())),
         ("members", pa.list_(pa.string())),
+        # Of a row that is asked: how many of its ids are the question, as serving makes it.
+        ("prompt", pa.int32()),
     ]
 )
 BATCH_ROWS = 1024
@@ -40,8 +42,8 @@ _TOKEN_BYTES = 5
 class SplitWriter:
     """Writes rows to a file as they come; a context manager.
 
-    Rows are dicts with the columns of SCHEMA (``lengths``, ``members``, ``label`` may be
-    absent; further keys are not kept); token columns are lists or arrays.
+    Rows are dicts with the columns of SCHEMA (``lengths``, ``members``, ``label``, ``prompt``
+    may be absent; further keys are not kept); token columns are lists or arrays.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,7 +111,10 @@ def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
         _numbers(rows, "input_ids", np.int32),
         _numbers(rows, "supervised", np.int8),
         _numbers(rows, "lengths", np.int32),
-        pa.array([row.get("members") for row in rows], SCHEMA.field("members").type),
+        *(
+            pa.array([row.get(name) for row in rows], SCHEMA.field(name).type)
+            for name in ("members", "prompt")
+        ),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.core.errors import DataError
-from pipeline.core.schema import Format
+from pipeline.core.schema_data import Format
 from pipeline.data.formats.classes import find_classes, find_text
 from pipeline.data.formats.conversion import FIELDS, converter
 from pipeline.data.formats.evidence import Evidence

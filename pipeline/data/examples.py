@@ -12,11 +12,12 @@ import numpy as np
 from pipeline.core.errors import DataError
 from pipeline.data.gathering import label_of
 from pipeline.data.packing import windows
-from pipeline.data.rendering import Rendered, Renderer
+from pipeline.data.rendering import Rendered, Renderer, thinks, without_thought
 from pipeline.data.rows import EXCERPT, Row, RowProblem, row_text
 from pipeline.data.selection import KEPT, TEST, VALIDATION
 from pipeline.data.shelf import read_batch, row_name
 
+CUT = "documents cut into windows"
 SPLITS = {KEPT: "train", VALIDATION: "validation", TEST: "test"}
 
 
@@ -26,9 +27,14 @@ class RenderPlan:
 
     Attributes:
         render: ``text``, ``sft`` or ``classify``.
-        max_length: tokens; longer rows of train and validation as ``over_length`` says.
+        loss_on: see ``Renderer.conversations``; plays a part in ``sft`` only.
+        max_length: tokens of the longest row of train and validation.
+        over_length: what happens to longer ones of ``sft`` and ``classify``. Those of ``text``
+            are always cut into consecutive windows, by which nothing is lost: each of them is
+            counted (CUT), none is refused or listed.
         context: tokens that the base can read, or None.
-        packing: long documents are cut into windows, whatever ``over_length`` says.
+        thinking_unsaid: the template asks for ``enable_thinking`` and the recipe says nothing,
+            so that a training row which thinks is an error.
     """
 
     render: str
@@ -36,6 +42,7 @@ class RenderPlan:
     max_length: int
     over_length: str
     context: int | None
+    thinking_unsaid: bool = False
 
 
 @dataclass
@@ -47,6 +54,7 @@ class Example:
         rows: its examples, with the columns of `arrow`.
         lost: reason of REASONS where nothing of it is kept.
         entry: what is written down of it where it was cut or lost.
+        note: what is counted of it, though nothing was lost: CUT.
     """
 
     index: int
@@ -54,6 +62,7 @@ class Example:
     rows: list[Row] = field(default_factory=list)
     lost: str | None = None
     entry: dict[str, Any] | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,9 +139,14 @@ class RenderStep:
         if plan.render == "classify":
             return [_question(renderer, row) for row in rows]
         loss_on = "all" if plan.render == "text" else plan.loss_on
-        # A test row is asked once: everything before its last turn is the question.
-        loss_on = "last" if split == "test" and plan.render == "sft" else loss_on
-        return renderer.conversations([_conversation(renderer, row) for row in rows], loss_on)
+        whole = [_conversation(renderer, row) for row in rows]
+        if split == "train" and plan.thinking_unsaid:
+            _require_no_thought(rows, whole)
+        if split == "test" and plan.render == "sft":
+            # A test row is asked once: everything before its last turn is the question,
+            # whichever turns would be learned.
+            loss_on, whole = "last", [_asked(row, renderer.thinking) for row in whole]
+        return renderer.conversations(whole, loss_on)
 
     def _fit(self, example: Example, row: Row, rendered: Sequence[Rendered]) -> None:
         """Examples that fit the length; a test row is never cut."""
@@ -145,6 +159,7 @@ class RenderStep:
                 "label": gold(row) if plan.render != "text" else None,
                 "input_ids": one.input_ids,
                 "supervised": one.supervised,
+                "prompt": one.prompt if example.split == "test" else None,
             }
             length = len(one.input_ids)
             if example.split == "test":
@@ -154,6 +169,7 @@ class RenderStep:
                 example.rows.append(whole)
             elif plan.render == "text":
                 example.rows += windows(whole, plan.max_length)
+                example.note = CUT
             else:
                 self._too_long(example, row, whole)
         if not example.rows:
@@ -182,7 +198,8 @@ class RenderStep:
         parts = windows(whole, plan.max_length) if plan.over_length == "split" else [
             _cut(whole, plan.max_length, plan.over_length)
         ]  # fmt: skip
-        kept = [p for p in parts if not len(whole["supervised"]) or np.any(p["supervised"])]
+        # The first token of a row has nothing before it that could predict it.
+        kept = [p for p in parts if not len(whole["supervised"]) or np.any(p["supervised"][1:])]
         if len(kept) < len(parts):
             # What is left has nothing to learn from: dropped, and said.
             example.entry["parts without loss"] = len(parts) - len(kept)
@@ -195,13 +212,13 @@ def _cut(whole: Row, longest: int, policy: str) -> Row:
 
 
 def _question(renderer: Renderer, row: Row) -> list[Rendered] | RowProblem:
-    last = (row.get("messages") or [{"role": "user"}])[-1]["role"]
-    if "label" not in row or last == "assistant":
-        # A conversation that ends with the answer would show a head what it should tell.
+    if "label" not in row:
         raise DataError(
             f"data: row {row['id']}: objective classify needs format classification: "
             "a question with one label"
         )
+    # It would show a head what it should tell.
+    _require_unanswered(row)
     try:
         return [Rendered(renderer.question(row), [])]
     except RowProblem as problem:
@@ -215,7 +232,9 @@ def _conversation(renderer: Renderer, row: Row) -> Row:
     answer = label_of(row)
     if "messages" in row:
         messages = renderer.with_system(row["messages"])
-        if answer is not None and messages[-1]["role"] != "assistant":
+        if answer is not None:
+            # The label would stand nowhere: another answer has its place.
+            _require_unanswered(row)
             messages = [*messages, {"role": "assistant", "content": answer}]
         return {**row, "messages": messages}
     if answer is None:
@@ -223,6 +242,35 @@ def _conversation(renderer: Renderer, row: Row) -> Row:
             f"data: row {row['id']}: format text has no answer; objective sft needs one"
         )
     return {"messages": renderer.messages(str(row["text"]), answer)}
+
+
+def _require_unanswered(row: Row) -> None:
+    messages = row.get("messages")
+    if messages and messages[-1]["role"] == "assistant":
+        raise DataError(
+            f"data: row {row['id']}: format classification needs a question with one label, and "
+            "this conversation ends with the assistant's answer; take that turn out, or read the "
+            "rows as format messages"
+        )
+
+
+def _require_no_thought(rows: Sequence[Row], whole: Sequence[Row]) -> None:
+    for row, conversation in zip(rows, whole, strict=True):
+        turns = (m for m in conversation["messages"] if m["role"] == "assistant")
+        if any(thinks(turn) for turn in turns):
+            raise DataError(
+                f"data.train: row {row['id']} holds thinking, and the chat template asks whether "
+                "to think; set data.chat_template_kwargs: {enable_thinking: true}, so that "
+                "training, every suite and serving do the same"
+            )
+
+
+def _asked(row: Row, thinking: bool | None) -> Row:
+    """A conversation to be judged: what is learned, and an unasked thought, play no part."""
+    turns = [{k: v for k, v in m.items() if k != "train"} for m in row["messages"]]
+    if thinking is False:
+        turns[-1] = without_thought(turns[-1])
+    return {**row, "messages": turns}
 
 
 def gold(row: Row) -> str | None:

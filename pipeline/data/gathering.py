@@ -32,6 +32,7 @@ from pipeline.data.shingles import letters_and_digits
 from pipeline.data.sources.chunks import BROKEN_OFF
 
 CANONICAL = "canonical"
+_BETWEEN = ", "
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,14 @@ class GatherStep:
         for found in chunk.rows():
             number, result.read = result.read, result.read + 1
             if isinstance(found, Refused):
-                result.refused.append(found)
+                excerpt = "" if self._private else found.excerpt
+                result.refused.append(Refused(found.place, found.reason, excerpt))
                 continue
             try:
                 row = convert(found.row)
-                group, time = self._extra(row)
+                label, (group, time) = label_of(row), self._extra(row)
             except RowProblem as problem:
-                result.refused.append(Refused(found.place, str(problem), _excerpt(found)))
+                result.refused.append(Refused(found.place, str(problem), self._excerpt(found)))
                 continue
             if clean is not None:
                 cleaned = clean(row)
@@ -103,23 +105,41 @@ class GatherStep:
                 if cleaned.row is None:
                     step = str(cleaned.dropped).partition(":")[0]
                     result.details[f"cleaned: {step}"] += 1
-                    result.dropped.append(_dropped(found, row, cleaned.dropped))
+                    result.dropped.append(self._dropped(found, row, cleaned.dropped))
                     continue
                 row = cleaned.row
             result.details.update(_noted(row))
+            given = found.row.get(self.plan.columns.get("label", "label"))
+            if isinstance(given, str) and given != given.strip() and "label" in row:
+                result.details["labels with blanks around them, taken off"] += 1
             seen = row_texts({"id": "", **row})
             result.rows.append(json.dumps(row, ensure_ascii=False))
             result.ids.append(str(row.get("id", "")))
             result.texts.append(seen)
-            result.labels.append(label_of(row))
+            result.labels.append(label)
             result.ordinal.append(number)
             result.text_hash.append(text_hash(seen.recognised[0]))
-            result.row_hash.append(text_hash(seen.whole))
+            result.row_hash.append(_row_hash(row))
             result.group.append(result.text_hash[-1] if group is None else group)
             result.time.append(time)
         if index is not None:
             result.hits = index.find(result.texts)
         return result
+
+    @property
+    def _private(self) -> bool:
+        """Whether personal data is cleaned: then no text is written down that was not."""
+        return bool(self.plan.clean and self.plan.clean["personal_data"])
+
+    def _excerpt(self, found: Placed) -> str:
+        if self._private:
+            return ""
+        return json.dumps(found.row, ensure_ascii=True, default=str)[:EXCERPT]
+
+    def _dropped(self, found: Placed, row: Row, reason: str | None) -> dict[str, Any]:
+        text = "" if self._private else row_text(row)[:EXCERPT]
+        place = file_name(found.place)
+        return {"place": place, "id": row.get("id"), "reason": f"cleaned: {reason}", "text": text}
 
     def _extra(self, row: Row) -> tuple[int | None, float]:
         plan, meta = self.plan, row.get("meta", {})
@@ -262,7 +282,8 @@ def _shelve(
             },
         )
     for refused in found.refused:
-        entry = {"split": account.split, "place": refused.place, "reason": refused.reason}
+        place = file_name(refused.place)
+        entry = {"split": account.split, "place": place, "reason": refused.reason}
         account.quarantine.add({**entry, "excerpt": refused.excerpt}, account.split)
     for entry in found.dropped:
         account.dropped.add({"split": account.split, **entry}, "cleaned")
@@ -297,6 +318,8 @@ def _turns(seen: RowTexts) -> str:
 def _noted(row: Row) -> list[str]:
     """What of a row decides over the whole set."""
     found = ["rows with several labels"] if "labels" in row else []
+    if row.get("meta", {}).get("answers"):
+        found.append("rows with several answers, the first is learned")
     thinks = any(
         m.get("reasoning_content") or "<think>" in str(m.get("content") or "")
         for m in row.get("messages", ())
@@ -306,9 +329,15 @@ def _noted(row: Row) -> list[str]:
 
 
 def label_of(row: Mapping[str, Any]) -> str | None:
-    """The label as one text; several are joined."""
+    """The label as one text; several are joined.
+
+    Raises:
+        RowProblem: one of several labels holds what would separate them.
+    """
     if "labels" in row:
-        return ", ".join(row["labels"])
+        if any(_BETWEEN in label for label in row["labels"]):
+            raise RowProblem(f"a label holds {_BETWEEN!r}, which separates several")
+        return _BETWEEN.join(row["labels"])
     label = row.get("label")
     return None if label is None else str(label)
 
@@ -316,6 +345,17 @@ def label_of(row: Mapping[str, Any]) -> str | None:
 def text_hash(text: str) -> int:
     """64 bits of a text after normalisation; a text without letters stands for itself."""
     return _hash(letters_and_digits(text) or text)
+
+
+def _row_hash(row: Row) -> int:
+    """64 bits of all that a row holds, its id apart; only equal rows are one row."""
+    own = {name: value for name, value in row.items() if name not in {"id", "meta"}}
+    return _hash(json.dumps(own, sort_keys=True, ensure_ascii=False))
+
+
+def file_name(place: str) -> str:
+    """A place without the folders above it: they are the machine's, not the data's."""
+    return place.rpartition("/")[2]
 
 
 def _hash(text: str) -> int:
@@ -333,12 +373,3 @@ def _seconds(value: Any) -> float:
     except (ValueError, OverflowError):
         raise RowProblem(f"{str(value)[:40]!r} is no time (a number or an ISO date)") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _excerpt(found: Placed) -> str:
-    return json.dumps(found.row, ensure_ascii=True, default=str)[:EXCERPT]
-
-
-def _dropped(found: Placed, row: Row, reason: str | None) -> dict[str, Any]:
-    return {"place": found.place, "id": row.get("id"), "reason": f"cleaned: {reason}",
-            "text": row_text(row)[:EXCERPT]}  # fmt: skip

@@ -103,21 +103,27 @@ def best_fit(lengths: Sequence[int] | NDArray[Any], capacity: int) -> list[list[
 
 
 def windows(row: Row, longest: int) -> list[Row]:
-    """Consecutive windows of a document; a single token left over would have no target.
+    """Consecutive windows of a document: joined, they are the document.
 
+    A token is predicted from those before it in its window, so every one but the first of each
+    window is a target, once. A window of one token would have none: where one would be left
+    over, the window before it is one shorter and the last holds two. ``longest`` is at least 3.
     The ids of arrays are views, not copies.
     """
     ids, flags = row["input_ids"], row["supervised"]
     if len(ids) <= longest:
         return [row]
+    bounds = [*range(0, len(ids), longest), len(ids)]
+    if bounds[-1] - bounds[-2] == 1:
+        bounds[-2] -= 1
     return [
         {
             **row,
             "example_id": f"{row['example_id']}#{start}",
-            "input_ids": ids[start : start + longest],
-            "supervised": flags[start : start + longest],
+            "input_ids": ids[start:end],
+            "supervised": flags[start:end],
         }
-        for start in range(0, len(ids) - 1, longest)
+        for start, end in itertools.pairwise(bounds)
     ]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from pipeline.core.errors import DataError
 from pipeline.data.balance import balance
 from pipeline.data.funnel import REASONS
 from pipeline.data.label_errors import probable_label_errors
@@ -28,17 +28,22 @@ class Verdicts:
 
     Attributes:
         code: [N] KEPT, VALIDATION, TEST or one of CODES.
-        because: row to the row (or words) for which it was dropped.
+        twin: [N] the row of which it is a copy, or -1.
+        because: row to the words for which it was dropped (few).
         details: what was counted without a row being lost.
         findings: kind to entries for ``findings.jsonl``: conflicts of label, probable errors.
         weights: label to weight, where classes are weighted.
     """
 
     code: Array
+    twin: Array = field(init=False)
     because: dict[int, str] = field(default_factory=dict)
     details: dict[str, int] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.twin = np.full(len(self.code), -1, np.int64)
 
     @property
     def live(self) -> Array:
@@ -50,17 +55,31 @@ class Verdicts:
         self.code[rows] = CODES[reason]
 
 
-def sample(shelf: Shelf, verdicts: Verdicts, sources: Sequence[Mapping[str, Any]]) -> None:
-    """Takes each source's ``fraction``, then the ratio that the ``weight``s ask for."""
+def take_fractions(shelf: Shelf, verdicts: Verdicts, sources: Sequence[Mapping[str, Any]]) -> None:
+    """Takes each source's ``fraction``."""
     for number, source in enumerate(sources):
         rows = np.flatnonzero(shelf.source == number)
         if source.get("fraction") is not None:
             kept = _fraction(shelf.label[rows], float(source["fraction"]), int(source["seed"]))
             verdicts.drop(rows[~kept], "sampled out")
+
+
+def mix(shelf: Shelf, verdicts: Verdicts, sources: Sequence[Mapping[str, Any]]) -> None:
+    """Brings sources into the ratio of their ``weight``s; no row is repeated.
+
+    Raises:
+        DataError: a source with a weight has no rows left: no ratio could hold.
+    """
     weights = {n: float(s["weight"]) for n, s in enumerate(sources) if s.get("weight") is not None}
     have = {n: int((shelf.source[verdicts.live] == n).sum()) for n in weights}
     if not weights:
         return
+    empty = next((number for number, rows in have.items() if not rows), None)
+    if empty is not None:
+        raise DataError(
+            f"data.train.{empty}: has no rows left to be mixed by weight; see dropped.jsonl, or "
+            "take the source or its weight out"
+        )
     unit = min(have[n] / weight for n, weight in weights.items())
     for number, weight in weights.items():
         rows = verdicts.live[shelf.source[verdicts.live] == number]
@@ -73,8 +92,8 @@ def _fraction(label: Array, fraction: float, seed: int) -> Array:
     """A seeded share of the rows, stratified by label, at least one of each."""
     kept = np.zeros(len(label), bool)
     for value in np.unique(label):
-        members = np.flatnonzero(label == value).tolist()
-        random.Random(f"{seed}/{value}").shuffle(members)
+        members = np.flatnonzero(label == value)
+        np.random.default_rng([seed, int(value) + 1]).shuffle(members)
         kept[members[: max(1, round(fraction * len(members)))]] = True
     return kept
 
@@ -87,8 +106,7 @@ def exact_duplicates(shelf: Shelf, verdicts: Verdicts, action: str) -> None:
     verdicts.details["exact duplicates"] = len(again)
     _conflicts_of_equal_texts(shelf, verdicts, live)
     if action == "drop":
-        names = shelf.names(live[first[code[again]]])
-        verdicts.because.update(zip(live[again].tolist(), names, strict=True))
+        verdicts.twin[live[again]] = live[first[code[again]]]
         verdicts.drop(live[again], "duplicate")
 
 
@@ -112,15 +130,19 @@ def _conflict(shelf: Shelf, verdicts: Verdicts, left: int, right: int, jaccard: 
 
 
 def near_duplicates(
-    shelf: Shelf, verdicts: Verdicts, settings: Mapping[str, Any], workers: int
+    shelf: Shelf, verdicts: Verdicts, group: Array, settings: Mapping[str, Any], workers: int
 ) -> Array:
     """Near copies of an earlier row; returns a group for each row, so that a split keeps them.
+
+    Args:
+        group: [N] rows of one value stay together, copies or not.
 
     Returns:
         [N] group of each row: the row itself, or the earlier row that it is a copy of.
     """
     live = verdicts.live
-    texts = shelf.texts().take(live) if len(live) < len(shelf) else shelf.texts()
+    texts = shelf.compared_texts()
+    texts = texts.take(live) if len(live) < len(shelf) else texts
     pairs = near_duplicate_pairs(
         texts, threshold=settings["threshold"], seed=settings["seed"], workers=workers
     )
@@ -130,20 +152,18 @@ def near_duplicates(
     for left, right, jaccard in label_conflicts(pairs, labels) if labels else ():
         if (int(live[left]), int(live[right])) not in known:
             _conflict(shelf, verdicts, int(live[left]), int(live[right]), jaccard)
-    _, first, code = np.unique(shelf.text_hash, return_index=True, return_inverse=True)
-    group = _clusters(
-        len(shelf),
-        np.concatenate([live[pairs.left], first[code]]),
-        np.concatenate([live[pairs.right], np.arange(len(shelf))]),
-    )
+    together = [(live[pairs.left], live[pairs.right])]
+    for same in (shelf.text_hash, group):
+        _, first, code = np.unique(same, return_index=True, return_inverse=True)
+        together.append((first[code], np.arange(len(shelf))))
+    clusters = _clusters(len(shelf), *map(np.concatenate, zip(*together, strict=True)))
     if settings["action"] == "drop":
         kept = keep_first(len(live), pairs)
-        of = kept[pairs.left] & ~kept[pairs.right]
-        names = shelf.names(live[pairs.left[of]])
-        for row, name in zip(live[pairs.right[of]].tolist(), names, strict=True):
-            verdicts.because.setdefault(row, name)
+        of = np.flatnonzero(kept[pairs.left] & ~kept[pairs.right])[::-1]
+        # Backwards, so that the first pair of a row is the one that stays.
+        verdicts.twin[live[pairs.right[of]]] = live[pairs.left[of]]
         verdicts.drop(live[~kept], "near-duplicate")
-    return group
+    return clusters
 
 
 def _clusters(count: int, left: Array, right: Array) -> Array:

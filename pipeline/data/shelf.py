@@ -19,6 +19,7 @@ from pipeline.data.contamination import Item, RowTexts, with_passages
 from pipeline.data.rows import Row
 
 NO_LABEL = -1
+_DIGITS, _SLASH, _TILDE = 1, 2, 4
 _COLUMNS = ("row", "text", "turns", "whole", "id")
 _SCHEMA = pa.schema([(name, pa.string()) for name in _COLUMNS])
 
@@ -39,6 +40,7 @@ class Shelf:
         group: [N] 64 bits of the grouping column, or of text_hash where none is named.
         time: [N] seconds, where a split by time was asked for.
         id_hash: [N] 64 bits of the id that the row brought, 0 where it brought none.
+        id_shape: [N] what its own id looks like (digits, a slash, a tilde).
         again: [N] whether its own id is the name of another row too.
     """
 
@@ -54,6 +56,7 @@ class Shelf:
     time: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0, np.float64))
 
     id_hash: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    id_shape: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0, np.uint8))
     again: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0, bool))
 
     def __len__(self) -> int:
@@ -74,6 +77,17 @@ class Shelf:
     def texts(self) -> Any:
         """[N] what rows are recognised by: a memory-mapped Arrow column."""
         return self._table.column("text")
+
+    def compared_texts(self) -> Any:
+        """[N] what near copies are judged on: all that a row says, but never its label."""
+        import pyarrow.compute as pc
+
+        labelled = self.label != NO_LABEL
+        if labelled.all():
+            return self.texts()
+        if not labelled.any():
+            return self._table.column("whole")
+        return pc.if_else(pa.array(labelled), self.texts(), self._table.column("whole"))
 
     def names(self, rows: Iterable[int]) -> list[str]:
         """Ids of rows as every file of the Dataset gives them: unique within a split."""
@@ -134,7 +148,11 @@ class ShelfWriter:
         self.shelf.sizes.append(len(labels))
         codes = [NO_LABEL if v is None else self._codes.setdefault(v, len(self._codes))
                  for v in labels]  # fmt: skip
-        for name, values in {**arrays, "label": np.array(codes, np.int32)}.items():
+        own = {
+            "label": np.array(codes, np.int32),
+            "id_shape": np.array([_id_shape(given) for given in columns[-1]], np.uint8),
+        }
+        for name, values in {**arrays, **own}.items():
             self._columns.setdefault(name, []).append(values)
 
     def close(self) -> Shelf:
@@ -145,8 +163,7 @@ class ShelfWriter:
             setattr(self.shelf, name, np.concatenate(parts))
         self._columns.clear()
         self.shelf.labels = list(self._codes)
-        self.shelf.again = _repeated(self.shelf.id_hash)
-        _make_unique(self.shelf)
+        self.shelf.again = _repeated(self.shelf) | _looks_given(self.shelf)
         return self.shelf
 
 
@@ -161,24 +178,33 @@ def row_name(own: str, source: int, ordinal: int, again: bool) -> str:
     return f"{source}/{name}" if source else name
 
 
-def _repeated(id_hash: Any) -> Any:
-    found = np.zeros(len(id_hash), bool)
-    own = np.flatnonzero(id_hash)
-    _, first, code = np.unique(id_hash[own], return_index=True, return_inverse=True)
+def _id_shape(own: str) -> int:
+    """What an own id has in common with those that rows are given here (see _looks_given)."""
+    return (_DIGITS if own.isdigit() else 0) | (_SLASH if "/" in own else 0) | (
+        _TILDE if "~" in own else 0
+    )  # fmt: skip
+
+
+def _repeated(shelf: Shelf) -> Any:
+    """Own ids that a row before them brought too."""
+    found = np.zeros(len(shelf), bool)
+    own = np.flatnonzero(shelf.id_hash)
+    # Ids of two sources are told apart by the source's number.
+    code = shelf.id_hash[own] ^ (shelf.source[own].astype(np.uint64) << np.uint64(48))
+    _, first, code = np.unique(code, return_index=True, return_inverse=True)
     found[own] = first[code] != np.arange(len(own))
     return found
 
 
-def _make_unique(shelf: Shelf) -> None:
-    """Marks own ids that are another row's number, or that look like an id made unique."""
-    own = shelf.id_hash != 0
-    while own.any() and (shelf.again.any() or shelf.source.any() or not own.all()):
-        names = np.array([hash(name) for name in shelf.names(range(len(shelf)))])
-        _, code, rows = np.unique(names, return_inverse=True, return_counts=True)
-        more = own & ~shelf.again & (rows[code] > 1)
-        if not more.any():
-            return
-        shelf.again |= more
+def _looks_given(shelf: Shelf) -> Any:
+    """Own ids that could be the number of a row without one, or an id made unique."""
+    shape, own = shelf.id_shape, shelf.id_hash != 0
+    found = (shape & _TILDE) > 0
+    if not own.all():
+        found |= (shape & _DIGITS) > 0
+    if shelf.source.any():
+        found |= (shape & _SLASH) > 0
+    return found & own
 
 
 def read_batch(path: Path, number: int) -> list[Row]:

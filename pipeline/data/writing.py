@@ -117,6 +117,9 @@ class Writing:
 
     def _account(self, example: Example) -> None:
         funnel = self._funnels[example.split]
+        note = getattr(example, "note", None)
+        if note is not None:
+            funnel.details[note] += 1
         if example.lost is None:
             funnel.kept += 1
         else:

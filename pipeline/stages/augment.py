@@ -148,7 +148,8 @@ class Augmentation:
     def _live(self, shelf: Shelf) -> Any:
         """[N] bool: rows that training takes from its sources; a copy is not paid for twice."""
         verdicts = Verdicts(np.full(len(shelf), KEPT, np.int16))
-        selection.sample(shelf, verdicts, self.config["sources"])
+        selection.take_fractions(shelf, verdicts, self.config["sources"])
+        selection.mix(shelf, verdicts, self.config["sources"])
         selection.exact_duplicates(shelf, verdicts, "drop")
         return verdicts.code == KEPT
 

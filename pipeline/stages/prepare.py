@@ -182,7 +182,7 @@ class Preparation:
             file = self.context.files.get(_role(name, number))
             named = {"name": file.name} if file is not None else {}
             self.told.append({"split": name, **named, **_origin(sources[number]), **figures})
-        selection.sample(shelf, verdicts, sources)
+        selection.take_fractions(shelf, verdicts, sources)
         hit = self.desk.judged.judge(shelf, account.hits, self.desk.judged.items, name)
         verdicts.drop(hit[verdicts.code[hit] == KEPT], "contaminated")
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import DataError
+from pipeline.core.schema_data import NearDuplicates
 from pipeline.data import selection
 from pipeline.data.augmentation import from_kept_rows
 from pipeline.data.executor import Executor
@@ -21,19 +22,16 @@ from pipeline.data.shelf import Shelf
 from pipeline.data.splits import hold_out
 from pipeline.stages.prepare_desk import SEVERAL_LABELS, Desk, write_json
 
+_MOST_COMPARED = 200_000
+_TOLD_AT_ONCE = 4096
+
 
 def decide(desk: Desk, pool: Executor) -> dict[str, Any]:
     """Everything that needs all training rows at once."""
     shelf, verdicts, clean = desk.shelves["train"], desk.verdicts["train"], desk.config["clean"]
     require_sound_labels(desk)
     selection.exact_duplicates(shelf, verdicts, clean["duplicates"])
-    group = shelf.group
-    if clean["near_duplicates"] is not None:
-        near = clean["near_duplicates"]
-        clusters = selection.near_duplicates(shelf, verdicts, near, desk.workers)
-        group = group if _named_group(desk) else clusters
-    if clean["label_errors"] is not None:
-        selection.label_errors(shelf, verdicts, clean["label_errors"])
+    group = _groups(desk, shelf, verdicts)
     for key, name, code in (
         ("carve_test", "test", TEST),
         ("carve", "validation", VALIDATION),
@@ -42,6 +40,10 @@ def decide(desk: Desk, pool: Executor) -> dict[str, Any]:
             _carve(desk, shelf, verdicts, group, desk.config[key], name, code)
         if key == "carve_test" and desk.config[key] is not None:
             _judge_carved_test(desk, shelf, verdicts, pool)
+    # From here on only what is trained on is thinned out: what is held out stays as hard as it is.
+    selection.mix(shelf, verdicts, desk.config["sources"]["train"])
+    if clean["label_errors"] is not None and not desk.funnels["train"].details[SEVERAL_LABELS]:
+        selection.label_errors(shelf, verdicts, clean["label_errors"])
     _drop_orphans(desk, shelf, verdicts)
     balance = selection.class_balance(shelf, verdicts, clean["balance"])
     tell(desk, "train")
@@ -80,8 +82,17 @@ def require_sound_labels(desk: Desk) -> None:
     verdicts.drop(single, "quarantined")
 
 
-def _named_group(desk: Desk) -> bool:
-    return any(desk.config[key] and desk.config[key]["by"] for key in ("carve", "carve_test"))
+def _groups(desk: Desk, shelf: Shelf, verdicts: Verdicts) -> Any:
+    """[N] rows that must stand on one side of a split: of one group, or copies of each other."""
+    near = desk.config["clean"]["near_duplicates"]
+    carved = desk.config["carve"] or desk.config["carve_test"]
+    if near is None and carved and len(verdicts.live) <= _MOST_COMPARED:
+        near = {**NearDuplicates().model_dump(), "action": "report"}
+    elif near is None and carved:
+        verdicts.details["rows not compared for near copies before the split"] = len(shelf)
+    if near is None:
+        return shelf.group
+    return selection.near_duplicates(shelf, verdicts, shelf.group, near, desk.workers)
 
 
 def _carve(
@@ -108,6 +119,12 @@ def _carve(
     )
     verdicts.code[live[held]] = code
     moved = int(held.sum())
+    if carve["time"] is not None:
+        # By time, copies may stand on both sides: the earlier one goes.
+        copies = live[~held][np.isin(group[live[~held]], group[live[held]])]
+        verdicts.drop(copies, "contaminated")
+        for row in copies.tolist():
+            verdicts.because[row] = f"a copy of it is held out for {name}"
     desk.funnels["train"].lose(f"to {name}", moved)
     desk.funnels[name].received = moved
 
@@ -137,25 +154,45 @@ def _judge_carved_test(desk: Desk, shelf: Shelf, verdicts: Verdicts, pool: Execu
     index = desk.judged.index(items)
     if index is None:
         return
-    found = [hit for hit in find_in_shelf(index, shelf, pool) if verdicts.code[hit.row] == KEPT]
-    hit = desk.judged.judge(shelf, found, items, "train")
-    verdicts.drop(hit, "contaminated")
+    for name, other in list(desk.shelves.items()):
+        if name == "test":
+            continue
+        codes = desk.verdicts[name].code
+        found = [hit for hit in find_in_shelf(index, other, pool) if codes[hit.row] == KEPT]
+        hit = desk.judged.judge(other, found, items, name)
+        desk.verdicts[name].drop(hit, "contaminated")
+        if name != "train":
+            _tell(desk, name, hit)
 
 
 def tell(desk: Desk, name: str) -> None:
     """Counts and writes down every row of a split that was dropped."""
-    shelf, verdicts, funnel = desk.shelves[name], desk.verdicts[name], desk.funnels[name]
+    verdicts, funnel = desk.verdicts[name], desk.funnels[name]
     for code, reason in REASON_OF.items():
         funnel.lose(reason, int((verdicts.code == code).sum()))
     funnel.details.update(verdicts.details)
-    texts = shelf.texts()
     rows = np.flatnonzero(verdicts.code >= min(REASON_OF))
-    for row, row_id in zip(rows.tolist(), shelf.names(rows), strict=True):
+    for start in range(0, len(rows), _TOLD_AT_ONCE):
+        _write_down(desk, name, rows[start : start + _TOLD_AT_ONCE])
+
+
+def _tell(desk: Desk, name: str, rows: Any) -> None:
+    """Counts and writes down rows of a split that was told already."""
+    desk.funnels[name].lose("contaminated", len(rows))
+    _write_down(desk, name, rows)
+
+
+def _write_down(desk: Desk, name: str, rows: Any) -> None:
+    shelf, verdicts = desk.shelves[name], desk.verdicts[name]
+    texts, twins = shelf.texts(), verdicts.twin[rows]
+    twin_names = iter(shelf.names(twins[twins >= 0]))
+    for row, twin, row_id in zip(rows.tolist(), twins, shelf.names(rows), strict=True):
         reason = REASON_OF[int(verdicts.code[row])]
         entry = {"split": name, "id": row_id, "reason": reason,
                  "text": texts[row].as_py()[:EXCERPT]}  # fmt: skip
-        if row in verdicts.because:
-            entry["because"] = verdicts.because[row]
+        copied = next(twin_names) if twin >= 0 else None
+        if row in verdicts.because or copied is not None:
+            entry["because"] = verdicts.because.get(row) or str(copied)
         if reason == "quarantined":
             entry["reason"] = entry.pop("because")
             desk.quarantine.add(entry, name)
@@ -172,6 +209,7 @@ def label_set(desk: Desk) -> list[str]:
         DataError: a label that training never sees.
     """
     if any(funnel.details[SEVERAL_LABELS] for funnel in desk.funnels.values()):
+        _require_all_several(desk)
         return []
     used = {name: _used(shelf, desk.verdicts[name]) for name, shelf in desk.shelves.items()}
     first = used.get("train", used.get("test", {}))
@@ -186,6 +224,18 @@ def label_set(desk: Desk) -> list[str]:
                     "add training rows with it or remove its rows"
                 )
     return sorted(known)
+
+
+def _require_all_several(desk: Desk) -> None:
+    """Refuses a mix of rows with one label and rows with several: neither check would hold."""
+    for name, shelf in desk.shelves.items():
+        several = desk.funnels[name].details[SEVERAL_LABELS]
+        labelled = int((shelf.label >= 0).sum())
+        if several != labelled:
+            raise DataError(
+                f"data.{name}: {several} rows have labels, and {labelled - several} have one "
+                "label; write labels, a list, in every row"
+            )
 
 
 def _used(shelf: Shelf, verdicts: Verdicts) -> dict[int, set[str]]:

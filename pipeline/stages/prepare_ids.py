@@ -25,9 +25,7 @@ from pipeline.stages.prepare_desk import Desk, write_json
 def render(desk: Desk) -> Writing:
     writing = Writing(desk.context.out, desk.funnels, desk.dropped, desk.quarantine)
     config = desk.config
-    renderer, settings, context = _renderer(
-        desk.inputs["tokenizer"].path, config, desk.context, thinking=_thinks(desk)
-    )
+    renderer, settings, context = _renderer(desk.inputs["tokenizer"].path, config, desk.context)
     write_json(desk.context.out / "render.json", settings)
     RenderStep.use(renderer)
     plan = RenderPlan(
@@ -36,6 +34,8 @@ def render(desk: Desk) -> Writing:
         config["max_length"],
         config["over_length"],
         context,
+        thinking_unsaid="enable_thinking"
+        in settings["chat_template_kwargs"].keys() - config["chat_template_kwargs"].keys(),
     )
     # Forked now, so that workers share the tokenizer that was just loaded.
     with executor(desk.workers) as pool:
@@ -60,10 +60,6 @@ def _examples(desk: Desk, plan: RenderPlan, pool: Executor) -> Iterator[Any]:
         if shelf is not None:
             step = RenderStep(plan, None if name == "train" else name)
             yield from pool.map(step, _batches(shelf, desk.verdicts[name]))
-
-
-def _thinks(desk: Desk) -> bool:
-    return any(f.details["rows with thinking"] for f in desk.funnels.values())
 
 
 def _write_texts(desk: Desk) -> None:
@@ -121,14 +117,14 @@ def _most(funnel: Funnel) -> str:
 
 
 def _renderer(
-    folder: Path, config: Mapping[str, Any], context: StageContext, *, thinking: bool
+    folder: Path, config: Mapping[str, Any], context: StageContext
 ) -> tuple[Any, dict[str, Any], int | None]:
     """The renderer, what evaluation and serving must know of it, the base's context in tokens."""
     from pipeline.data.rendering import Renderer, fixed_kwargs
     from pipeline.modeling.loading import load_tokenizer, model_kind, read_config
 
     tokenizer = load_tokenizer(folder, context.files.get("chat_template"))
-    kwargs = fixed_kwargs(tokenizer.chat_template, config["chat_template_kwargs"], thinking)
+    kwargs = fixed_kwargs(tokenizer.chat_template, config["chat_template_kwargs"])
     renderer = Renderer(
         tokenizer,
         causal=model_kind(folder) == "causal",

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import Qwen3Config
 
 from pipeline.core.artifact import Artifact, Manifest
-from pipeline.core.schema import Clean
+from pipeline.core.schema_data import Clean
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import read_rows
 from pipeline.stages.prepare import Prepare

@@ -26,6 +26,7 @@ def single(index: int, length: int) -> dict[str, Any]:
         "supervised": [i % 2 for i in range(length)],
         "lengths": None,
         "members": None,
+        "prompt": index % 5 or None,
     }
 
 

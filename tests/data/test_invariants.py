@@ -122,7 +122,7 @@ def written(made: Made) -> Any:
 def require_account(made: Artifact, facts: Mapping[str, Any], file: Path, form: str) -> set[str]:
     """Every physical row stands in exactly one place; returns the names of kept ones."""
     lines = file.read_bytes().removeprefix(BOM).split(b"\n")
-    places = {f"{file}:{n}": row for n, row in enumerate(lines, 1) if row.strip()}
+    places = {f"{file.name}:{n}": row for n, row in enumerate(lines, 1) if row.strip()}
     funnel = facts["funnel"]["train"]
     assert adds_up(facts)
     assert funnel["read"] == len(places)

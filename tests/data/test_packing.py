@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import DataError
@@ -160,13 +160,34 @@ def test_window_of_nothing_is_refused() -> None:
         list(pack_stream([], 8, 0))
 
 
-@given(st.integers(1, 60), st.integers(2, 20))
-def test_windows_hold_the_document_in_order(length: int, longest: int) -> None:
+@given(st.integers(1, 60), st.integers(3, 20))
+@example(97, 32)
+def test_windows_joined_are_the_document(length: int, longest: int) -> None:
     (row,) = rows([length])
     parts = windows(row, longest)
-    joined = np.concatenate([part["input_ids"] for part in parts])
-    # A single token left over has nothing to be predicted from.
-    left_over = length > longest and length % longest == 1
-    np.testing.assert_array_equal(joined, row["input_ids"][: length - left_over])
+    for name in ("input_ids", "supervised"):
+        joined = np.concatenate([part[name] for part in parts])
+        np.testing.assert_array_equal(joined, row[name])
+    assert len(parts) == -(-length // longest)
     assert all(len(part["input_ids"]) == len(part["supervised"]) <= longest for part in parts)
     assert len({part["example_id"] for part in parts}) == len(parts)
+    assert windows(plain(row), longest) == [plain(part) for part in parts]
+
+
+@given(st.integers(2, 60), st.integers(3, 20))
+@example(97, 32)
+def test_every_token_is_a_target_once_but_the_first_of_each_window(
+    length: int, longest: int
+) -> None:
+    (row,) = rows([length])
+    row["supervised"] = np.ones(length, np.int8)
+    targets, firsts = [], []
+    for part in windows(row, longest):
+        # What a causal model predicts: each token from those before it in its window.
+        pairs = list(zip(part["input_ids"].tolist(), part["supervised"].tolist(), strict=True))
+        assert len(pairs) >= 2
+        firsts.append(pairs[0][0])
+        targets += [token for token, flag in pairs[1:] if flag]
+    assert sorted(targets + firsts) == list(range(length))
+    # The last token, which ends the document, is learned whatever the length.
+    assert length - 1 in targets

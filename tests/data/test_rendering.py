@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError
-from pipeline.data.rendering import Renderer, fixed_kwargs
+from pipeline.data.rendering import Renderer, fixed_kwargs, thinks
 from pipeline.data.rows import RowProblem
 from tests.data.rendering_cases import CHATML, END, START, assistant, learned, tiny, user
 
@@ -54,11 +54,57 @@ def test_flagged_turns_alone_are_learned_and_nothing_follows_the_last(chatml: An
     (row,) = renderer.conversation(flagged, loss_on="flag")
     assert learned(row, chatml) == f"thanks{END}\n"
     assert "Bye" not in chatml.decode(row.input_ids)
-    # The flag plays no part where loss is on every assistant turn.
-    assert renderer.conversation(flagged) == renderer.conversation(LONG)
-    none = [{**message, "train": False} for message in LONG]
-    with pytest.raises(RowProblem, match="no assistant turn with train"):
-        renderer.conversation(none, loss_on="flag")
+
+
+YES, NO, UNSAID = True, False, None
+
+
+@pytest.mark.parametrize(
+    ("loss_on", "flags", "said"),
+    [
+        ("assistant", (NO, UNSAID, YES), ["thanks", "bye"]),
+        ("assistant", (UNSAID, NO, NO), ["card_arrival"]),
+        ("assistant", (UNSAID, YES, UNSAID), ["card_arrival", "thanks", "bye"]),
+        ("last", (NO, NO, UNSAID), ["bye"]),
+        ("flag", (NO, UNSAID, UNSAID), ["thanks", "bye"]),
+        ("flag", (NO, YES, UNSAID), ["thanks"]),
+        ("flag", (YES, UNSAID, YES), ["card_arrival", "bye"]),
+        ("assistant", (NO, NO, NO), "all assistant turns say train: false"),
+        ("flag", (NO, NO, NO), "all assistant turns say train: false"),
+        ("last", (YES, YES, NO), "the last assistant turn says train: false"),
+    ],
+)
+def test_a_turn_that_says_train_false_is_never_learned(
+    chatml: Any, loss_on: str, flags: tuple[bool | None, ...], said: list[str] | str
+) -> None:
+    given, answers = list(LONG), [i for i, m in enumerate(LONG) if m["role"] == "assistant"]
+    for index, flag in zip(answers, flags, strict=True):
+        given[index] = LONG[index] if flag is UNSAID else {**LONG[index], "train": flag}
+    renderer = Renderer(chatml, causal=True)
+    if isinstance(said, str):
+        with pytest.raises(RowProblem, match=said):
+            renderer.conversation(given, loss_on=loss_on)
+    else:
+        (row,) = renderer.conversation(given, loss_on=loss_on)
+        assert learned(row, chatml) == "".join(f"{text}{END}\n" for text in said)
+    # Every token is every token.
+    assert renderer.conversation(given, loss_on="all") == renderer.conversation(LONG, loss_on="all")
+
+
+def test_a_flag_on_anothers_turn_marks_no_answer(chatml: Any) -> None:
+    given = [{**ROW[0], "train": True}, ROW[1]]
+    with pytest.raises(RowProblem, match="no assistant turn with train: true"):
+        Renderer(chatml, causal=True).conversation(given, loss_on="flag")
+
+
+@pytest.mark.parametrize("loss_on", ["assistant", "last", "flag"])
+def test_a_row_says_where_the_prompt_of_its_last_turn_ends(chatml: Any, loss_on: str) -> None:
+    renderer = Renderer(chatml, causal=True)
+    (row,) = renderer.conversation(LONG, loss_on=loss_on)
+    asked = chatml.apply_chat_template(LONG[:-1], add_generation_prompt=True, return_dict=True)
+    assert row.input_ids[: row.prompt] == asked["input_ids"]
+    (whole,) = renderer.conversation(LONG, loss_on="all")
+    assert whole.prompt is renderer.text("My card").prompt is None
 
 
 def test_every_token_is_learned_where_the_recipe_says_all(chatml: Any) -> None:
@@ -252,9 +298,9 @@ def test_a_renderer_travels_between_processes(chatml: Any) -> None:
 @pytest.mark.parametrize(
     ("template", "given", "found"),
     [
-        ("{{ enable_thinking }}", {}, {"enable_thinking": True}),
-        ({"a": "{{ enable_thinking }}"}, {"x": 1}, {"x": 1, "enable_thinking": True}),
-        ("{{ enable_thinking }}", {"enable_thinking": False}, {"enable_thinking": False}),
+        ("{{ enable_thinking }}", {}, {"enable_thinking": False}),
+        ({"a": "{{ enable_thinking }}"}, {"x": 1}, {"x": 1, "enable_thinking": False}),
+        ("{{ enable_thinking }}", {"enable_thinking": True}, {"enable_thinking": True}),
         ("{{ enable_thinking_hard }}", {}, {}),
         (None, {"x": 1}, {"x": 1}),
     ],
@@ -262,4 +308,24 @@ def test_a_renderer_travels_between_processes(chatml: Any) -> None:
 def test_thinking_is_fixed_where_the_template_asks_for_it(
     template: Any, given: dict[str, Any], found: dict[str, Any]
 ) -> None:
-    assert fixed_kwargs(template, given, rows_have_thinking=True) == found
+    assert fixed_kwargs(template, given) == found
+
+
+@pytest.mark.parametrize(
+    ("turn", "held"),
+    [
+        (assistant("a", reasoning_content="because"), True),
+        (assistant("<think>\nbecause\n</think>\n\na"), True),
+        (assistant("\n<think>because"), True),
+        # The prompt had opened the thought.
+        (assistant("because\n</think>\n\na"), True),
+        (assistant("a", reasoning_content=" \n"), False),
+        (assistant("<think>\n\n</think>\n\na"), False),
+        (assistant("\n</think>\n\na"), False),
+        (assistant("Write <think> before a thought."), False),
+        (assistant("", tool_calls=[]), False),
+        ({"role": "assistant", "content": None}, False),
+    ],
+)
+def test_a_thought_is_told_from_an_empty_one(turn: dict[str, Any], held: bool) -> None:
+    assert thinks(turn) is held

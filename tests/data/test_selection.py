@@ -17,8 +17,9 @@ from pipeline.data.selection import (
     class_balance,
     exact_duplicates,
     label_errors,
+    mix,
     near_duplicates,
-    sample,
+    take_fractions,
 )
 from pipeline.data.shelf import Shelf, ShelfWriter
 
@@ -48,20 +49,22 @@ def test_weights_are_the_ratio_of_what_is_kept_and_no_row_is_repeated(tmp_path: 
     kept = []
     for _ in range(2):
         verdicts = verdicts_of(shelf)
-        sample(shelf, verdicts, [{"weight": 1, "seed": 3}, {"weight": 2, "seed": 3}])
+        mix(shelf, verdicts, [{"weight": 1, "seed": 3}, {"weight": 2, "seed": 3}])
         kept.append(verdicts.live)
         assert np.bincount(shelf.source[verdicts.live]).tolist() == [20, 40]
         assert (verdicts.code == CODES["sampled out"]).sum() == 10
     assert kept[0].tolist() == kept[1].tolist()
     other = verdicts_of(shelf)
-    sample(shelf, other, [{"weight": 1, "seed": 4}, {"weight": 2, "seed": 4}])
+    mix(shelf, other, [{"weight": 1, "seed": 4}, {"weight": 2, "seed": 4}])
     assert other.live.tolist() != kept[0].tolist()
 
 
 def test_a_source_without_a_weight_stands_beside_the_mixture(tmp_path: Path) -> None:
     shelf = shelf_of(tmp_path, [(f"row {n}", None) for n in range(30)], [0] * 10 + [1] * 20)
     verdicts = verdicts_of(shelf)
-    sample(shelf, verdicts, [{"seed": 0}, {"weight": 5.0, "seed": 0, "fraction": 0.5}])
+    sources = [{"seed": 0}, {"weight": 5.0, "seed": 0, "fraction": 0.5}]
+    take_fractions(shelf, verdicts, sources)
+    mix(shelf, verdicts, sources)
     assert np.bincount(shelf.source[verdicts.live]).tolist() == [10, 10]
 
 
@@ -71,7 +74,7 @@ def test_labels_that_differ_among_near_copies_are_told_once(tmp_path: Path) -> N
     shelf = shelf_of(tmp_path, rows, [0] * 5)
     verdicts = verdicts_of(shelf)
     exact_duplicates(shelf, verdicts, "report")
-    group = near_duplicates(shelf, verdicts, NEAR, workers=1)
+    group = near_duplicates(shelf, verdicts, np.arange(len(shelf)), NEAR, workers=1)
     conflicts = [(found["rows"], found["labels"]) for found in verdicts.findings]
     assert conflicts == [(["0", "2"], ["a", "b"]), (["0", "1"], ["a", "b"])]
     assert verdicts.details["label conflicts"] == 2

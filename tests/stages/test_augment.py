@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import DataError
-from pipeline.core.schema import Clean
+from pipeline.core.schema_data import Clean
 from pipeline.core.stage import StageContext
 from pipeline.data.endpoint import endpoint_problem
 from pipeline.data.executor import InProcess

@@ -309,7 +309,7 @@ def test_a_row_without_the_column_of_the_split_is_quarantined(
 
 def test_exact_and_near_duplicates_are_dropped_where_asked(root: Artifact, tmp_path: Path) -> None:
     text = "the old ship with the torn sail left the grey harbour before the storm came up"
-    rows = documents([text, text.upper(), text.replace("storm", "storms"), "a gull", "a crane"])
+    rows = documents([text, text, text.replace("storm", "storms"), "a gull", "a crane"])
     made, facts = prepare(
         tmp_path, root, {"train": rows}, clean={"duplicates": "drop", "near_duplicates": "drop"}
     )
@@ -359,7 +359,7 @@ def test_a_conversation_is_no_row_for_a_classifier(root: Artifact, tmp_path: Pat
     talk = [{"role": "user", "content": "one ship"}, {"role": "assistant", "content": "ship"}]
     rows = [{"messages": talk, "label": "ship"}]
     for form in ("messages", "classification"):
-        with pytest.raises(DataError, match="needs format classification"):
+        with pytest.raises(DataError, match="format classification"):
             prepare(tmp_path / form, root, {"test": rows}, render="classify",
                     source={"format": form})  # fmt: skip
 
@@ -377,3 +377,60 @@ def test_an_empty_file_is_refused_in_one_line(root: Artifact, tmp_path: Path) ->
     file.write_text("")
     with pytest.raises(DataError, match="rows"):
         prepare(tmp_path / "o", root, {"train": documents(["x"])}, as_given={"train": file})
+
+
+def test_rows_that_differ_anywhere_are_no_duplicates(root: Artifact, tmp_path: Path) -> None:
+    """Answers like -5 and 5 are the same letters and digits, and not the same row."""
+    asked = {"role": "user", "content": "what is it"}
+    answers = ("-5", "5", "1.5", "15", "x+y", "x-y")
+    rows = [{"messages": [asked, {"role": "assistant", "content": a}]} for a in answers]
+    made, _ = prepare(
+        tmp_path, root, {"train": rows}, render="sft", source={"format": "messages"},
+        clean={"duplicates": "drop"},
+    )  # fmt: skip
+    assert len(names(made, "train")) == 6
+
+
+def test_a_refused_rendering_counts_against_the_quarantine(root: Artifact, tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "one ship"}, {"role": "assistant", "content": "ship"}]
+    told = [talk[0], {**talk[1], "train": True}]
+    rows = [{"messages": [talk[0], {**talk[1], "train": False}]} for _ in range(9)]
+    with pytest.raises(DataError, match=r"data\.train"):
+        prepare(tmp_path, root, {"train": [{"messages": told}, *rows]}, render="sft",
+                source={"format": "messages"}, loss_on="flag")  # fmt: skip
+
+
+def test_no_text_that_was_to_be_cleaned_of_personal_data_is_written_down(
+    root: Artifact, tmp_path: Path
+) -> None:
+    rows = documents([*TEXTS, "my card is 4111 1111 1111 1111, mail me at jane.roe@example.com"])
+    file = tmp_path / "rows.jsonl"
+    lines = [json.dumps(row) for row in rows]
+    file.write_text("\n".join([*lines, '{"text": 4111111111111111}']))
+    made, facts = prepare(
+        tmp_path / "o", root, {"train": documents(["x"])}, as_given={"train": file},
+        clean={"personal_data": "drop"}, max_quarantined=1,
+    )  # fmt: skip
+    assert facts["funnel"]["train"]["cleaned"] == 1
+    for path in made.path.glob("*.jsonl"):
+        assert "4111" not in path.read_text()
+        assert "jane" not in path.read_text()
+
+
+def test_a_source_without_rows_left_cannot_be_mixed(root: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.train\.0: has no rows left to be mixed"):
+        prepare(
+            tmp_path, root, {"train": documents(["same words"] * 3)}, source={"weight": 1.0},
+            clean={"min_characters": 100}, max_quarantined=1,
+        )  # fmt: skip
+
+
+def test_near_copies_never_stand_on_both_sides_of_a_carve(root: Artifact, tmp_path: Path) -> None:
+    apart = [" ".join(f"{letter}{number}" for number in range(12)) for letter in "abcdefghijklmnop"]
+    rows = documents([f"{text}{mark}" for text in apart for mark in ("", "!!", " now")])
+    made, _ = prepare(
+        tmp_path, root, {"train": rows}, max_length=256,
+        carve={"carve": 0.2, "by": None, "time": None, "seed": 1},
+    )  # fmt: skip
+    sides = [{int(name) // 3 for name in names(made, split)} for split in ("train", "validation")]
+    assert not sides[0] & sides[1]

@@ -64,7 +64,8 @@ class Converter:
         try:
             fields = Fields.of(row, self.columns)
             made = _FORMS[self.form](fields, self.prompt)
-            meta = {name: plain(fields.need(name), name) for name in self.keep}
+            kept = {name: plain(fields.need(name), name) for name in self.keep}
+            meta = {**made.get("meta", {}), **kept}
             own = _own_id(fields)
         except RecursionError:
             raise RowProblem("nested too deeply") from None

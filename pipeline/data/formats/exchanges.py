@@ -44,13 +44,16 @@ def question_answer_row(fields: Fields, prompt: str | None) -> Row:
     """question and answer, with a context or with choices where there are such.
 
     The context stands before the question. With choices the question is followed by them,
-    lettered, and the answer is the text of the choice.
+    lettered, and the answer is the text of the choice. Of several different answers the first is
+    learned; ``meta`` then says how many there are.
     """
     options = options_of(fields)
+    several = 1
     if options is not None:
         answer = picked(fields.need("answer"), options)
     else:
-        answer = answer_text(fields.need("answer", "answers"))
+        given = fields.need("answer", "answers")
+        answer, several = answer_text(given), _different(given)
     shown = lettered(options.texts) if options is not None else ""
     own = None
     if prompt is None or fields.get("question") is not None:
@@ -59,7 +62,8 @@ def question_answer_row(fields: Fields, prompt: str | None) -> Row:
         own = f"{own}\n{shown}" if shown else own
     answers = [{"role": "assistant", "content": answer}]
     more = {"choices": shown} if shown else {}
-    return _exchange(fields, prompt, own, [], answers, **more)
+    row = _exchange(fields, prompt, own, [], answers, **more)
+    return {**row, "meta": {"answers": several}} if several > 1 else row
 
 
 def asked(fields: Fields) -> str:
@@ -96,6 +100,11 @@ def answer_text(value: Any) -> str:
     if isinstance(value, int | float):
         value = str(plain(value, "answer"))
     return text_of(value, "answer")
+
+
+def _different(answers: Any) -> int:
+    """How many answers a row has, those that only repeat another left out."""
+    return len({str(answer).strip() for answer in answers}) if isinstance(answers, list) else 1
 
 
 def _exchange(

@@ -109,12 +109,16 @@ def text_of(value: Any, name: str, *, blank: bool = False) -> str:
     """``value`` where it is text that UTF-8 can hold.
 
     Raises:
-        RowProblem: another type, half a surrogate pair, or blanks alone where ``blank`` is False.
+        RowProblem: another type, a NUL, half a surrogate pair, or blanks alone where ``blank`` is
+            False.
     """
     if not isinstance(value, str):
         raise RowProblem(f"{name} is {shape(value)}, not text")
     if not blank and not value.strip():
         raise RowProblem(f"{name} is empty")
+    if "\0" in value:
+        # Raw bytes with one are refused where they are read; JSON may escape it.
+        raise RowProblem(f"{name} holds a NUL character")
     if not value.isascii():
         try:
             value.encode()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.errors import DataError
-from pipeline.core.schema import Format
+from pipeline.core.schema_data import Format
 from pipeline.data.formats.chats import CHATS
 from pipeline.data.formats.evidence import (
     Evidence,

@@ -24,10 +24,14 @@ class Rendered:
     Attributes:
         input_ids: token ids, length T.
         supervised: T flags, 1 where the token is in the loss.
+        prompt: ids before the last learned turn that serving would make; what the template
+            puts between them and that turn (an empty thought) is not learned either. None:
+            every token is learned.
     """
 
     input_ids: list[int]
     supervised: list[int]
+    prompt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def _row(draft: Draft, cut: _Cut, known: dict[str, Ids]) -> Rendered | Joined:
     for turn in draft.turns:
         first, last = at[turn.start], at[turn.end]
         supervised[first:last] = [1] * (last - first)
-    return Rendered(ids, supervised)
+    return Rendered(ids, supervised, at[draft.turns[-1].prompt])
 
 
 def _marks(tokenizer: Any, source: str) -> list[tuple[str, bool]]:

@@ -54,16 +54,35 @@ def controls_of(tokenizer: Any, chat_template: str | Mapping[str, str] | None) -
 
 
 def fixed_kwargs(
-    template: str | Mapping[str, str] | None, given: Mapping[str, Any], rows_have_thinking: bool
+    template: str | Mapping[str, str] | None, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The template's arguments, ``enable_thinking`` among them where the template reads it.
 
-    Left open it would be what each engine takes it for; training, evaluation and serving are
-    told the same: what the recipe says, or else whether the rows hold thinking.
+    Left open it would be what each engine takes it for; training, every suite and serving are
+    told the same: what the recipe says, or else no. The rows are not asked: a suite's would
+    answer otherwise than those of the recipe that it judges.
     """
     if "enable_thinking" in given or not reads(template, "enable_thinking"):
         return dict(given)
-    return {**given, "enable_thinking": rows_have_thinking}
+    return {**given, "enable_thinking": False}
+
+
+def thinks(message: Mapping[str, Any]) -> bool:
+    """Whether a turn holds a thought that is not empty, told as Qwen3's template tells it."""
+    if str(message.get("reasoning_content") or "").strip():
+        return True
+    content = str(message.get("content") or "")
+    before, closed, _ = content.partition("</think>")
+    if closed:
+        return bool(before.rpartition("<think>")[2].strip())
+    return content.lstrip().startswith("<think>")
+
+
+def without_thought(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The turn with its answer alone, its thought taken out."""
+    content = str(message.get("content") or "")
+    answer = content.rpartition("</think>")[2].lstrip("\n") if "</think>" in content else content
+    return {**message, "content": answer, "reasoning_content": None}
 
 
 def _attacks(rule: Controls) -> list[str]:

@@ -38,6 +38,8 @@ class Renderer:
         """``controls``: the rule that was kept with the model; None: found for the tokenizer."""
         self.tokenizer = tokenizer
         self.causal = causal
+        # Whether an answer opens with a thought; None: the template has no such argument.
+        self.thinking: bool | None = (template_kwargs or {}).get("enable_thinking")
         self.controls = controls or controls_of(tokenizer, tokenizer.chat_template)
         self._system = system
         self._encoder = Encoder(tokenizer)
@@ -113,8 +115,8 @@ class Renderer:
 
         Args:
             rows: each with ``messages`` and, where there are some, ``tools``.
-            loss_on: ``assistant``, ``last``, ``flag`` (turns with ``train: true``), or ``all``:
-                every token.
+            loss_on: ``assistant``, ``last`` or ``flag``, see ``turns.learned_turns``; or
+                ``all``: every token, whatever a turn's ``train`` says.
 
         Raises:
             ModelError: the template fails for the simplest conversation, or cannot be learned

@@ -60,9 +60,11 @@ class Draft:
 def learned_turns(messages: Sequence[Message], loss_on: str) -> list[int]:
     """Indices of the assistant turns that are learned.
 
+    A turn that says ``train: false`` (OpenAI's ``weight: 0``) is never among them.
+
     Args:
-        loss_on: ``assistant``, ``last``, or ``flag``: those with ``train: true``, and all
-            where no message has the key.
+        loss_on: ``assistant``: all; ``last``: the last one; ``flag``: those that say
+            ``train: true``, and where no turn of the conversation does, all.
 
     Raises:
         RowProblem: there is none.
@@ -71,11 +73,15 @@ def learned_turns(messages: Sequence[Message], loss_on: str) -> list[int]:
     if not turns:
         raise RowProblem("no assistant turn to learn from")
     if loss_on == "last":
-        return turns[-1:]
-    if loss_on == "flag" and any("train" in message for message in messages):
+        turns = turns[-1:]
+    elif loss_on == "flag" and any(message.get("train") is True for message in messages):
         turns = [i for i in turns if messages[i].get("train") is True]
         if not turns:
             raise RowProblem("no assistant turn with train: true")
+    turns = [i for i in turns if messages[i].get("train") is not False]
+    if not turns:
+        which = "the last assistant turn says" if loss_on == "last" else "all assistant turns say"
+        raise RowProblem(f"{which} train: false (or weight 0): nothing is left to learn")
     return turns
 
 

@@ -7,15 +7,29 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pipeline.core.errors import DataError
-from pipeline.data.sources.chunks import BrokenOff
+from pipeline.data.sources.chunks import BrokenOff, mebibytes
 from pipeline.data.sources.source_file import SourceFile
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-# The first that a server tells; times last, since some servers make them up at each request.
-_VERSIONS = ("ETag", "etag", "md5Hash", "sha256", "LastModified", "mtime", "created")
+# As fsspec's file systems name them; the first that one tells counts. Digests stand before times,
+# since some servers make the time up at each request.
+_VERSIONS = (
+    "ETag", "etag", "Content-MD5", "Digest", "md5Hash", "content_md5", "sha256", "sha", "blob_id",
+    "CRC", "Last-Modified", "LastModified", "last_modified", "modificationTime", "modify", "mtime",
+    "created",
+)  # fmt: skip
+# Without a version a plan reads the file; a larger one would make every plan wait.
+MOST_HASHED_BYTES = 1 << 26
+# Parameters of a URL that let its holder in, letters and digits of their names alone.
+_CREDENTIALS = frozenset({"auth", "authorization", "jwt", "key", "pwd", "sas", "sig"})
+_CREDENTIAL_STARTS = ("xamz", "xgoog")
+_CREDENTIAL_ENDS = (
+    "accesskey", "accesskeyid", "accountkey", "apikey", "authkey", "credential", "credentials",
+    "passwd", "password", "privatekey", "secret", "secretkey", "signature", "token",
+)  # fmt: skip
 
 
 def is_url(path: str) -> bool:
@@ -56,18 +70,35 @@ def remote_files(url: str, place: str) -> tuple[list[SourceFile], bool]:
 
 
 def version_of(file: SourceFile) -> str:
-    """What tells a file's version: its server's size and ETag or time, or a local file's digest.
+    """What tells a file's version: its server's size and ETag or time, else its digest.
 
     Raises:
-        DataError: the file cannot be asked for.
+        DataError: the file cannot be asked for, or tells no version and is too long to be read.
     """
     if not file.remote:
         with Path(file.path).open("rb") as stream:
             return f"sha256={hashlib.file_digest(stream, 'sha256').hexdigest()}"
     with told(file.shown, "version"):
         info = file.system.info(file.address)
-    first = next((f" {name}={info[name]}" for name in _VERSIONS if info.get(name)), "")
-    return f"size={info.get('size')}{first}"
+        known = next((name for name in _VERSIONS if info.get(name)), None)
+        if known is not None:
+            return f"size={info.get('size')} {known}={info[known]}"
+        return f"sha256={_digest(file)}"
+
+
+def _digest(file: SourceFile) -> str:
+    digest, size = hashlib.sha256(), 0
+    with file.open() as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+            if size > MOST_HASHED_BYTES:
+                raise DataError(
+                    f"{file.shown}: its server tells neither ETag nor time, and it is longer than "
+                    f"{mebibytes(MOST_HASHED_BYTES)}: a change could not be seen; download it and "
+                    "name the file"
+                )
+    return digest.hexdigest()
 
 
 def named(url: str) -> str:
@@ -77,6 +108,25 @@ def named(url: str) -> str:
     if "@" not in parts.netloc and not first.startswith("http"):
         return first
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def secret_in(url: str) -> str | None:
+    """What of a URL lets its holder in, by its name and never by its value; None: nothing."""
+    for link in url.split("::"):
+        parts = urlsplit(link)
+        if "@" in parts.netloc:
+            return "a user or password"
+        for pair in re.split("[&;]", f"{parts.query}&{parts.fragment}"):
+            name = unquote(pair.partition("=")[0])
+            if "=" in pair and _lets_in(re.sub(r"[^a-z0-9]", "", name.lower())):
+                return name[:40]
+    return None
+
+
+def _lets_in(name: str) -> bool:
+    return name in _CREDENTIALS or (
+        name.startswith(_CREDENTIAL_STARTS) or name.endswith(_CREDENTIAL_ENDS)
+    )
 
 
 @contextmanager

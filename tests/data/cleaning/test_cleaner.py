@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import DataError
-from pipeline.core.schema import Clean
+from pipeline.core.schema_data import Clean
 from pipeline.data.cleaning import Cleaned, Cleaner, describe
 from pipeline.data.rows import Row, texts_of
 
