@@ -9,7 +9,26 @@ from pathlib import Path
 from benchmarks.peer import ROOT
 
 REAL = ROOT.parent / "shared" / "data"
-_WORDS = ("the card account of payment was sent to a bank in order and then it may be late").split()
+_WORDS = [
+    "the",
+    "card",
+    "account",
+    "of",
+    "payment",
+    "was",
+    "sent",
+    "to",
+    "a",
+    "bank",
+    "in",
+    "order",
+    "and",
+    "then",
+    "it",
+    "may",
+    "be",
+    "late",
+]
 
 
 def conversations(path: Path, rows: int, seed: int = 1) -> Path:

@@ -31,7 +31,9 @@ def reported(verb: Callable[..., Any]) -> Callable[..., None]:
             with disk_errors(default_store()):
                 code = verb(*args, **kwargs)
         except GradusError as error:
-            click.echo(f"gradus: {error}", err=True)
+            from pipeline.core.terminal import visible
+
+            click.echo(f"gradus: {visible(str(error))}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("gradus: stopped; run again to go on", err=True)

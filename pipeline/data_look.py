@@ -130,7 +130,8 @@ def _look(target: Path, form: str | None, work: Path) -> tuple[dict[str, Any], D
     from pipeline.data.detection import detect
     from pipeline.data.executor import InProcess
     from pipeline.data.funnel import Funnel, require_sum
-    from pipeline.data.gathering import Account, Ledger, SourcePlan, gather
+    from pipeline.data.gathering import SourcePlan, gather
+    from pipeline.data.ledger import Account, Ledger
     from pipeline.data.sources import peek, read_chunks
 
     where = shown(target)

@@ -62,9 +62,7 @@ def prepare_node(
         replay = {"share": data.replay.share, "seed": train.seeds[0]}
         inputs["replay"] = _prepared_of(ladder, loaded, path, "data.replay.recipe", tokenizer)
     _add_template(loaded, data, files)
-    for index, below in enumerate(ancestors):
-        for name in below.prepared.values():
-            inputs[f"ancestor{index}"] = name
+    _add_ancestors(ladder, ancestors, inputs)
     for name in recipe.evaluate.suites:
         inputs[f"suite.{name}"] = suite_node(ladder, loaded, name, tokenizer, objective)
     config = {
@@ -84,6 +82,25 @@ def prepare_node(
     return ladder.add(
         Node(f"{recipe.name}/prepare.{RENDERS[objective]}", "prepare", config, inputs, files)
     )
+
+
+def _add_ancestors(ladder: Ladder, ancestors: Sequence[Built], inputs: dict[str, str]) -> None:
+    """What every recipe below was trained on, for each objective, and all that it is judged by.
+
+    Its suites count like its test rows: whoever trains on them here spoils its figures.
+    """
+    for index, below in enumerate(ancestors):
+        for objective, node in below.prepared.items():
+            # Two objectives may drop different rows: both are compared with.
+            inputs[f"ancestor{index}.{objective}"] = node
+        objective = next(iter(below.prepared), None)
+        if objective is None:
+            continue
+        for name in below.loaded.recipe.evaluate.suites:
+            # One rendering is enough: the rows are the same. It is a node of the ancestor's own.
+            inputs[f"below{index}.suite.{name}"] = suite_node(
+                ladder, below.loaded, name, below.tokenizer, objective
+            )
 
 
 def _settings(loaded: LoadedRecipe, data: Data, objective: str) -> dict[str, Any]:

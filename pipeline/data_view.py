@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.store import Store
+from pipeline.core.terminal import visible
 from pipeline.plan import Plan
 
 _BAR = 40
 _WIDTH = 110
 _MOST_LABELS = 12
 _LABEL_WIDTH = 60
-# A terminal acts on these: colours, titles, moved cursors, letters that run the other way.
-_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def data_facts(plan: Plan, store: Store, nodes: Sequence[str]) -> dict[str, Any]:
@@ -35,11 +33,6 @@ def data_facts(plan: Plan, store: Store, nodes: Sequence[str]) -> dict[str, Any]
         artifact = store.need(plan.nodes[node].key or "")
         found[node] = {**artifact.manifest.facts, "folder": str(artifact.path)}
     return found
-
-
-def visible(text: str) -> str:
-    """A text of the rows as a terminal may have it: what it would act on stands as its escape."""
-    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _line(text: Any) -> str:

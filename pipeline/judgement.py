@@ -131,14 +131,9 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
     if not judged:
         return None
     inputs = {f"model{index}": item.node for index, item in enumerate(judged)}
+    # Its `prepare` has compared its rows with all suites, and those with all rows below.
     for objective, node in built.prepared.items():
         inputs[f"data.{objective}"] = node
-    # Contamination is counted once more here, over everything that was trained on or judged.
-    for index, below in enumerate(built.ancestors):
-        for objective, node in below.prepared.items():
-            inputs[f"below{index}.{objective}"] = node
-    for name in recipe.evaluate.suites:
-        inputs[f"suite.{name}"] = _suite(ladder, built, name, recipe.train.objective[0])
     names = set(suites)
     test_is_text = suites.get("test") == "text"
     config = {

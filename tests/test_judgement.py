@@ -94,3 +94,11 @@ def test_plan_says_whether_an_l1_stands_below(ladder: Path, store: Store) -> Non
     control = make_plan(ladder.with_name("l2-from-l0.yaml"), store)
     assert make_plan(ladder, store).nodes["tiny-task/compare"].config["through_l1"] is True
     assert control.nodes["tiny-task-from-l0/compare"].config["through_l1"] is False
+
+
+def test_a_comparison_takes_only_what_it_reads(ladder: Path, store: Store) -> None:
+    inputs = make_plan(ladder, store).nodes["tiny-task/compare"].inputs
+    assert {role for role in inputs if not role.startswith("model")} == {
+        "data.sft",
+        "data.classify",
+    }

@@ -347,3 +347,33 @@ def test_slot_memory_is_that_of_both_factors_of_every_linear_layer() -> None:
               "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072}  # fmt: skip
     layer = (1024 + 2048) + 2 * (1024 + 1024) + (2048 + 1024) + 2 * (1024 + 3072) + (3072 + 1024)
     assert slot_bytes(config, 16) == 28 * 16 * layer * 2
+
+
+def test_rows_are_compared_with_what_every_recipe_below_is_judged_by(
+    ladder: Path, store: Store
+) -> None:
+    below = ladder.with_name("l1.yaml")
+    own = "{general: {recipe: l0.yaml}, extra: {path: general-test.jsonl, format: text}}"
+    below.write_text(below.read_text().replace("{general: {recipe: l0.yaml}}", own))
+    plan = make_plan(ladder, store)
+    alone = make_plan(below, store)
+    linked = plan.nodes["tiny-l1/prepare.text"].inputs
+    for name in ("general", "extra"):
+        for objective in ("sft", "classify"):
+            node = plan.nodes[f"tiny-task/prepare.{objective}"].inputs[f"below0.suite.{name}"]
+            assert node == linked[f"suite.{name}"]
+            assert plan.nodes[node] == alone.nodes[node]
+
+
+def test_every_objective_of_a_recipe_below_is_compared_with(ladder: Path, store: Store) -> None:
+    above = ladder.with_name("l3.yaml")
+    above.write_text(
+        "name: tiny-above\nlevel: L3\nbase: l2.yaml\ndata:\n"
+        "  train: {path: task.jsonl, format: classification}\n"
+        "  validation: {carve: 0.2}\n"
+        "train: {objective: sft, method: lora, lora_r: 4, max_steps: 2, max_length: 64,\n"
+        "  precision: fp32}\n"
+    )
+    inputs = make_plan(above, store).nodes["tiny-above/prepare.sft"].inputs
+    assert {"tiny-task/prepare.sft", "tiny-task/prepare.classify"} <= set(inputs.values())
+    assert "tiny-task/prepare.sft" in {v for k, v in inputs.items() if k.startswith("ancestor0")}

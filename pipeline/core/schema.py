@@ -11,9 +11,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.core.schema_data import NO_WEIGHT, Data, Source
-from pipeline.core.schema_data import Carve as Carve
-from pipeline.core.schema_data import Clean as Clean
-from pipeline.core.schema_data import NearDuplicates as NearDuplicates
 from pipeline.core.schema_section import Section, Seed, as_list
 
 Level = Literal["L0", "L1", "L2"]

@@ -28,15 +28,19 @@ GPT-3 (section 4) found that such overlaps give background only, not the answer.
 in addition for Jaccard 0.8 of what is left when the passage's 5-grams are taken from both sides,
 and ``contained`` for the passage as above, and for the question as one run (or 0.8 of its
 13-grams) beside it, however short. A training row that holds the passage alone is not counted.
+
+An item is all that the model is asked: system text, earlier turns, the last one. A row that has
+one of its user turns alone knows it too; see ``contamination_views`` for when a turn counts.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+from pipeline.data.contamination_weight import weighs
 from pipeline.data.rows import row_text, whole_text
 
 Kind = Literal["exact", "near", "contained"]
@@ -44,6 +48,8 @@ Kind = Literal["exact", "near", "contained"]
 TRAINED_SHARE = 0.5
 # Characters of a passage; a shorter one is taken as part of the question.
 LEAST_PASSAGE = 40
+# Where everything is a copy of everything, rows times items would fill memory and disk.
+MOST_HITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,15 @@ class Item:
         id: the example's id.
         text: what is asked; without the passage where ``context`` has it.
         context: a passage that other questions may share; empty where there is none.
+        also: further texts by which the item is known: all that is asked first, where ``text``
+            is a part of it, then single turns. One hit names the item whichever of them it is.
     """
 
     suite: str
     id: str
     text: str
     context: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def whole(self) -> str:
@@ -78,12 +87,14 @@ class Hit:
         kind: the first of exact, near, contained that holds.
         score: 1 for exact, the Jaccard index for near, the share of n-grams for contained (of
             the passage's, where the item has one).
+        more: further items that the row knows and that are not kept as hits.
     """
 
     row: int
     item: int
     kind: Kind
     score: float
+    more: int = 0
 
 
 class RowTexts(NamedTuple):
@@ -91,9 +102,12 @@ class RowTexts(NamedTuple):
 
     Attributes:
         id: the row's id.
-        recognised: judged by exact and near: what the model is given without the answer, then
-            each user turn by itself where a conversation has several (a turn counts only where
-            the item weighs enough to be contained: "thanks" is in every conversation).
+        recognised: judged by exact and near: the row's own text (user turns without the
+            answer, the recipe's prompt taken off); where that is not all that the model is
+            given, all of it (system text, earlier answers); then each user turn by itself where
+            a conversation has several, and the system text where no user turn weighs anything.
+            Such a part counts only where the item weighs enough to be contained: "thanks" is in
+            every conversation.
         whole: judged by containment: all that the row says, answers too.
     """
 
@@ -102,11 +116,84 @@ class RowTexts(NamedTuple):
     whole: str
 
 
+# Places in ``recognised`` from which on parts of a row stand.
+FIRST_PART = 2
+
+
 def row_texts(row: Mapping[str, Any]) -> RowTexts:
     """What the gate keeps of a canonical row."""
-    turns = [str(m.get("content") or "") for m in row.get("messages", ()) if m["role"] == "user"]
-    several = tuple(dict.fromkeys(turns)) if len(turns) > 1 else ()
-    return RowTexts(str(row["id"]), (row_text(row), *several), whole_text(row))
+    return RowTexts(str(row["id"]), _recognised(row), whole_text(row))
+
+
+def _recognised(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "messages" not in row:
+        return (row_text(row),)
+    said = [(str(m["role"]), str(m.get("content") or "")) for m in row["messages"]]
+    labelled = bool(row.get("label") is not None or "labels" in row)
+    if not labelled:
+        # What is learned or compared is no part of what is asked.
+        while said and said[-1][0] == "assistant":
+            said.pop()
+    if row.get("source_text"):
+        last = max((i for i, (role, _) in enumerate(said) if role == "user"), default=None)
+        if last is not None:
+            said[last] = ("user", str(row["source_text"]))
+    system = "\n".join(text for role, text in said if role == "system" and text)
+    asked = "\n".join(text for _, text in said if text)
+    if labelled and said and said[-1][0] == "assistant":
+        # The reply is what has its class: the turns before it are no item by themselves.
+        own = "\n".join(text for role, text in said if role != "system" and text)
+        return (own,) if own == asked else (own, asked)
+    turns = list(dict.fromkeys(text for role, text in said if role == "user"))
+    parts = turns if len(turns) > 1 else []
+    if system and not any(map(weighs, turns)):
+        parts.append(system)
+    own = row_text(row)
+    return (own, asked, *parts) if parts or own != asked else (own,)
+
+
+def item_of_row(suite: str, name: str, recognised: Sequence[str]) -> Item:
+    """The item of an evaluation set that a row is, by ``RowTexts.recognised``."""
+    return Item(suite, name, recognised[0], also=tuple(recognised[1:]))
+
+
+class KeptHits:
+    """Bounds what is kept: MOST_HITS for each row and for each item.
+
+    A hit is left out only where its row and its item have so many already, so each row and each
+    item that has a hit keeps one. One object goes with one pass over the rows.
+    """
+
+    def __init__(self) -> None:
+        """Starts with no hits."""
+        self._rows: Counter[int] = Counter()
+        self._items: Counter[int] = Counter()
+
+    def room(self, row: int, item: int) -> bool:
+        """Whether a hit of the two would be kept."""
+        return self._rows[row] < MOST_HITS or self._items[item] < MOST_HITS
+
+    def count(self, row: int, item: int) -> None:
+        """Counts a hit that is kept."""
+        self._rows[row] += 1
+        self._items[item] += 1
+
+    def keep(self, hits: Iterable[Hit]) -> list[Hit]:
+        """The hits that are kept; the last one of a row says how many of its others are not."""
+        found: list[Hit] = []
+        last: dict[int, int] = {}
+        left: Counter[int] = Counter()
+        for hit in hits:
+            if self.room(hit.row, hit.item):
+                self.count(hit.row, hit.item)
+                last[hit.row] = len(found)
+                found.append(hit)
+            else:
+                left[hit.row] += 1 + hit.more
+        for row, more in left.items():
+            place = last[row]
+            found[place] = replace(found[place], more=found[place].more + more)
+        return found
 
 
 def with_passages(items: Sequence[Item]) -> list[Item]:
@@ -119,13 +206,13 @@ def with_passages(items: Sequence[Item]) -> list[Item]:
     sets: dict[str, list[int]] = defaultdict(list)
     for index, item in enumerate(items):
         if len(item.context) < LEAST_PASSAGE:
-            found[index] = Item(item.suite, item.id, item.whole)
+            found[index] = replace(item, text=item.whole, context="")
             sets[item.suite].append(index)
     for members in sets.values():
         members.sort(key=lambda index: found[index].text)
         texts = [found[index].text for index in members]
         # Sorted, the longest beginning in common is with a neighbour.
-        shared = [0, *map(_common, texts, texts[1:]), 0]
+        shared = [0, *map(common_beginning, texts, texts[1:]), 0]
         for place, (index, text) in enumerate(zip(members, texts, strict=True)):
             cut = text.rfind("\n", 0, max(shared[place], shared[place + 1]))
             if cut >= LEAST_PASSAGE and text[cut:].strip():
@@ -143,7 +230,7 @@ def trains_on_test(found_items: int, total_items: int) -> bool:
     return found_items > 0 and found_items >= TRAINED_SHARE * total_items
 
 
-def _common(a: str, b: str) -> int:
+def common_beginning(a: str, b: str) -> int:
     """Characters that both begin with, by halving: texts are long, comparing them is not."""
     low, high = 0, min(len(a), len(b))
     while low < high:

@@ -29,7 +29,12 @@ _ROWS = pa.schema(
     ]
 )
 _ITEMS = pa.schema(
-    [("id", pa.string()), ("text", pa.large_string()), ("context", pa.large_string())]
+    [
+        ("id", pa.string()),
+        ("text", pa.large_string()),
+        ("context", pa.large_string()),
+        ("also", pa.list_(pa.large_string())),
+    ]
 )
 
 
@@ -63,8 +68,8 @@ def read_items(folder: Path, suite: str) -> Iterator[Item]:
         IntegrityError: the file cannot be read as such items.
     """
     for columns in _read(folder / TEST, _ITEMS):
-        for name, text, context in zip(*columns, strict=True):
-            yield Item(suite, name, text, context)
+        for name, text, context, also in zip(*columns, strict=True):
+            yield Item(suite, name, text, context, tuple(also))
 
 
 def _row_cells(row: RowTexts) -> tuple[Any, ...]:
@@ -74,7 +79,8 @@ def _row_cells(row: RowTexts) -> tuple[Any, ...]:
 
 
 def _item_cells(item: Item) -> tuple[Any, ...]:
-    return writable(item.id), writable(item.text), writable(item.context)
+    also = [writable(text) for text in item.also]
+    return writable(item.id), writable(item.text), writable(item.context), also
 
 
 def _write(path: Path, schema: Any, rows: Iterator[Sequence[Any]]) -> int:

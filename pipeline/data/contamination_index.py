@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.data.contamination import Hit, Item, RowTexts, with_passages
+from pipeline.data.contamination import FIRST_PART, Hit, Item, KeptHits, RowTexts
 from pipeline.data.contamination_grams import NEAR, OF, GramTable, prefix, signs
 from pipeline.data.contamination_items import (
     MOST_CHARACTERS,
@@ -20,7 +20,7 @@ from pipeline.data.contamination_items import (
     near_grams,
     parts,
 )
-from pipeline.data.contamination_proof import RowWords, contained_score, is_exact, near_score
+from pipeline.data.contamination_search import Search
 from pipeline.data.contamination_text import (
     Batch,
     Ints,
@@ -33,43 +33,56 @@ from pipeline.data.contamination_text import (
     tokens_in,
     writable,
 )
+from pipeline.data.contamination_views import Owners, views_of
 
 # Pieces of a long row overlap by more than a run of tokens.
 _OVERLAP = 4096
 # A text so many times longer than the longest item is compared by containment alone: it would
 # have to repeat itself over and over to be near, or be punctuation for the most part.
 _TOO_LONG = 10
-_ITEM_FIELDS = ("suite", "id", "text", "context")
+_KINDS = ("exact", "near", "contained")
 
 
 class ContaminationIndex:
     """Finds the test items that training rows know.
 
     Arrays and nothing else: it pickles, and by ``save`` and ``load`` processes share it as one
-    memory-mapped file. Rows may come in chunks of any size; no hit depends on it.
+    memory-mapped file. Rows may come in chunks of any size: which of them have a hit, and which
+    items, does not depend on it, and no hit does but those of a row beyond MOST_HITS.
     """
 
-    def __init__(self, items: Any, arrays: ItemArrays, near: GramTable, runs: GramTable) -> None:
-        """Takes a pyarrow table of the items; use ``build`` or ``load``."""
-        self._items, self._arrays, self._near, self._runs = items, arrays, near, runs
+    def __init__(
+        self,
+        names: Any,
+        texts: Any,
+        arrays: tuple[ItemArrays, GramTable, GramTable],
+        owners: Owners,
+    ) -> None:
+        """Takes pyarrow tables of items and views; use ``build`` or ``load``."""
+        self._names, self._texts, self._owners = names, texts, owners
+        self._arrays, self._near, self._runs = arrays
 
     def __len__(self) -> int:
         """The number of items."""
-        return int(self._items.num_rows)
+        return int(self._names.num_rows)
 
     def item(self, index: int) -> Item:
-        """The item that a hit names."""
-        return Item(*(self._items[name][index].as_py() for name in _ITEM_FIELDS))
+        """The item that a hit names, with all that it asks."""
+        suite, name = (self._names[field][index].as_py() for field in ("suite", "id"))
+        view = self._view(int(self._owners.first[index]))
+        return Item(suite, name, view.text, view.context)
+
+    def _view(self, index: int) -> Item:
+        text, context = (self._texts[field][index].as_py() for field in ("text", "context"))
+        return Item("", "", text, context)
 
     @classmethod
     def build(cls, items: Iterable[Item]) -> ContaminationIndex:
         """Takes all items of all evaluation sets at once."""
-        given = with_passages(list(items))
-        columns = {
-            name: pa.array([writable(getattr(item, name)) for item in given], pa.large_string())
-            for name in _ITEM_FIELDS
-        }
-        return cls(pa.table(columns), *arrays_of(given))
+        given = list(items)
+        views, owners = views_of(given)
+        names = _table(given, ("suite", "id"))
+        return cls(names, _table(views, ("text", "context")), arrays_of(views), owners)
 
     def find(self, rows: Sequence[str | RowTexts]) -> list[Hit]:
         """All items that the rows know, each pair once, ordered by row and item.
@@ -84,39 +97,51 @@ class ContaminationIndex:
         # A text that is recognised and whole at once is folded once.
         wholes = [folded(row.whole) for row in given]
         asked = [
-            (index, place > 0, wholes[index] if text == row.whole else folded(text))
+            (index, place >= FIRST_PART, wholes[index] if text == row.whole else folded(text))
             for index, row in enumerate(given)
             for place, text in enumerate(row.recognised)
             if len(text) <= longest
         ]
-        found: dict[tuple[int, int], Hit] = {}
+        search = Search(self._view, self._arrays.heavy)
         for part in parts(asked, lambda entry: len(entry[2])):
             batch = batch_of([text for _, _, text in part])
-            for text, item in self._exact_pairs(batch):
-                self._add_exact(found, part[text], item)
-            for text, item in self._near_pairs(batch):
-                self._add_near(found, part[text], item)
-        self._add_contained(found, wholes)
-        return [found[pair] for pair in sorted(found)]
+            for text, view in self._exact_pairs(batch):
+                search.add_exact(*part[text], view)
+            for text, view in self._near_pairs(batch):
+                search.add_near(*part[text], view)
+        if len(self._runs.keys):
+            have = self._known_runs(wholes)
+            for pairs in self._runs.candidates(have, have):
+                for row, view in zip(pairs.text.tolist(), pairs.item.tolist(), strict=True):
+                    search.add_contained(row, wholes[row], view)
+        return self._of_items(search)
 
-    def _add_exact(
-        self, found: dict[tuple[int, int], Hit], asked: tuple[int, bool, str], item: int
-    ) -> None:
-        row, is_turn, text = asked
-        counts = not is_turn or self._arrays.heavy[item]
-        if counts and is_exact(self.item(item), text):
-            found[row, item] = Hit(row, item, "exact", 1.0)
+    def _of_items(self, search: Search) -> list[Hit]:
+        """Hits of views as hits of items, the plainest first where not all are kept."""
+        best: dict[tuple[int, int], Hit] = {}
+        kept, found = KeptHits(), []
 
-    def _add_near(
-        self, found: dict[tuple[int, int], Hit], asked: tuple[int, bool, str], item: int
-    ) -> None:
-        row, is_turn, text = asked
-        known = found.get((row, item))
-        if (is_turn and not self._arrays.heavy[item]) or (known and known.kind == "exact"):
-            return
-        score = near_score(self.item(item), text)
-        if score is not None and (known is None or score > known.score):
-            found[row, item] = Hit(row, item, "near", score)
+        def close() -> None:
+            ranked = sorted(best.values(), key=_rank)
+            found.extend(kept.keep(ranked))
+            best.clear()
+
+        row = -1
+        starts, items = self._owners.starts, self._owners.items
+        for place, view in sorted(search.found):
+            if place != row:
+                close()
+                row = place
+            hit = search.found[place, view]
+            for item in items[starts[view] : starts[view + 1]].tolist():
+                mine = Hit(row, item, hit.kind, hit.score)
+                if (row, item) not in best or _rank(mine) < _rank(best[row, item]):
+                    best[row, item] = mine
+        close()
+        last = {hit.row: index for index, hit in enumerate(found)}
+        for row, more in search.unproven().items():
+            found[last[row]] = replace(found[last[row]], more=found[last[row]].more + more)
+        return sorted(found, key=lambda hit: (hit.row, hit.item))
 
     def _exact_pairs(self, batch: Batch) -> Iterator[tuple[int, int]]:
         arrays = self._arrays
@@ -154,22 +179,6 @@ class ContaminationIndex:
             alike = OF * pairs.shared >= NEAR * union
             yield from zip(pairs.text[alike].tolist(), pairs.item[alike].tolist(), strict=True)
 
-    def _add_contained(self, found: dict[tuple[int, int], Hit], wholes: Sequence[str]) -> None:
-        """Adds the pairs that containment alone shows."""
-        if not len(self._runs.keys):
-            return
-        have = self._known_runs(wholes)
-        words: tuple[int, RowWords] | None = None
-        for pairs in self._runs.candidates(have, have):
-            for row, item in zip(pairs.text.tolist(), pairs.item.tolist(), strict=True):
-                if (row, item) in found:
-                    continue
-                if words is None or words[0] != row:
-                    words = row, RowWords(wholes[row])
-                score = contained_score(self.item(item), words[1])
-                if score is not None:
-                    found[row, item] = Hit(row, item, "contained", score)
-
     def _known_runs(self, wholes: Sequence[str]) -> tuple[Ints, Ints]:
         """Runs of tokens that are in the rows and in an item: (row, run), sorted, distinct."""
         wide = len(self._runs.keys)
@@ -187,7 +196,8 @@ class ContaminationIndex:
     def save(self, path: Path) -> None:
         """Writes one Arrow file; the same items, the same bytes."""
         columns = {name: pa.array(np.asarray(array)) for name, array in self._named()}
-        columns |= {name: self._items[name].combine_chunks() for name in _ITEM_FIELDS}
+        for table in (self._names, self._texts):
+            columns |= {name: table[name].combine_chunks() for name in table.column_names}
         # One row whose cells are the arrays: they differ in length.
         lists = {
             name: pa.LargeListArray.from_arrays(pa.array([0, len(column)], pa.int64()), column)
@@ -202,7 +212,8 @@ class ContaminationIndex:
         """Maps what ``save`` wrote into memory; processes that do so share its pages."""
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         columns = {name: table[name].chunk(0).values for name in table.column_names}
-        items = pa.table({name: columns.pop(name) for name in _ITEM_FIELDS})
+        names = pa.table({name: columns.pop(name) for name in ("suite", "id")})
+        texts = pa.table({name: columns.pop(name) for name in ("text", "context")})
 
         def named(part: str) -> dict[str, Any]:
             return {
@@ -211,13 +222,35 @@ class ContaminationIndex:
                 if name.startswith(part)
             }
 
-        near, runs = GramTable(**named("near.")), GramTable(**named("runs."))
-        return cls(items, ItemArrays(**named("items.")), near, runs)
+        arrays = (
+            ItemArrays(**named("views.")),
+            GramTable(**named("near.")),
+            GramTable(**named("runs.")),
+        )
+        return cls(names, texts, arrays, Owners(**named("owners.")))
 
     def _named(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        for name, part in (("items", self._arrays), ("near", self._near), ("runs", self._runs)):
+        for name, part in (
+            ("views", self._arrays),
+            ("near", self._near),
+            ("runs", self._runs),
+            ("owners", self._owners),
+        ):
             for field in fields(part):
                 yield f"{name}.{field.name}", getattr(part, field.name)
+
+
+def _rank(hit: Hit) -> tuple[int, float, int]:
+    return _KINDS.index(hit.kind), -hit.score, hit.item
+
+
+def _table(items: Sequence[Item], names: Sequence[str]) -> Any:
+    return pa.table(
+        {
+            name: pa.array([writable(getattr(item, name)) for item in items], pa.large_string())
+            for name in names
+        }
+    )
 
 
 def _pieces(wholes: Sequence[str]) -> Iterator[tuple[int, str]]:

@@ -16,7 +16,6 @@ from pipeline.data.contamination_text import (
     Batch,
     Hashes,
     Ints,
-    Mask,
     Tokens,
     Windows,
     batch_of,
@@ -26,8 +25,8 @@ from pipeline.data.contamination_text import (
     spoken_lengths,
     tokens_in,
 )
+from pipeline.data.contamination_weight import heavy
 
-LEAST_WEIGHT, LEAST_LETTERS, WORD_WEIGHT = 8, 16, 2
 # The number of a text fits in the low 12 bits that the hash of a 5-gram gives up.
 MOST_TEXTS, TEXT_BITS = 4096, np.uint64(12)
 MOST_CHARACTERS = 1 << 20
@@ -109,19 +108,6 @@ def near_grams(batch: Batch) -> tuple[Hashes, Ints]:
     packed = np.sort((text.astype(np.uint64) << (64 - TEXT_BITS)) | (hashes >> TEXT_BITS))
     packed = packed[np.diff(packed, prepend=np.uint64(2**64 - 1)) != 0]
     return packed << TEXT_BITS, (packed >> (64 - TEXT_BITS)).astype(np.int64)
-
-
-def heavy(tokens: Tokens) -> Ints:
-    """1 for each text that weighs enough for its standing in a longer one to say something."""
-    texts = len(tokens.starts) - 1
-    text = np.repeat(np.arange(texts), np.diff(tokens.starts))
-    singles = np.bincount(text[tokens.single], minlength=texts)
-    words = np.bincount(text, minlength=texts) - singles
-    letters = np.bincount(text, weights=tokens.lengths, minlength=texts)
-    found: Mask = WORD_WEIGHT * words + singles >= LEAST_WEIGHT
-    # A single character says as much as two letters do.
-    found &= letters + singles >= LEAST_LETTERS
-    return found.astype(np.int64)
 
 
 def parts(entries: Iterable[_T], size: Callable[[_T], int]) -> Iterator[list[_T]]:

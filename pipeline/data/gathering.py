@@ -18,6 +18,7 @@ from pipeline.core.errors import DataError
 from pipeline.data.contamination import Hit, RowTexts, row_texts
 from pipeline.data.contamination_index import ContaminationIndex
 from pipeline.data.executor import Executor
+from pipeline.data.ledger import Account
 from pipeline.data.rows import (
     EXCERPT,
     Chunk,
@@ -173,50 +174,6 @@ def _tools_of(plan: SourcePlan) -> tuple[Any, Any, Any]:
     return _MADE[name]
 
 
-class Ledger:
-    """A JSONL file of what was left out, with counts; entries are not kept in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.counts: Counter[str] = Counter()
-        self._file = path.open("w", encoding="utf-8")
-
-    def add(self, entry: Mapping[str, Any], reason: str) -> None:
-        """Writes one entry and counts it under ``reason``."""
-        self._file.write(json.dumps(entry, ensure_ascii=True) + "\n")
-        self.counts[reason] += 1
-
-    def close(self) -> None:
-        """Ends the file."""
-        self._file.close()
-
-
-@dataclass
-class Account:
-    """What gathering tells besides the rows.
-
-    Attributes:
-        quarantine, dropped: where every row stands that is not on the shelf.
-        cleaned: rows that a cleaning step dropped.
-        hits: contamination, ``row`` counted over the shelf.
-        sources: rows read and quarantined for each source.
-    """
-
-    split: str
-    quarantine: Ledger
-    dropped: Ledger
-    read: int = 0
-    cleaned: int = 0
-    details: Counter[str] = field(default_factory=Counter)
-    hits: list[Hit] = field(default_factory=list)
-    sources: list[dict[str, int]] = field(default_factory=list)
-
-    @property
-    def quarantined(self) -> int:
-        """Refused rows of all sources."""
-        return sum(source["quarantined"] for source in self.sources)
-
-
 def gather(
     sources: Iterable[tuple[SourcePlan, Iterable[Chunk]]],
     path: Path,
@@ -292,6 +249,11 @@ def _shelve(
     account.hits += [Hit(hit.row + start, hit.item, hit.kind, hit.score) for hit in found.hits]
 
 
+def quarantine_limit(most: float, read: int) -> int:
+    """Rows that may be refused: a count from 1 on, below it a share of the rows read."""
+    return int(most) if isinstance(most, int) or most >= 1 else math.floor(most * read)
+
+
 def _require_whole(plan: SourcePlan, refused: Iterable[Refused]) -> None:
     """Nobody knows how many rows a source has lost that breaks off: no share can allow it."""
     for one in refused:
@@ -301,7 +263,7 @@ def _require_whole(plan: SourcePlan, refused: Iterable[Refused]) -> None:
 
 def _require_few(plan: SourcePlan, figures: Mapping[str, int], first: Refused, most: float) -> None:
     refused, read = figures["quarantined"], figures["read"]
-    allowed = most if isinstance(most, int) or most >= 1 else math.floor(most * read)
+    allowed = quarantine_limit(most, read)
     if refused > allowed:
         raise DataError(
             f"{plan.where}: {first.place}: {first.reason} (read as {plan.form}, {refused} of "

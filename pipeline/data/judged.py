@@ -16,7 +16,7 @@ from pipeline.data.contamination import Hit, Item, RowTexts, trains_on_test
 from pipeline.data.contamination_files import read_items, read_texts
 from pipeline.data.contamination_index import ContaminationIndex
 from pipeline.data.executor import Executor
-from pipeline.data.gathering import Ledger
+from pipeline.data.ledger import Ledger
 from pipeline.data.rows import EXCERPT
 from pipeline.data.shelf import Shelf
 

@@ -15,7 +15,7 @@ from pipeline.core.errors import DataError
 from pipeline.data.arrow import Split, SplitWriter
 from pipeline.data.examples import Example
 from pipeline.data.funnel import Funnel
-from pipeline.data.gathering import Ledger
+from pipeline.data.ledger import Ledger
 from pipeline.data.packing import pack_stream, windows
 from pipeline.data.rows import Row
 
@@ -177,12 +177,13 @@ def segments(row: Row) -> Iterator[Row]:
     if not lengths:
         yield row
         return
-    start = 0
+    start, names = 0, row.get("members")
     for number, length in enumerate(lengths):
         part = slice(start, start + length)
         yield {
             **row,
-            "example_id": f"{row['example_id']}.{number}",
+            "example_id": names[number] if names else f"{row['example_id']}.{number}",
+            "members": None,
             "input_ids": row["input_ids"][part],
             "supervised": row["supervised"][part],
             "lengths": None,

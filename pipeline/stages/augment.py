@@ -32,8 +32,9 @@ from pipeline.data.augmentation import (
 from pipeline.data.candidates import Sieve, taken_out
 from pipeline.data.endpoint import RETRIES, TIMEOUT_S, Endpoint
 from pipeline.data.executor import InProcess
-from pipeline.data.gathering import Account, Ledger, SourcePlan, gather
+from pipeline.data.gathering import SourcePlan, gather
 from pipeline.data.journal import Answer, Journal
+from pipeline.data.ledger import Account, Ledger
 from pipeline.data.origins import ROWS, source_chunks
 from pipeline.data.rows import EXCERPT, Chunk
 from pipeline.data.selection import KEPT, Verdicts

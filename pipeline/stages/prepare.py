@@ -22,8 +22,9 @@ from pipeline.data import selection
 from pipeline.data.cleaning import describe
 from pipeline.data.executor import Executor, InProcess, executor
 from pipeline.data.funnel import require_sum
-from pipeline.data.gathering import Account, SourcePlan, gather
+from pipeline.data.gathering import SourcePlan, gather
 from pipeline.data.judged import items_of
+from pipeline.data.ledger import Account
 from pipeline.data.origins import source_chunks
 from pipeline.data.rows import Chunk
 from pipeline.data.selection import KEPT, Verdicts

@@ -14,6 +14,7 @@ from pipeline.data import selection
 from pipeline.data.augmentation import from_kept_rows
 from pipeline.data.executor import Executor
 from pipeline.data.formats import label_problems
+from pipeline.data.gathering import quarantine_limit
 from pipeline.data.judged import find_in_shelf
 from pipeline.data.origins import ROWS
 from pipeline.data.rows import EXCERPT
@@ -69,8 +70,7 @@ def require_sound_labels(desk: Desk) -> None:
         raise DataError(f"data.train: {twice}")
     single = np.flatnonzero(np.isin(shelf.label, np.flatnonzero(sizes == 1)))
     funnel = desk.funnels["train"]
-    most = desk.config["max_quarantined"]
-    allowed = most if isinstance(most, int) else int(most * funnel.read)
+    allowed = quarantine_limit(desk.config["max_quarantined"], funnel.read)
     if len(single) and funnel.lost["quarantined"] + len(single) > allowed:
         line = next(line for line in problems if " has one row" in line)
         raise DataError(

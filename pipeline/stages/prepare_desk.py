@@ -10,8 +10,8 @@ from typing import Any
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
 from pipeline.data.funnel import Funnel
-from pipeline.data.gathering import Ledger
 from pipeline.data.judged import Judged
+from pipeline.data.ledger import Ledger
 from pipeline.data.selection import Verdicts
 from pipeline.data.shelf import Shelf
 

@@ -79,6 +79,15 @@ def alias_bomb() -> str:
         ("classify", f"classify\n  lora_r: {'9' * 5000}", 9, ["lora_r", "'99999", "out of range"]),
         ("classify", "classify\n  seeds: [1, 1]", 7, ["train", "different whole numbers"]),
         ("classify", "classify\n  objective: sft", 9, ["objective", "written twice", "keep one"]),
+        ("path: train.jsonl", "path: a/b, part: x", 5, ["data.train.0", "part", "leave it out"]),
+        ("path: train.jsonl", "generator: g, part: x, split: a", 5, ["split", "a generator"]),
+        ("path: train.jsonl", "generator: g, part: x, files: [a]", 5, ["files", "a generator"]),
+        ("path: test.jsonl", "path: test.jsonl, weight: 2", 4, ["data: test: weight", "leave it"]),
+        ("train:\n", "evaluate: {suites: {s: {path: a, weight: 2}}}\ntrain:\n", 7,
+         ["suites.s: weight mixes", "leave it out"]),
+        ("classify", "classify\n  loss_weighting: row", 7, ["loss_weighting", "classify has none"]),
+        ("classify", "[mlm, classify]\n  loss_weighting: row", 7, ["mlm and classify has none"]),
+        ("classify", "[cpt, classify]\n  loss_on: last", 7, ["loss_on: last", "sft", "leave it"]),
         ("base: model", 'base: "a\\0b"', 3, ["base", "'a\\x00b'", "not a path"]),
         ("train.jsonl", "x" * 5000, 5, ["data.train.path", "'xxxx", "not a path"]),
         ("name: task", "extends: gone.yaml", 1, ["extends", "gone.yaml", "check the path"]),
@@ -100,6 +109,14 @@ def test_error_names_file_line_value_and_remedy(
     assert message.startswith(f"{path}:{line}: ")
     for word in words:
         assert word in message
+
+
+def test_class_weights_are_for_a_classifier(write: Write) -> None:
+    weighted = GOOD.replace("data:\n", "data:\n  clean: {balance: weights}\n")
+    message = refused(write(weighted.replace("classify\n", "sft\n")))
+    assert "data.clean.balance: weights are for objective classify" in message
+    mixed = "[sft, classify]\n  loss_on: last\n  loss_weighting: row\n"
+    assert load_recipe(write(weighted.replace("classify\n", mixed))).recipe.train is not None
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from pipeline.data.augmentation import (
 )
 from pipeline.data.candidates import Sieve, another_language, names, taken_out
 from pipeline.data.executor import InProcess
-from pipeline.data.gathering import Account, Ledger, SourcePlan, gather
+from pipeline.data.gathering import SourcePlan, gather
+from pipeline.data.ledger import Account, Ledger
 from pipeline.data.own_text import own_text
 from pipeline.data.rows import Placed, Refused, Row
 from pipeline.data.shelf import Shelf

@@ -137,7 +137,7 @@ def test_a_row_is_recognised_by_its_question_and_not_by_its_answer() -> None:
     ]
     assert [row_texts(row).recognised for row in rows] == [
         ("a",),
-        ("one\ntwo", "one", "two"),
+        ("one\ntwo", "s\none\nx\ntwo", "one", "two", "s"),
         ("q",),
     ]
 

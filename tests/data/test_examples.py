@@ -63,7 +63,7 @@ def test_more_rows_that_cannot_be_rendered_than_may_be_quarantined_stop_the_run(
     root: Artifact, tmp_path: Path
 ) -> None:
     rows = [talk(text, "aye", train=n == 0) for n, text in enumerate(TEXTS)]
-    with pytest.raises(DataError, match=r"row 1: no assistant turn .*15 of 16 rows.*, 3 allowed"):
+    with pytest.raises(DataError, match=r"row 1: all assistant turns .*15 of 16 rows.*, 3 allowed"):
         prepare(
             tmp_path, root, {"train": rows}, source={"format": "messages"}, render="sft",
             loss_on="flag", max_quarantined=0.2,
@@ -83,24 +83,20 @@ def test_a_question_that_the_template_refuses_is_quarantined(
     assert adds_up(facts)
 
 
-def test_turns_that_no_flag_marks_leave_nothing_to_learn(root: Artifact, tmp_path: Path) -> None:
-    rows = [talk(text, "aye", train=n > 0) for n, text in enumerate(TEXTS[:3])]
+@pytest.mark.parametrize(
+    ("loss_on", "flag"), [("flag", "train"), ("assistant", "train"), ("last", "weight")]
+)
+def test_turns_that_say_train_false_leave_nothing_to_learn(
+    root: Artifact, tmp_path: Path, loss_on: str, flag: str
+) -> None:
+    said = (False, True) if flag == "train" else (0, 1)
+    rows = [talk(text, "aye", **{flag: said[n > 0]}) for n, text in enumerate(TEXTS[:3])]
     made, _ = prepare(
         tmp_path, root, {"train": rows}, source={"format": "messages"}, render="sft",
-        loss_on="flag", max_quarantined=1,
+        loss_on=loss_on, max_quarantined=1,
     )  # fmt: skip
     assert names(made, "train") == ["1", "2"]
-    assert entries(made, "quarantined")[0]["reason"] == "no assistant turn with train: true"
-
-
-def test_a_row_whose_turns_say_train_false_is_quarantined(root: Artifact, tmp_path: Path) -> None:
-    rows = [talk(text, "aye", weight=int(n > 0)) for n, text in enumerate(TEXTS[:3])]
-    made, _ = prepare(
-        tmp_path, root, {"train": rows}, source={"format": "messages"}, render="sft",
-        max_quarantined=1,
-    )  # fmt: skip
-    assert names(made, "train") == ["1", "2"]
-    assert "weight 0" in entries(made, "quarantined")[0]["reason"]
+    assert entries(made, "quarantined")[0]["reason"].endswith("nothing is left to learn")
 
 
 def test_what_is_judged_does_not_go_by_what_is_learned(root: Artifact, tmp_path: Path) -> None:
@@ -156,19 +152,15 @@ def test_training_rows_that_think_ask_the_recipe_to_say_so(root: Artifact, tmp_p
         DataError, match=r"row 2 holds thinking.*chat_template_kwargs: \{enable_thinking: true\}"
     ):
         prepare(tmp_path / "q", root, {"train": rows}, chat_template=THINKING, **given)
-    # A template that does not ask, and a row that is no row of train any more.
+    # A template that does not ask, and a row that does not reach training.
     prepare(tmp_path / "c", root, {"train": rows}, **given)
-    rows[2]["messages"][0]["content"] = rows[1]["messages"][0]["content"]
-    again = [rows[1], *rows]
-    again[0] = {**again[0], "id": "first"}
-    twice = [talk("a ship", "aye", **THOUGHT), *rows[3:]]
-    with pytest.raises(DataError, match="holds thinking"):
-        prepare(tmp_path / "t", root, {"train": twice}, chat_template=THINKING, **given)
+    judged = [talk(TEXTS[2], "aye"), *birds()]
     made, _ = prepare(
-        tmp_path / "d", root, {"train": twice, "test": [talk("a ship", "aye"), *birds()]},
-        chat_template=THINKING, **given,
-    )  # fmt: skip
-    assert "0" not in names(made, "train")
+        tmp_path / "d", root, {"train": rows, "test": judged}, chat_template=THINKING, **given
+    )
+    assert "2" not in names(made, "train")
+    told = json.loads((made.path / "render.json").read_text())
+    assert told["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 def birds() -> list[dict[str, Any]]:
@@ -184,7 +176,9 @@ def test_a_label_cannot_answer_what_is_answered(
         prepare(tmp_path, root, {"train": rows}, render=render)
 
 
-def test_a_document_that_is_cut_is_whole_in_its_windows_and_noted(tmp_path: Path) -> None:
+def test_a_document_that_is_cut_is_whole_in_its_windows_and_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     long, short = "one ship " * 40, "one ship"
     writer = ShelfWriter(tmp_path / "shelf.arrow")
     cells = [[json.dumps({"text": text}) for text in (long, short)], *[["", ""]] * 4]
@@ -192,7 +186,7 @@ def test_a_document_that_is_cut_is_whole_in_its_windows_and_noted(tmp_path: Path
     writer.write(cells, [None] * 2, {"ordinal": at, "source": at, "id_hash": at.astype(np.uint64)})
     shelf = writer.close()
     tokenizer = tiny()
-    RenderStep.use(Renderer(tokenizer, causal=True))
+    monkeypatch.setattr(RenderStep, "renderer", Renderer(tokenizer, causal=True))
     zero = np.zeros(2, np.int64)
     for policy in ("error", "drop"):
         step = RenderStep(RenderPlan("text", "all", 32, policy, None), "train")

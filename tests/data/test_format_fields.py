@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import pickle
 from collections.abc import Mapping
 from decimal import Decimal
@@ -50,6 +51,28 @@ def test_a_mapped_column_is_read_under_its_name_and_no_other() -> None:
     assert refused("classification", row, columns=columns) == "no column 'headline'"
 
 
+@pytest.mark.parametrize(
+    ("form", "row", "reason"),
+    [
+        ("text", {"text": "a\0b"}, "text holds a NUL character"),
+        ("text", {"id": "1\0", "text": "a"}, "id holds a NUL character"),
+        ("classification", {"text": "a", "label": "b\0"}, "label holds a NUL character"),
+        ("messages", {"messages": [user("\0"), assistant()]}, "a NUL character"),
+        ("messages", {"messages": ASKED, "tools": [{"name": "f", "a\0": 1}]}, "a NUL character"),
+        ("question_answer", {"question": "hi", "answer": ["\0"]}, "answer holds a NUL character"),
+    ],
+)
+def test_a_nul_is_refused_wherever_it_stands(form: str, row: Row, reason: str) -> None:
+    # JSON may escape what no line of a file may hold.
+    assert reason in refused(form, json.loads(json.dumps(row)))
+
+
+def test_several_answers_are_told_beside_what_the_recipe_keeps() -> None:
+    row = {"question": "hi", "answers": {"text": ["yes", "no", "yes"]}, "group": "g"}
+    found = made("question_answer", row, columns={"answer": "answers.text"}, keep=("group",))
+    assert found == {"messages": ASKED, "meta": {"answers": 2, "group": "g"}}
+
+
 def test_columns_may_be_swapped_and_reach_into_objects() -> None:
     swapped = made("classification", {"text": "a", "label": "b"},
                    columns={"text": "label", "label": "text"})  # fmt: skip
@@ -86,7 +109,8 @@ def test_kept_columns_stand_in_meta_as_json_can_hold_them() -> None:
 PROMPTS: list[tuple[str, str, Row, Row]] = [
     ("text", "{title}\n\n{text}", {"title": "T", "text": "a"},
      {"text": "T\n\na", "source_text": "a"}),
-    ("text", "{n}: {title}", {"title": "T", "n": 3}, {"text": "3: T"}),
+    ("text", "{n}: {title}", {"title": "T", "n": 3},
+     {"text": "3: T", "source_text": "3\nT"}),
     ("classification", "Which? {text}", {"text": "a", "label": "b"},
      {"text": "Which? a", "source_text": "a", "label": "b"}),
     ("question_answer", "{context} Q: {question}",
@@ -97,7 +121,7 @@ PROMPTS: list[tuple[str, str, Row, Row]] = [
      {"messages": [user("Who? A. Ann\nB. Bo"), assistant("Ann")],
       "source_text": "Who?\nA. Ann\nB. Bo"}),
     ("question_answer", "{claim}?", {"claim": "hi", "answer": "yes"},
-     {"messages": [user("hi?"), assistant()]}),
+     {"messages": [user("hi?"), assistant()], "source_text": "hi"}),
     ("prompt_completion", "Say: {prompt}", {"prompt": "hi", "completion": "yes"},
      {"messages": [user("Say: hi"), assistant()], "source_text": "hi"}),
     ("prompt_completion", "Say {n}", {"prompt": [system(), user()], "completion": "yes", "n": 1},

@@ -133,6 +133,8 @@ DOCUMENTED: list[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]] = [
      {"question": "Who?", "context": "Ann runs.", "answer": "Ann"},
      {"messages": [user("Ann runs.\n\nWho?"), assistant("Ann")]}),
     ("SQuAD's answers", "question_answer", {"question": "hi", "answer": ["yes", "yes!"]},
+     {"messages": ASKED, "meta": {"answers": 2}}),
+    ("annotators who agree", "question_answer", {"question": "hi", "answer": ["yes", "yes "]},
      {"messages": ASKED}),
     ("a number for an answer", "question_answer", {"question": "hi", "answer": 7},
      {"messages": [user(), assistant("7")]}),

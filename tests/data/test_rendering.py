@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError
-from pipeline.data.rendering import Renderer, fixed_kwargs, thinks
+from pipeline.data.rendering import Renderer, fixed_kwargs, thinks, without_thought
 from pipeline.data.rows import RowProblem
 from tests.data.rendering_cases import CHATML, END, START, assistant, learned, tiny, user
 
@@ -329,3 +329,6 @@ def test_thinking_is_fixed_where_the_template_asks_for_it(
 )
 def test_a_thought_is_told_from_an_empty_one(turn: dict[str, Any], held: bool) -> None:
     assert thinks(turn) is held
+    assert not thinks(without_thought(turn))
+    if held and "</think>" in turn["content"]:
+        assert without_thought(turn)["content"] == "a"

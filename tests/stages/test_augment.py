@@ -24,8 +24,9 @@ from pipeline.core.schema_data import Clean
 from pipeline.core.stage import StageContext
 from pipeline.data.endpoint import endpoint_problem
 from pipeline.data.executor import InProcess
-from pipeline.data.gathering import Account, Ledger, SourcePlan, gather
+from pipeline.data.gathering import SourcePlan, gather
 from pipeline.data.journal import Answer, Journal
+from pipeline.data.ledger import Account, Ledger
 from pipeline.data.origins import source_chunks
 from pipeline.stages.augment import Augment
 from tests.silent_server import closed_port, silent_server

@@ -119,4 +119,7 @@ def _exchange(
     turn = own if prompt is None else fields.filled(prompt, **more)
     messages = [*before, {"role": "user", "content": turn}, *answers]
     row = chat_row(fields, messages)
-    return {**row, "source_text": own} if prompt is not None and own is not None else row
+    if prompt is None:
+        return row
+    own = own or fields.own_words(prompt, **more)
+    return row if own is None else {**row, "source_text": own}

@@ -92,6 +92,15 @@ class Fields:
             plain(value, name)
         return text_of(fill(prompt, values), "the filled prompt")
 
+    def own_words(self, prompt: str, **more: str) -> str | None:
+        """What the row puts into the prompt, a line for each field; None where it is nothing.
+
+        By this the row is recognised in another prompt, or in none.
+        """
+        values = {**self.raw, **self.ours, **more}
+        named = [str(values[name]).strip() for name in dict.fromkeys(_PLACEHOLDER.findall(prompt))]
+        return "\n".join(filter(None, named)) or None
+
 
 def _found(row: Mapping[str, Any], path: str) -> Any:
     """A column by its name, else by a dotted path through objects."""

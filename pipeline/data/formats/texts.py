@@ -13,8 +13,8 @@ def text_row(fields: Fields, prompt: str | None) -> Row:
     """``text``: a document. The recipe's prompt may put other fields around it."""
     if prompt is None:
         return {"text": fields.text("text")}
-    own = fields.optional_text("text")
     row: Row = {"text": fields.filled(prompt)}
+    own = fields.optional_text("text") or fields.own_words(prompt)
     return {**row, "source_text": own} if own is not None else row
 
 

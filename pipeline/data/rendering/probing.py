@@ -81,8 +81,11 @@ def thinks(message: Mapping[str, Any]) -> bool:
 def without_thought(message: Mapping[str, Any]) -> dict[str, Any]:
     """The turn with its answer alone, its thought taken out."""
     content = str(message.get("content") or "")
-    answer = content.rpartition("</think>")[2].lstrip("\n") if "</think>" in content else content
-    return {**message, "content": answer, "reasoning_content": None}
+    if "</think>" in content:
+        content = content.rpartition("</think>")[2].lstrip("\n")
+    elif content.lstrip().startswith("<think>"):
+        content = ""
+    return {**message, "content": content, "reasoning_content": None}
 
 
 def _attacks(rule: Controls) -> list[str]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import bz2
 import functools
 import gzip
-import http.server
 import json
 import lzma
 import os
 import random
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -265,36 +263,6 @@ def test_urls_read_as_files_do(folder: Path) -> None:
     assert remote_identity(str(folder)) == []
     with pytest.raises(DataError, match="nonesuch"):
         read("nonesuch://x/y.jsonl")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            return
-
-    handler = functools.partial(Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
-
-
-def test_a_web_address_reads_as_a_file_and_its_secrets_stay(server: str, tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(LINES))
-    address = server.replace("//", "//user:secret@")
-    found = read(f"{address}/x.jsonl.gz?token=secret")
-    assert placed(found) == ROWS
-    assert found[0].place == f"{server}/x.jsonl.gz:1"
-    ((name, version),) = remote_identity(f"{server}/x.jsonl.gz?token=secret")
-    assert name == f"{server}/x.jsonl.gz"
-    assert version.startswith(f"size={(tmp_path / 'x.jsonl.gz').stat().st_size}")
-    with pytest.raises(DataError, match="FileNotFoundError") as caught:
-        read(f"{server}/gone.jsonl?token=secret")
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_generators_rows_come_as_it_makes_them() -> None:
