@@ -93,13 +93,10 @@ def _add_ancestors(ladder: Ladder, ancestors: Sequence[Built], inputs: dict[str,
         for objective, node in below.prepared.items():
             # Two objectives may drop different rows: both are compared with.
             inputs[f"ancestor{index}.{objective}"] = node
-        objective = next(iter(below.prepared), None)
-        if objective is None:
-            continue
-        for name in below.loaded.recipe.evaluate.suites:
+        for name in below.loaded.recipe.evaluate.suites if below.prepared else ():
             # One rendering is enough: the rows are the same. It is a node of the ancestor's own.
             inputs[f"below{index}.suite.{name}"] = suite_node(
-                ladder, below.loaded, name, below.tokenizer, objective
+                ladder, below.loaded, name, below.tokenizer, next(iter(below.prepared))
             )
 
 

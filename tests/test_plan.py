@@ -366,14 +366,20 @@ def test_rows_are_compared_with_what_every_recipe_below_is_judged_by(
 
 
 def test_every_objective_of_a_recipe_below_is_compared_with(ladder: Path, store: Store) -> None:
-    above = ladder.with_name("l3.yaml")
+    ladder.with_name("l1.yaml").write_text(
+        ladder.read_text()
+        .partition("evaluate:")[0]
+        .replace(
+            "name: tiny-task\nlevel: L2\nbase: l1.yaml", "name: tiny-l1\nlevel: L1\nbase: l0.yaml"
+        )
+    )
+    above = ladder.with_name("above.yaml")
     above.write_text(
-        "name: tiny-above\nlevel: L3\nbase: l2.yaml\ndata:\n"
+        "name: tiny-above\nlevel: L2\nbase: l1.yaml\ndata:\n"
         "  train: {path: task.jsonl, format: classification}\n"
         "  validation: {carve: 0.2}\n"
         "train: {objective: sft, method: lora, lora_r: 4, max_steps: 2, max_length: 64,\n"
         "  precision: fp32}\n"
     )
     inputs = make_plan(above, store).nodes["tiny-above/prepare.sft"].inputs
-    assert {"tiny-task/prepare.sft", "tiny-task/prepare.classify"} <= set(inputs.values())
-    assert "tiny-task/prepare.sft" in {v for k, v in inputs.items() if k.startswith("ancestor0")}
+    assert {"tiny-l1/prepare.sft", "tiny-l1/prepare.classify"} <= set(inputs.values())

@@ -85,7 +85,9 @@ class Train(Section):
     over_length: Literal["error", "drop", "truncate-left", "truncate-right", "split"] = "error"
     packing: bool = Field(False, description="Rows share blocks of max_length; none sees another")
     loss_on: Literal["assistant", "last", "all", "flag"] = Field(
-        "assistant", description="Which turns are learned; flag: those with `train: true`"
+        "assistant",
+        description="Which turns are learned; flag: those with `train: true`. One with `train: "
+        "false` never is, except under all",
     )
     loss_weighting: Literal["token", "row"] = Field(
         "token", description="row: each row counts the same, however long its answer"

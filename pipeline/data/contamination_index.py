@@ -33,7 +33,7 @@ from pipeline.data.contamination_text import (
     tokens_in,
     writable,
 )
-from pipeline.data.contamination_views import Owners, views_of
+from pipeline.data.contamination_views import Owners, Templates, views_of
 
 # Pieces of a long row overlap by more than a run of tokens.
 _OVERLAP = 4096
@@ -57,9 +57,11 @@ class ContaminationIndex:
         texts: Any,
         arrays: tuple[ItemArrays, GramTable, GramTable],
         owners: Owners,
+        templates: Templates,
     ) -> None:
         """Takes pyarrow tables of items and views; use ``build`` or ``load``."""
         self._names, self._texts, self._owners = names, texts, owners
+        self._templates = templates
         self._arrays, self._near, self._runs = arrays
 
     def __len__(self) -> int:
@@ -80,9 +82,10 @@ class ContaminationIndex:
     def build(cls, items: Iterable[Item]) -> ContaminationIndex:
         """Takes all items of all evaluation sets at once."""
         given = list(items)
-        views, owners = views_of(given)
+        views, owners, templates = views_of(given)
         names = _table(given, ("suite", "id"))
-        return cls(names, _table(views, ("text", "context")), arrays_of(views), owners)
+        arrays = arrays_of(views, owners.filled)
+        return cls(names, _table(views, ("text", "context")), arrays, owners, templates)
 
     def find(self, rows: Sequence[str | RowTexts]) -> list[Hit]:
         """All items that the rows know, each pair once, ordered by row and item.
@@ -99,8 +102,9 @@ class ContaminationIndex:
         asked = [
             (index, place >= FIRST_PART, wholes[index] if text == row.whole else folded(text))
             for index, row in enumerate(given)
-            for place, text in enumerate(row.recognised)
-            if len(text) <= longest
+            for place, known in enumerate(row.recognised)
+            for text in (known, self._templates.rest(known))
+            if text is not None and len(text) <= longest
         ]
         search = Search(self._view, self._arrays.heavy)
         for part in parts(asked, lambda entry: len(entry[2])):
@@ -198,6 +202,8 @@ class ContaminationIndex:
         columns = {name: pa.array(np.asarray(array)) for name, array in self._named()}
         for table in (self._names, self._texts):
             columns |= {name: table[name].combine_chunks() for name in table.column_names}
+        for name in ("before", "after"):
+            columns[name] = pa.array(getattr(self._templates, name), pa.large_string())
         # One row whose cells are the arrays: they differ in length.
         lists = {
             name: pa.LargeListArray.from_arrays(pa.array([0, len(column)], pa.int64()), column)
@@ -214,6 +220,8 @@ class ContaminationIndex:
         columns = {name: table[name].chunk(0).values for name in table.column_names}
         names = pa.table({name: columns.pop(name) for name in ("suite", "id")})
         texts = pa.table({name: columns.pop(name) for name in ("text", "context")})
+        before, after = (tuple(columns.pop(name).to_pylist()) for name in ("before", "after"))
+        templates = Templates(before, after)
 
         def named(part: str) -> dict[str, Any]:
             return {
@@ -227,7 +235,7 @@ class ContaminationIndex:
             GramTable(**named("near.")),
             GramTable(**named("runs.")),
         )
-        return cls(names, texts, arrays, Owners(**named("owners.")))
+        return cls(names, texts, arrays, Owners(**named("owners.")), templates)
 
     def _named(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         for name, part in (

@@ -56,8 +56,12 @@ class ItemArrays:
     longest: Ints
 
 
-def arrays_of(items: Sequence[Item]) -> tuple[ItemArrays, GramTable, GramTable]:
-    """What is known of the items, their 5-grams and their runs of tokens."""
+def arrays_of(items: Sequence[Item], filled: Ints) -> tuple[ItemArrays, GramTable, GramTable]:
+    """What is known of the items, their 5-grams and their runs of tokens.
+
+    Args:
+        filled: 1 where an item is compared by ``exact`` only, [items].
+    """
     texts = [folded(item.whole) for item in items]
     carriers = [folded(carrier(item)) for item in items]
     keys, spoken, weigh, marks = [], [], [], []
@@ -69,11 +73,12 @@ def arrays_of(items: Sequence[Item]) -> tuple[ItemArrays, GramTable, GramTable]:
         tokens = tokens_in(batch_of(carriers[begin : begin + len(part)]))
         keys.append(exact_keys(batch))
         spoken.append(spoken_lengths(batch))
-        hashes, text = near_grams(batch)
+        alone = filled[begin : begin + len(part)] == 0
+        hashes, text = near_grams(batch.only(alone))
         near.append((hashes, text + begin))
         marks.append(signs(text, hashes, len(part)).ravel())
         weigh.append(heavy(tokens))
-        runs.append(_runs(tokens, weigh[-1], begin))
+        runs.append(_runs(tokens, weigh[-1] * alone, begin))
         begin += len(part)
     key, said = _together(keys, np.uint64), _together(spoken, np.int64)
     order = np.flatnonzero(said)

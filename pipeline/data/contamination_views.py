@@ -7,7 +7,10 @@
 - the rest: what a template leaves. Items that are filled into one ("Classify this query: ...")
   stand bare, or in another template, in somebody's training rows. A template is what 95 % of a
   set (three items at least) begin or end with, 10 characters or more; or what a quarter of it
-  does, 40 to 400 characters: sets mix tasks, and passages are longer.
+  does, 40 or more: sets mix tasks. In a set of under 40 items that may be a passage, so there
+  it has at most 400. An item with such a rest is compared as a whole by ``exact`` only, and
+  rows that are filled into the same template are compared without it: else everything in a
+  long template would be near everything.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ from pipeline.data.contamination_weight import weighs
 from pipeline.data.shingles import letters_and_digits
 
 _FEWEST_ITEMS = 3
-# Share of a set, and the characters that a template has that so many share.
-_KINDS = ((0.95, 10, 1 << 30), (0.25, 40, 400))
+# Share of a set, and the least characters of a template that so many share.
+_KINDS = ((0.95, 10), (0.25, 40))
+_SMALL_SET, _LONGEST = 40, 400
 # What a template ends with, if it stands among the last characters that are shared: questions
 # may go on alike for a word or two ("Query: How do I ").
 _NEAR = 20
@@ -41,19 +45,42 @@ class Owners:
         starts: where each view's items begin in ``items``, [views + 1].
         items: items of each view, ascending.
         first: the view that has all that an item asks, [items].
+        filled: 1 where a view stands in a template and its rest is a view too, [views].
     """
 
     starts: Ints
     items: Ints
     first: Ints
+    filled: Ints
 
 
-def views_of(items: Sequence[Item]) -> tuple[list[Item], Owners]:
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """What rows are stripped of before they are compared with rests.
+
+    Attributes:
+        before, after: beginnings and ends of texts, longest first.
+    """
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    def rest(self, text: str) -> str | None:
+        """What is left of a text in a template; None where it is in none."""
+        start = next((len(t) for t in self.before if text.startswith(t)), 0)
+        end = next((len(t) for t in self.after if text.endswith(t)), 0)
+        rest = text[start : len(text) - end].strip() if start or end else ""
+        return rest if rest and start + end < len(text) else None
+
+
+def views_of(items: Sequence[Item]) -> tuple[list[Item], Owners, Templates]:
     """Every text by which the items are known, each once, passages apart."""
     fulls = [replace(i, text=i.also[0], context="", also=()) if i.also else i for i in items]
     parts = _parts(items, fulls)
-    rests = _rests(list(enumerate(fulls)))
-    rests += _rests([(owner, part) for owner, part in parts if part.text == items[owner].whole])
+    own = [(owner, part) for owner, part in parts if part.text == items[owner].whole]
+    in_full, in_own = _Rests(list(enumerate(fulls))), _Rests(own)
+    rests = [*in_full.found, *in_own.found]
+    filled = in_full.filled | in_own.filled
     found: dict[tuple[str, str], int] = {}
     views: list[Item] = []
     pairs: list[tuple[int, int]] = []
@@ -67,13 +94,19 @@ def views_of(items: Sequence[Item]) -> tuple[list[Item], Owners]:
             pairs.append((number, owner))
     # The pairs begin with what the items ask in all, in their order.
     first = np.array([view for view, _ in pairs[: len(items)]], np.int64)
-    return views, _owners(pairs, len(views), first)
-
-
-def _owners(pairs: Iterable[tuple[int, int]], views: int, first: Ints) -> Owners:
     table = np.array(sorted(set(pairs)), np.int64).reshape(-1, 2)
-    starts = np.searchsorted(table[:, 0], np.arange(views + 1))
-    return Owners(starts, np.ascontiguousarray(table[:, 1]), first)
+    owners = Owners(
+        starts=np.searchsorted(table[:, 0], np.arange(len(views) + 1)),
+        items=np.ascontiguousarray(table[:, 1]),
+        first=first,
+        filled=np.array([view.whole in filled for view in views], np.int64),
+    )
+    before, after = ({*a, *b} for a, b in zip(in_full.templates, in_own.templates, strict=True))
+    return views, owners, Templates(_longest_first(before), _longest_first(after))
+
+
+def _longest_first(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(texts, key=lambda text: (-len(text), text)))
 
 
 def _parts(items: Sequence[Item], fulls: Sequence[Item]) -> list[tuple[int, Item]]:
@@ -96,29 +129,51 @@ def _parts(items: Sequence[Item], fulls: Sequence[Item]) -> list[tuple[int, Item
     return [(o, part) for o, part, key in found if key not in shared and weighs(part.text)]
 
 
-def _rests(texts: Sequence[tuple[int, Item]]) -> list[tuple[int, Item]]:
-    """What is left of texts that are filled into a template."""
-    sets: dict[str, list[tuple[int, Item]]] = defaultdict(list)
-    for owner, item in texts:
-        sets[item.suite].append((owner, item))
-    found = []
-    for members in sets.values():
-        wholes = [item.whole for _, item in members]
-        before = _template_lengths(wholes)
-        after = _template_lengths([text[::-1] for text in wholes])
-        for (owner, item), text, start, end in zip(members, wholes, before, after, strict=True):
-            rest = text[start : len(text) - end].strip()
-            # Beginning and end may meet where a text says nothing of its own.
-            if (start or end) and start + end < len(text) and letters_and_digits(rest):
-                found.append((owner, Item(item.suite, item.id, rest)))
-    return found
+class _Rests:
+    """What is left of texts that are filled into a template.
+
+    Attributes:
+        found: the rests.
+        filled: the texts that have one.
+        templates: their beginnings and their ends.
+    """
+
+    def __init__(self, texts: Sequence[tuple[int, Item]]) -> None:
+        self.found: list[tuple[int, Item]] = []
+        self.filled: set[str] = set()
+        self.templates: tuple[set[str], set[str]] = (set(), set())
+        sets: dict[str, list[tuple[int, Item]]] = defaultdict(list)
+        for owner, item in texts:
+            sets[item.suite].append((owner, item))
+        for members in sets.values():
+            wholes = [item.whole for _, item in members]
+            before = _template_lengths(wholes)
+            after = _template_lengths([text[::-1] for text in wholes])
+            for member, start, end in zip(members, before, after, strict=True):
+                self._add(*member, start, end)
+
+    def _add(self, owner: int, item: Item, start: int, end: int) -> None:
+        text = item.whole
+        rest = text[start : len(text) - end].strip()
+        # Beginning and end may meet where a text says nothing of its own.
+        if not (start or end) or start + end >= len(text) or not letters_and_digits(rest):
+            return
+        self.found.append((owner, Item(item.suite, item.id, rest)))
+        self.filled.add(text)
+        for side, words in zip(
+            self.templates, (text[:start], text[len(text) - end :]), strict=True
+        ):
+            if words:
+                side.add(words)
 
 
 def _template_lengths(texts: Sequence[str]) -> list[int]:
     """Characters of the template that each text begins with; 0 where it has none."""
     found = [0] * len(texts)
     order = sorted(range(len(texts)), key=texts.__getitem__)
-    for share, least, most in _KINDS:
+    for share, least in _KINDS:
+        bounded = share < _KINDS[0][0] and len(texts) < _SMALL_SET
+        most = _LONGEST if bounded else max(map(len, texts))
         size = max(_FEWEST_ITEMS, math.ceil(share * len(texts)))
         if size > len(texts):
             continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -104,3 +105,6 @@ def _die_with(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.getppid() != parent:
         os._exit(1)
+    # Rows make no cycles: the collector would walk what was forked again and again.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)

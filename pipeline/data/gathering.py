@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,15 +114,18 @@ class GatherStep:
             if isinstance(given, str) and given != given.strip() and "label" in row:
                 result.details["labels with blanks around them, taken off"] += 1
             seen = row_texts({"id": "", **row})
-            result.rows.append(json.dumps(row, ensure_ascii=False))
+            written = json.dumps(row, ensure_ascii=False)
+            result.rows.append(written)
             result.ids.append(str(row.get("id", "")))
             result.texts.append(seen)
             result.labels.append(label)
             result.ordinal.append(number)
             result.text_hash.append(text_hash(seen.recognised[0]))
-            result.row_hash.append(_row_hash(row))
-            result.group.append(result.text_hash[-1] if group is None else group)
-            result.time.append(time)
+            result.row_hash.append(_row_hash(row, written))
+            if group is not None:
+                result.group.append(group)
+            if self.plan.time is not None:
+                result.time.append(time)
         if index is not None:
             result.hits = index.find(result.texts)
         return result
@@ -214,6 +217,16 @@ def gather(
     return writer.close()
 
 
+def _extra_columns(found: Gathered) -> dict[str, Any]:
+    """Columns that only some splits need: nothing is kept for a million rows that nobody reads."""
+    extra: dict[str, Any] = {}
+    if found.group:
+        extra["group"] = np.array(found.group, np.uint64)
+    if found.time:
+        extra["time"] = np.array(found.time, np.float64)
+    return extra
+
+
 def _shelve(
     found: Gathered, writer: ShelfWriter, account: Account, number: int, before: int
 ) -> None:
@@ -233,8 +246,7 @@ def _shelve(
                 "source": np.full(len(found.rows), number, np.int16),
                 "text_hash": np.array(found.text_hash, np.uint64),
                 "row_hash": np.array(found.row_hash, np.uint64),
-                "group": np.array(found.group, np.uint64),
-                "time": np.array(found.time, np.float64),
+                **_extra_columns(found),
                 "id_hash": np.array([_hash(i) if i else 0 for i in found.ids], np.uint64),
             },
         )
@@ -246,7 +258,7 @@ def _shelve(
         account.dropped.add({"split": account.split, **entry}, "cleaned")
     account.cleaned += len(found.dropped)
     account.details.update(found.details)
-    account.hits += [Hit(hit.row + start, hit.item, hit.kind, hit.score) for hit in found.hits]
+    account.hits += account.kept.keep(replace(hit, row=hit.row + start) for hit in found.hits)
 
 
 def quarantine_limit(most: float, read: int) -> int:
@@ -309,10 +321,12 @@ def text_hash(text: str) -> int:
     return _hash(letters_and_digits(text) or text)
 
 
-def _row_hash(row: Row) -> int:
+def _row_hash(row: Row, written: str) -> int:
     """64 bits of all that a row holds, its id apart; only equal rows are one row."""
-    own = {name: value for name, value in row.items() if name not in {"id", "meta"}}
-    return _hash(json.dumps(own, sort_keys=True, ensure_ascii=False))
+    if "id" in row or "meta" in row:
+        own = {name: value for name, value in row.items() if name not in {"id", "meta"}}
+        written = json.dumps(own, ensure_ascii=False)
+    return _hash(written)
 
 
 def file_name(place: str) -> str:

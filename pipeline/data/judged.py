@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.core.errors import DataError
-from pipeline.data.contamination import Hit, Item, RowTexts, trains_on_test
+from pipeline.data.contamination import Hit, Item, KeptHits, RowTexts, trains_on_test
 from pipeline.data.contamination_files import read_items, read_texts
 from pipeline.data.contamination_index import ContaminationIndex
 from pipeline.data.executor import Executor
@@ -131,7 +131,7 @@ class Judged:
                             "an ancestor is never rewritten: take the row out of the evaluation "
                             "set, or set data.contamination: report"
                         )
-                    told[name] += 1
+                    told[name] += 1 + hit.more
                     self._write(hit, item, {
                         "split": "train", "row": identity, "row_text": recognised[:EXCERPT],
                         "where": name, "dropped": False,
@@ -139,7 +139,7 @@ class Judged:
         return told
 
     def _write(self, hit: Hit, item: Item, about: Mapping[str, Any]) -> None:
-        self.found += 1
+        self.found += 1 + hit.more
         self.ledger.add(
             {
                 **about,
@@ -170,11 +170,12 @@ class _FindStep:
 
 def find_in_shelf(index: Path, shelf: Shelf, executor: Executor) -> list[Hit]:
     """Hits of a shelf's rows, ``row`` counted over the shelf."""
-    found = []
+    found: list[Hit] = []
+    kept = KeptHits()
     starts = [start for _, start in shelf.batches()]
     made = executor.map(_FindStep(index), shelf.text_batches())
     for start, (_, hits) in zip(starts, made, strict=True):
-        found += [Hit(hit.row + start, hit.item, hit.kind, hit.score) for hit in hits]
+        found += kept.keep(replace(hit, row=hit.row + start) for hit in hits)
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.contamination import Hit
+from pipeline.data.contamination import Hit, KeptHits
 
 
 class Ledger:
@@ -48,6 +48,7 @@ class Account:
     cleaned: int = 0
     details: Counter[str] = field(default_factory=Counter)
     hits: list[Hit] = field(default_factory=list)
+    kept: KeptHits = field(default_factory=KeptHits)
     sources: list[dict[str, int]] = field(default_factory=list)
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.data.contamination import Item, RowTexts, with_passages
+from pipeline.data.contamination import Item, RowTexts, item_of_row, with_passages
 from pipeline.data.rows import Row
 
 NO_LABEL = -1
@@ -109,11 +109,13 @@ class Shelf:
 
     def items(self, suite: str, rows: Any) -> list[Item]:
         """The rows as items of an evaluation set, passages that they share apart."""
-        texts = self._table.column("text")
-        names = self.names(rows)
-        return with_passages(
-            [Item(suite, n, texts[i].as_py()) for i, n in zip(rows.tolist(), names, strict=True)]
-        )
+        texts, turns = (self._table.column(name) for name in ("text", "turns"))
+        found = []
+        for row, name in zip(rows.tolist(), self.names(rows), strict=True):
+            more = turns[row].as_py()
+            recognised = (texts[row].as_py(), *(json.loads(more) if more else ()))
+            found.append(item_of_row(suite, name, recognised))
+        return with_passages(found)
 
     def rows_at(self, indices: Sequence[int]) -> list[Row]:
         """The rows at ``indices`` (few)."""
@@ -159,9 +161,14 @@ class ShelfWriter:
         """The finished shelf."""
         self._writer.close()
         self._sink.close()
-        for name, parts in self._columns.items():
-            setattr(self.shelf, name, np.concatenate(parts))
-        self._columns.clear()
+        for name in list(self._columns):
+            setattr(self.shelf, name, np.concatenate(self._columns.pop(name)))
+        shelf = self.shelf
+        # Rows that were made come last and have neither column: they are never held out.
+        rest = shelf.text_hash[len(shelf.group) :]
+        shelf.group = np.concatenate([shelf.group, rest]) if len(shelf.group) else shelf.text_hash
+        if len(shelf.time):
+            shelf.time = np.pad(shelf.time, (0, len(shelf) - len(shelf.time)))
         self.shelf.labels = list(self._codes)
         self.shelf.again = _repeated(self.shelf) | _looks_given(self.shelf)
         return self.shelf

@@ -117,9 +117,8 @@ class Writing:
 
     def _account(self, example: Example) -> None:
         funnel = self._funnels[example.split]
-        note = getattr(example, "note", None)
-        if note is not None:
-            funnel.details[note] += 1
+        if example.note is not None:
+            funnel.details[example.note] += 1
         if example.lost is None:
             funnel.kept += 1
         else:

@@ -140,7 +140,9 @@ class Preparation:
         suites = {r.removeprefix("suite."): a.path for r, a in self.desk.inputs.items()
                   if r.startswith("suite.")}  # fmt: skip
         self.desk.judged.add(items_of(suites), own=True)
-        self.desk.judged.add(items_of(self._below()), own=False)
+        # A suite that is judged here too is compared with once, as the recipe's own.
+        below = {n: p for n, p in self._suites_below().items() if p not in suites.values()}
+        self.desk.judged.add(items_of({**self._below(), **below}), own=False)
 
     def _below(self) -> dict[str, Path]:
         """Prepared Datasets of ancestors, each path once, by the recipe's name."""
@@ -149,7 +151,19 @@ class Preparation:
             if role.startswith(("ancestor", "replay")):
                 artifact = self.desk.inputs[role]
                 name = str(artifact.manifest.run.get("node", role)).partition("/")[0]
-                found.setdefault(name, artifact.path)
+                if artifact.path not in found.values():
+                    found[name if name not in found else f"{name} ({role})"] = artifact.path
+        return found
+
+    def _suites_below(self) -> dict[str, Path]:
+        """What ancestors are judged by beside their test rows, each path once."""
+        found: dict[str, Path] = {}
+        for role in sorted(self.desk.inputs):
+            if role.startswith("below"):
+                artifact = self.desk.inputs[role]
+                name = f"{role.partition('.suite.')[2]} ({role.partition('.')[0]})"
+                if artifact.path not in found.values():
+                    found[name] = artifact.path
         return found
 
     def _gather_split(

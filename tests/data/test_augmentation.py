@@ -116,7 +116,6 @@ def test_the_prompt_names_the_label_so_that_the_text_stays_with_it(tmp_path: Pat
          "messages", None, None),
         ({"text": "word " * 65}, "text", None, "longer than max_new_tokens"),
         ({"text": "x", "a": "b"}, "text", "Q: {a}\nA:", "not once in the prompt"),
-        ({"a": "b"}, "text", "Q: {a}\nA:", "not once in the prompt"),
         ({"text": "to"}, "text", "{text} go {text}", "not once in the prompt"),
         ({"text": "to"}, "text", "Which? {text}", None),
     ],

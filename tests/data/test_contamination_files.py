@@ -25,11 +25,11 @@ def test_what_is_written_is_read_batch_by_batch(tmp_path: Path) -> None:
 
 
 def test_items_keep_their_passage_and_take_the_name_of_the_suite(tmp_path: Path) -> None:
-    items = [Item("", "0", "what?"), Item("", "1", "when?", "a passage")]
+    items = [Item("", "0", "what?"), Item("", "1", "when?", "a passage", ("all of it", "when?"))]
     assert write_items(tmp_path, iter(items)) == 2
     assert list(read_items(tmp_path, "s")) == [
         Item("s", "0", "what?"),
-        Item("s", "1", "when?", "a passage"),
+        Item("s", "1", "when?", "a passage", ("all of it", "when?")),
     ]
 
 

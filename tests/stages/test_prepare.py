@@ -434,3 +434,35 @@ def test_near_copies_never_stand_on_both_sides_of_a_carve(root: Artifact, tmp_pa
     )  # fmt: skip
     sides = [{int(name) // 3 for name in names(made, split)} for split in ("train", "validation")]
     assert not sides[0] & sides[1]
+
+
+def test_rows_of_train_that_an_ancestors_suite_holds_are_dropped(
+    root: Artifact, tmp_path: Path
+) -> None:
+    apart = documents([f"{n} gulls above the grey pier" for n in ("five", "six", "seven")])
+    exam, _ = prepare(tmp_path / "exam", root, {"test": [*documents(TEXTS[:1]), *apart]})
+    made, facts = prepare(
+        tmp_path / "l2", root, {"train": documents([TEXTS[0], "cranes stand on the quay at noon"])},
+        {"below0.suite.exam": exam},
+    )  # fmt: skip
+    assert names(made, "train") == ["1"]
+    assert facts["contamination"]["checked"] == {"exam (below0)": 4}
+
+
+def test_one_turn_of_a_test_conversation_is_recognised_in_train(
+    root: Artifact, tmp_path: Path
+) -> None:
+    def talk(*turns: str) -> dict[str, Any]:
+        answer = {"role": "assistant", "content": "aye"}
+        asked = [{"role": "user", "content": turn} for turn in turns]
+        return {"messages": [message for one in asked for message in (one, answer)]}
+
+    first = "which of the seven ships left the western harbour before the storm"
+    second = "and how many of her crew came back from the journey in the spring"
+    others = [talk(f"{n} gulls above the grey pier at noon") for n in ("five", "six", "seven")]
+    made, _ = prepare(
+        tmp_path, root, {"train": [talk(second), talk("cranes stand on the quay at noon")],
+                         "test": [talk(first, second), *others]},
+        render="sft", source={"format": "messages"},
+    )  # fmt: skip
+    assert names(made, "train") == ["1"]

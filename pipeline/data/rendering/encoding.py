@@ -20,7 +20,7 @@ Ids = list[int]
 # Between printable ASCII characters on both sides: what is proved below, and no more.
 _BLANK = re.compile(r" (?=[!-~])(?<=[!-~] )")
 _LONGEST_KEPT = 48
-_MOST_KEPT = 200_000
+_MOST_KEPT = 50_000
 _CHECKED = 2000
 _CHAIN = 64
 _PROBE = "Ab, c\n\n 1. x\u4e2d\u6587 \u00e9 done."
