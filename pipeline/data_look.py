@@ -169,7 +169,15 @@ def _look(target: Path, form: str | None, work: Path) -> tuple[dict[str, Any], D
             f"{where}: no row reads as {form}; leave --format out, or mend the rows"
         )
     facts = {
-        "sources": [{"split": "rows", "name": target.name, "format": form, **account.sources[0]}],
+        "sources": [
+            {
+                "split": "rows",
+                "name": target.name,
+                "format": form,
+                "columns": columns,
+                **account.sources[0],
+            }
+        ],
         "funnel": {"rows": funnel.to_json()},
         "balance": balance,
         "notes": [*notes, *_labels(balance.get("counts", {}), funnel.details)],

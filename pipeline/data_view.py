@@ -89,6 +89,8 @@ def _source(source: Mapping[str, Any]) -> str:
     good = source["read"] - source["quarantined"]
     told = f"{source['split']}: {name}: read as {source['format']}, {good:,} of "
     told += f"{source['read']:,} rows"
+    mapped = [f"{ours} from {theirs}" for ours, theirs in (source.get("columns") or {}).items()]
+    told += f" ({', '.join(mapped)})" if mapped else ""
     if source["quarantined"]:
         told += f"; {source['quarantined']:,} quarantined, see "
         told += "below" if source["split"] == "rows" else "quarantined.jsonl"

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.core.errors import GradusError, UserError
 from pipeline.core.recipe import load_recipe, shown
 from pipeline.data.detection import Detected
+from pipeline.data.formats import label_problems
 from pipeline.data.rows import Row, whole_text
 from pipeline.first_recipe_base import FirstBase, look_at_base
 from pipeline.first_recipe_rows import FEWEST_ROWS, Seen, look
@@ -41,6 +42,8 @@ def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
     Raises:
         UserError: data or base are missing, rows fit no format, or a file would be overwritten.
     """
+    if data.is_dir():
+        raise UserError(f"--data {data}: a folder; name a file, or write its recipe by hand")
     if not data.is_file():
         raise UserError(f"--data {data}: no such file; check the path")
     if out is None or out.is_dir():
@@ -50,6 +53,10 @@ def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
         raise UserError(f"--out {out}: not a recipe's name; write --out {out}.yaml")
     about = look_at_base(base, out.resolve().parent)
     seen = look(data)
+    twice = [line for line in label_problems(seen.found.labels) if " differ by " in line]
+    if twice:
+        # `prepare` would stop on them, with the rows copied already.
+        raise UserError(f"--data {data}: {twice[0]}")
     if name in about.names:
         name = f"{name[:59]}-l2"
     files = {f"{name}-{split}.jsonl": _lines(rows)

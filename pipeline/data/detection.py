@@ -22,6 +22,8 @@ _GROUPS = ("group", "group_id", "doc_id", "document_id", "conversation_id", "dia
 # A row without its group cannot be split by it: only what next to all rows have is offered.
 _MOST_ROWS = 0.99
 
+_DOCUMENT = {"text", "source_file"}
+
 
 @dataclass(frozen=True)
 class Detected:
@@ -59,6 +61,9 @@ def detect(sample: Sequence[Row], place: str, columns: Mapping[str, str] | None 
     """
     if not sample:
         raise DataError(f"{place}: holds no rows; point it at a file with rows")
+    if not columns and all(row.keys() == _DOCUMENT for row in sample):
+        # Documents of a folder: a file's name is no label, however few names there are.
+        return Detected("text", {}, fit=len(sample), seen=len(sample))
     given = dict(columns or {})
     evidence = Evidence([Fields.of(row, given).ours for row in sample])
     found = (

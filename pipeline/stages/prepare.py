@@ -252,5 +252,5 @@ def _role(split: str, number: int) -> str:
 
 def _origin(source: Mapping[str, Any]) -> dict[str, Any]:
     """Where rows came from and under which licence, for the lineage."""
-    names = ("repo", "url", "generator", "part", "licence", "origin", "format", "weight")
-    return {name: source[name] for name in names if source.get(name) is not None}
+    names = ("repo", "url", "generator", "part", "licence", "origin", "format", "weight", "columns")
+    return {name: source[name] for name in names if source.get(name)}

@@ -25,6 +25,7 @@ from pipeline.stages.prepare_desk import SEVERAL_LABELS, Desk, write_json
 
 _MOST_COMPARED = 200_000
 _TOLD_AT_ONCE = 4096
+_MUCH_MORE = 1.5
 
 
 def decide(desk: Desk, pool: Executor) -> dict[str, Any]:
@@ -119,6 +120,11 @@ def _carve(
     )
     verdicts.code[live[held]] = code
     moved = int(held.sum())
+    if moved > _MUCH_MORE * carve["carve"] * len(live) + 1:
+        funnel = desk.funnels[name]
+        funnel.details["rows more than asked, so that copies stay on one side"] = moved - round(
+            carve["carve"] * len(live)
+        )
     if carve["time"] is not None:
         # By time, copies may stand on both sides: the earlier one goes.
         copies = live[~held][np.isin(group[live[~held]], group[live[held]])]

@@ -151,7 +151,9 @@ class Renderer:
             RowProblem: the template refuses the conversation, or the text is not Unicode.
         """
         if self.tokenizer.chat_template is None:
-            text = self.controls.neutralise(row if isinstance(row, str) else row_text(row))
+            text = self.controls.neutralise(
+                row if isinstance(row, str) else str(row.get("text") or row_text(row))
+            )
             if not _is_unicode(text):
                 raise RowProblem("text that is not Unicode (a lone surrogate)")
             before, after = self._special()
