@@ -50,6 +50,7 @@ class Processes:
 
     def __init__(self, workers: int) -> None:
         """Starts ``workers`` processes at the first use."""
+        _collect_seldom()
         self._workers = workers
         self._pool = ProcessPoolExecutor(
             workers,
@@ -105,6 +106,10 @@ def _die_with(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.getppid() != parent:
         os._exit(1)
-    # Rows make no cycles: the collector would walk what was forked again and again.
+    _collect_seldom()
+
+
+def _collect_seldom() -> None:
+    # Rows make no cycles: the collector would walk what is loaded or forked again and again.
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
