@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import pickle
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -13,34 +12,8 @@ import pytest
 
 from pipeline.core.errors import DataError
 from pipeline.data.formats import FIELDS, PROMPTED, converter
-from pipeline.data.rows import Row, RowProblem, row_text
-
-
-def made(form: str, row: Mapping[str, Any], **settings: Any) -> Row:
-    given_: dict[str, Any] = {"columns": {}, "prompt": None, "keep": (), **settings}
-    return converter(form, **given_)(dict(row))
-
-
-def refused(form: str, row: Mapping[str, Any], **settings: Any) -> str:
-    with pytest.raises(RowProblem) as caught:
-        made(form, row, **settings)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def user(content: Any = "hi") -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
-def assistant(content: Any = "yes", **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content, **more}
-
-
-def system(content: Any = "be kind") -> dict[str, Any]:
-    return {"role": "system", "content": content}
-
-
-ASKED = [user(), assistant()]
+from pipeline.data.rows import Row, row_text
+from tests.data.format_case import ASKED, assistant, made, refused, system, user
 
 
 def test_a_mapped_column_is_read_under_its_name_and_no_other() -> None:

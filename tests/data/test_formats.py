@@ -8,39 +8,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.formats import converter
-from pipeline.data.rows import Row, RowProblem
-
-
-def made(form: str, row: Mapping[str, Any], **settings: Any) -> Row:
-    given_: dict[str, Any] = {"columns": {}, "prompt": None, "keep": (), **settings}
-    return converter(form, **given_)(dict(row))
-
-
-def refused(form: str, row: Mapping[str, Any], **settings: Any) -> str:
-    with pytest.raises(RowProblem) as caught:
-        made(form, row, **settings)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def user(content: Any = "hi") -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
-def assistant(content: Any = "yes", **more: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content, **more}
-
-
-def system(content: Any = "be kind") -> dict[str, Any]:
-    return {"role": "system", "content": content}
+from pipeline.data.rows import Row
+from tests.data.format_case import ASKED, assistant, made, refused, system, user
 
 
 def says(speaker: str, value: Any) -> dict[str, Any]:
     return {"from": speaker, "value": value}
 
 
-ASKED = [user(), assistant()]
 CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"city": "Ulm"}}}
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
 

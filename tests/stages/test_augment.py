@@ -4,189 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.core.errors import DataError
 from pipeline.core.schema_data import Clean
-from pipeline.core.stage import StageContext
-from pipeline.data.endpoint import endpoint_problem
 from pipeline.data.executor import InProcess
 from pipeline.data.gathering import SourcePlan, gather
 from pipeline.data.journal import Answer, Journal
 from pipeline.data.ledger import Account, Ledger
 from pipeline.data.origins import source_chunks
-from pipeline.stages.augment import Augment
-from tests.silent_server import closed_port, silent_server
-
-KEY = "sk-stub-0123456789abcdef"
-ROWS = [
-    {"text": f"{start} {what}", "label": label}
-    for label, what in (("card", "my new card"), ("cash", "the cash from the machine"))
-    for start in ("Where is", "I am waiting for", "When can I have", "Who has taken")
-]
-Reply = tuple[int, dict[str, str], bytes]
-
-
-def chat(text: Any, finish: str = "stop") -> Reply:
-    """An answer as an OpenAI-compatible server writes it."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": finish,
-    }
-    return 200, {}, json.dumps({"id": "x", "object": "chat.completion", "created": 0,
-                                "model": "stub", "choices": [choice]}).encode()  # fmt: skip
-
-
-def refusal(status: int, message: str = "no") -> Reply:
-    """An error as such a server writes it; it asks for a short pause."""
-    return status, {"retry-after-ms": "1"}, json.dumps({"error": {"message": message}}).encode()
-
-
-def reworded(body: dict[str, Any]) -> Reply:
-    """A text that depends on the request alone, wrapped as models wrap theirs."""
-    shown = re.findall(r"<text>\n(.*?)\n</text>", body["messages"][0]["content"], re.DOTALL)
-    word = "".join(chr(ord("a") + int(digit)) for digit in str(body["seed"]))
-    return chat(f'Here is the new text: "{shown[0] if shown else "This"}, {word} please"')
-
-
-class Quiet(ThreadingHTTPServer):
-    """Says nothing of a client that goes away in the middle."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: what a client saw is what tests look at."""
-
-
-class StubEndpoint:
-    """Takes requests, keeps them, and answers by ``reply``; ``n`` counts from 0."""
-
-    def __init__(self, reply: Callable[[dict[str, Any], int], Reply]) -> None:
-        self.reply = reply
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.most_at_once = self._at_once = 0
-        self._lock = threading.Lock()
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            # Head and body in one write: two would wait for each other's acknowledgement.
-            wbufsize = 1 << 16
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, headers, content = stub.answer(self.path, self.headers, body)
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                """Says nothing."""
-
-        self.server = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-
-    def answer(self, path: str, headers: Message, body: dict[str, Any]) -> Reply:
-        assert path == "/v1/chat/completions"
-        with self._lock:
-            number = len(self.bodies)
-            self.bodies.append(body)
-            self.headers.append({name.lower(): value for name, value in headers.items()})
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            return self.reply(body, number)
-        finally:
-            with self._lock:
-                self._at_once -= 1
-
-
-@contextmanager
-def stub(
-    reply: Callable[[dict[str, Any], int], Reply] = lambda body, _n: reworded(body),
-) -> Iterator[StubEndpoint]:
-    """A stub that listens until the block ends."""
-    endpoint = StubEndpoint(reply)
-    thread = threading.Thread(target=endpoint.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield endpoint
-    finally:
-        endpoint.server.shutdown()
-        endpoint.server.server_close()
-        thread.join()
-
-
-class Case:
-    """A folder with rows, and the stage run over them."""
-
-    def __init__(self, folder: Path, rows: list[dict[str, Any]] | None = None) -> None:
-        self.folder = folder
-        self.file = folder / "train.jsonl"
-        self.write(rows or ROWS)
-        self.source: dict[str, Any] = {"format": "classification", "seed": 0, "suffix": ".jsonl"}
-        self.clean: dict[str, Any] | None = None
-        self.out = folder / "out0"
-        self.work = folder / "work"
-        self.runs = 0
-
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        self.file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-    def config(self, url: str, **more: Any) -> dict[str, Any]:
-        settings = {
-            "kind": "paraphrase", "endpoint": url, "model": "stub", "per_row": 1, "per_label": 3,
-            "examples": 2, "temperature": 0.5, "max_new_tokens": 40, "seed": 3, "licence": None,
-        }  # fmt: skip
-        return {
-            "sources": [self.source], "augment": {**settings, **more}, "clean": self.clean,
-            "max_quarantined": 0,
-        }  # fmt: skip
-
-    def context(self, **options: Any) -> StageContext:
-        self.runs += 1
-        self.out = self.folder / f"out{self.runs}"
-        self.out.mkdir()
-        self.work.mkdir(exist_ok=True)
-        options = {"concurrency": 1, "retries": 1, "timeout_s": 5, **options}
-        return StageContext(self.out, self.work, options, {"train0": self.file}, lambda _told: None)
-
-    def run(self, url: str, *, options: dict[str, Any] | None = None, **more: Any) -> Any:
-        return Augment().run({}, self.config(url, **more), self.context(**(options or {})))
-
-    def refused(self, url: str, *, options: dict[str, Any] | None = None, **more: Any) -> str:
-        """The one line with which the stage stops."""
-        with pytest.raises(DataError) as caught:
-            self.run(url, options=options, **more)
-        message = str(caught.value)
-        assert message.startswith("data.augment")
-        assert "\n" not in message
-        return message
-
-    def lines(self, name: str = "rows.jsonl") -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.out / name).read_text("utf-8").splitlines()]
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> Case:
-    return Case(tmp_path)
-
+from tests.stages.augment_case import (
+    ROWS,
+    Case,
+    Reply,
+    chat,
+    refusal,
+    reworded,
+    stub,
+)
 
 # ---- what comes of it
 
@@ -413,138 +255,3 @@ def test_a_journal_that_is_damaged_costs_only_what_it_lost(tmp_path: Path) -> No
         assert journal.get("d") == Answer("four", "stop")
     with Journal(path) as journal:
         assert journal.get("d") == Answer("four", "stop")
-
-
-# ---- an endpoint that is away, or is none
-
-
-def test_an_endpoint_that_is_away_is_named_with_a_remedy(case: Case) -> None:
-    url = f"{closed_port()}/v1"
-    message = case.refused(url, options={"retries": 0})
-    assert f"{url}: cannot be reached in 1 tries" in message
-    assert "start it, or mend augment.endpoint" in message
-
-
-def test_an_endpoint_that_hangs_is_given_up(case: Case) -> None:
-    began = time.monotonic()
-    with silent_server() as url:
-        message = case.refused(f"{url}/v1", options={"timeout_s": 0.2, "retries": 1})
-    assert "does not answer within 0.2 s in 2 tries" in message
-    assert time.monotonic() - began < 10
-
-
-def test_an_answer_that_never_ends_is_given_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.endpoint._LONGEST_PAUSE_S", 0.0)
-    with silent_server(0.05) as url:
-        message = case.refused(f"{url}/v1", options={"timeout_s": 0.5, "retries": 0})
-    assert "does not answer" in message
-
-
-@pytest.mark.parametrize(
-    ("status", "told"),
-    [
-        (401, "the key is refused (401: no); set augment.api_key_env"),
-        (403, "the key is refused (403: no)"),
-        (404, "has no model 'stub', or no /chat/completions (404: no); check augment.model"),
-        (402, "answers 402 (402: no); wait"),
-        (429, "answers 429 after 2 tries (429: no); wait"),
-    ],
-)
-def test_a_refusal_stops_the_stage_with_one_line(case: Case, status: int, told: str) -> None:
-    with stub(lambda _body, _n: refusal(status)) as endpoint:
-        assert told in case.refused(endpoint.url)
-    assert len(endpoint.bodies) == (2 if status == 429 else 1)
-
-
-def test_what_answers_only_rubbish_is_given_up_early(tmp_path: Path) -> None:
-    case = Case(tmp_path, [{"text": f"Text {n}", "label": "a"} for n in range(60)])
-    with stub(lambda _body, _n: (200, {"Content-Type": "text/html"}, b"<html>")) as endpoint:
-        message = case.refused(endpoint.url)
-    assert "none of the first 20 requests came to a text (the answer is no JSON)" in message
-    assert len(endpoint.bodies) <= 24
-
-
-def test_no_row_at_all_is_an_error_that_says_why(case: Case) -> None:
-    with stub(lambda _body, _n: chat("As an AI language model, I rest")) as endpoint:
-        message = case.refused(endpoint.url)
-    assert "no synthetic row came of 8 requests" in message
-    assert "(8: refused by the model)" in message
-
-
-def test_kinds_that_do_not_fit_the_rows_are_refused(case: Case) -> None:
-    case.source = {**case.source, "format": "text"}
-    with stub() as endpoint:
-        assert "no training row has one" in case.refused(endpoint.url, kind="sample")
-        case.source = {**case.source, "prompt": "{text} {label}"}
-        assert "cannot fill {label}" in case.refused(endpoint.url, kind="sample")
-    assert not endpoint.bodies
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "ftp://example.org/v1", "example.org/v1", "http://", "http://[::1/v1", "http://a:x/v1", "",
-        "https://user:secret-word@example.org/v1", "https://secret-word@example.org/v1",
-        "https://example.org/v1?key=secret-word", "https://example.org/v1#secret-word",
-    ],
-)  # fmt: skip
-def test_a_url_that_cannot_be_an_endpoint_is_refused_and_not_repeated(case: Case, url: str) -> None:
-    assert endpoint_problem(url) is not None
-    assert "secret-word" not in case.refused(url)
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://api.example.org/v1/"])
-def test_an_address_is_an_endpoint(url: str) -> None:
-    assert endpoint_problem(url) is None
-
-
-# ---- the key
-
-
-def test_the_key_is_sent_and_stands_nowhere(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", KEY)
-    options = {"api_key_env": "STUB_KEY"}
-
-    def telling(body: dict[str, Any], number: int) -> Reply:
-        return chat(f"{number} your key is {KEY}") if number else reworded(body)
-
-    with stub(telling) as endpoint:
-        case.run(endpoint.url, options=options)
-        assert {h["authorization"] for h in endpoint.headers} == {f"Bearer {KEY}"}
-        (case.work / "answers.jsonl").rename(case.work / "earlier.jsonl")
-        endpoint.reply = lambda _body, _n: refusal(401, f"Incorrect API key provided: {KEY}")
-        message = case.refused(endpoint.url, options=options)
-    assert "Incorrect API key provided: ***" in message
-    written = [path for path in case.folder.rglob("*") if path.is_file()]
-    assert len(written) > 4
-    assert not [path for path in written if KEY.encode() in path.read_bytes()]
-
-
-def test_another_services_key_and_names_are_not_sent(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
-        monkeypatch.setenv(name, KEY)
-    with stub() as endpoint:
-        case.run(endpoint.url)
-    assert KEY not in str(endpoint.headers)
-
-
-@pytest.mark.parametrize("value", [None, " "])
-def test_a_key_that_is_not_set_is_told_before_anything_is_asked(
-    case: Case, monkeypatch: pytest.MonkeyPatch, value: str | None
-) -> None:
-    monkeypatch.delenv("STUB_KEY", raising=False)
-    if value is not None:
-        monkeypatch.setenv("STUB_KEY", value)
-    with stub() as endpoint:
-        message = case.refused(endpoint.url, options={"api_key_env": "STUB_KEY"})
-    assert "STUB_KEY is not set in the environment; export STUB_KEY=KEY" in message
-    assert not endpoint.bodies
-
-
-def test_a_key_that_no_header_can_hold_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "schlüssel\nzwei")
-    with stub() as endpoint:
-        message = case.refused(endpoint.url, options={"api_key_env": "STUB_KEY"})
-    assert "schlüssel" not in message
