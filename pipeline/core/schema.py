@@ -12,10 +12,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.core.schema_data import NO_WEIGHT, Data, Source
 from pipeline.core.schema_section import Section, Seed, as_list
+from pipeline.core.schema_train import Train
 
 Level = Literal["L0", "L1", "L2"]
-Objective = Literal["pretrain", "cpt", "mlm", "sft", "classify"]
-Method = Literal["full", "lora", "qlora"]
 Export = Literal["stacked", "merged"]
 
 
@@ -38,102 +37,6 @@ class Scratch(Section):
             raise ValueError("hidden_size must be a multiple of num_attention_heads")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
-        return self
-
-
-class Launch(Section):
-    """How many processes train; never part of a key."""
-
-    num_processes: int = Field(1, ge=1, le=1024)
-    config: str | None = Field(None, description="An accelerate configuration file")
-
-
-class Head(Section):
-    """The classifier head: how token states become one vector."""
-
-    pooling: Literal["last", "mean", "cls"] = "last"
-    dropout: float = Field(0.0, ge=0, lt=1)
-
-
-class Train(Section):
-    """One model for each objective, over the same rows and budget."""
-
-    objective: Annotated[tuple[Objective, ...], BeforeValidator(as_list)] = ("sft",)
-    method: Method = "lora"
-    lora_r: int = Field(16, ge=1, le=512)
-    lora_alpha: float | None = Field(None, gt=0, description="Default: twice lora_r")
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    use_rslora: bool = False
-    rank_pattern: dict[str, int] = Field(default_factory=dict)
-    learning_rate: float = Field(2e-4, gt=0)
-    head_learning_rate: float | None = Field(None, gt=0, description="Default: learning_rate")
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "cosine"
-    warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    num_train_epochs: float = Field(1.0, gt=0)
-    max_steps: int | None = Field(None, ge=1, description="Wins over num_train_epochs")
-    global_batch_size: int = Field(
-        32,
-        ge=1,
-        description="Rows per update over all processes; with packing it counts blocks of "
-        "max_length, and each holds several rows",
-    )
-    micro_batch_size: int | None = Field(None, ge=1, description="Rows at once; not in the key")
-    max_length: int = Field(512, ge=8)
-    over_length: Literal["error", "drop", "truncate-left", "truncate-right", "split"] = "error"
-    packing: bool = Field(False, description="Rows share blocks of max_length; none sees another")
-    loss_on: Literal["assistant", "last", "all", "flag"] = Field(
-        "assistant",
-        description="Which turns are learned; flag: those with `train: true`. One with `train: "
-        "false` never is, except under all",
-    )
-    loss_weighting: Literal["token", "row"] = Field(
-        "token", description="row: each row counts the same, however long its answer"
-    )
-    precision: Literal["fp32", "bf16"] = "bf16"
-    gradient_checkpointing: bool = False
-    mlm_probability: float = Field(0.15, gt=0, lt=1)
-    head: Head = Head()
-    eval_steps: int | None = Field(None, ge=1, description="Validation every so many updates")
-    load_best_model_at_end: bool = False
-    save_steps: int = Field(50, ge=1, description="A checkpoint every so many updates")
-    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_list)] = (1,)
-    launch: Launch = Launch()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Train:
-        if not self.objective:
-            raise ValueError("objective is empty; name at least one")
-        if len({"pretrain", "cpt", "mlm", "sft"} & set(self.objective)) > 1:
-            raise ValueError("objective may name one of pretrain, cpt, mlm, sft, beside classify")
-        if len(set(self.objective)) != len(self.objective):
-            raise ValueError("objective names one twice")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds must be one or more different whole numbers")
-        if self.load_best_model_at_end and self.eval_steps is None:
-            raise ValueError("load_best_model_at_end needs eval_steps")
-        if self.method == "full" and self.rank_pattern:
-            raise ValueError("rank_pattern has no meaning with method full")
-        if self.packing and set(self.objective) & {"classify", "mlm"}:
-            raise ValueError("packing is for objectives that predict the next token")
-        objectives = set(self.objective)
-        if self.loss_weighting == "row" and objectives <= {"classify", "mlm"}:
-            raise ValueError(
-                "loss_weighting: row weighs the tokens of answers and texts, and "
-                f"{' and '.join(self.objective)} has none; leave it out"
-            )
-        if self.loss_on != "assistant" and "sft" not in objectives:
-            raise ValueError(
-                f"loss_on: {self.loss_on} chooses among turns, which objective sft alone learns; "
-                "leave it out"
-            )
-        size = self.micro_batch_size
-        if size is not None and self.global_batch_size % (size * self.launch.num_processes):
-            raise ValueError(
-                "global_batch_size must be a multiple of micro_batch_size times num_processes"
-            )
         return self
 
 

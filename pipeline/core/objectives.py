@@ -1,0 +1,92 @@
+"""What can be trained: one table of objectives that plan, data, training and judgement share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Render = Literal["text", "sft", "preference", "channel", "hybrid", "classify", "tag", "regress"]
+Needs = Literal["causal", "encoder", "either"]
+
+
+@dataclass(frozen=True)
+class ObjectiveInfo:
+    """One objective.
+
+    Attributes:
+        loss: what is minimised, in a few words.
+        render: how `prepare` turns rows into ids.
+        needs: the kind of base.
+        writes: the model that comes out writes text (it can be served as a chat model).
+        head: a head is trained and saved beside the weights.
+        packs: rows may share a block.
+        suffix: what its model's name has after the recipe's.
+        arms: how its model answers a task: ``generative``, ``classifier``, both or none.
+    """
+
+    loss: str
+    render: Render
+    needs: Needs
+    writes: bool
+    head: bool = False
+    packs: bool = False
+    suffix: str = ""
+    arms: tuple[str, ...] = ()
+
+
+OBJECTIVES: Mapping[str, ObjectiveInfo] = {
+    "pretrain": ObjectiveInfo("next token, from scratch", "text", "causal", True, packs=True),
+    "cpt": ObjectiveInfo("next token, with replay", "text", "causal", True, packs=True),
+    "mlm": ObjectiveInfo("masked tokens", "text", "encoder", False),
+    "sft": ObjectiveInfo(
+        "the assistant's tokens", "sft", "causal", True, packs=True, arms=("generative",)
+    ),
+    "dpo": ObjectiveInfo(
+        "chosen above rejected", "preference", "causal", True, arms=("generative",)
+    ),
+    "channel": ObjectiveInfo(
+        "the text, given its label", "channel", "causal", True, packs=True, suffix="-channel"
+    ),
+    "hybrid": ObjectiveInfo(
+        "the label's tokens and the head's label, one adapter", "hybrid", "causal", True,
+        head=True, arms=("generative", "classifier"),
+    ),
+    "classify": ObjectiveInfo(
+        "the head's label or labels", "classify", "either", False, head=True,
+        suffix="-classifier", arms=("classifier",),
+    ),
+    "tag": ObjectiveInfo(
+        "a label for each token", "tag", "either", False, head=True, suffix="-tagger"
+    ),
+    "regress": ObjectiveInfo(
+        "a number", "regress", "either", False, head=True, suffix="-regressor"
+    ),
+}  # fmt: skip
+
+PEFT_METHODS = ("lora", "qlora")
+
+
+def model_name(recipe: str, objective: str) -> str:
+    """The name of the model that a recipe makes with an objective."""
+    return recipe + OBJECTIVES[objective].suffix
+
+
+def cell_problem(objective: str, method: str, wrapper: str) -> str | None:
+    """Why an objective, a method and a way of using processes do not go together, or None.
+
+    Args:
+        wrapper: ``single``, ``ddp``, ``fsdp`` or ``deepspeed``.
+    """
+    if objective == "pretrain" and method != "full":
+        return (
+            f"train.method: {method}: pretraining starts from random weights, which an adapter "
+            "would leave random; use method full, or objective cpt over a trained base"
+        )
+    if method == "qlora" and wrapper in {"fsdp", "deepspeed"}:
+        return (
+            f"train.launch.config: {wrapper} cuts weights into shards, and 4-bit weights with "
+            "their quantisation state have not been proved whole in shards; "
+            "use recipes/accelerate/ddp.yaml, or method lora"
+        )
+    return None
