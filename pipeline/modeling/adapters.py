@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,50 +20,178 @@ from pipeline.core.errors import ModelError
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
+EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out")
+OUTPUTS = ("lm_head", "embed_out")
 
 
-def lora_config(settings: Mapping[str, Any], *, encoder: bool) -> Any:
-    """PEFT's LoraConfig from a recipe's training settings."""
+def lora_config(settings: Mapping[str, Any], *, encoder: bool, tied: bool = False) -> Any:
+    """PEFT's LoraConfig from a recipe's training settings.
+
+    Args:
+        tied: the model reads and writes with one embedding matrix.
+    """
     from peft import LoraConfig
 
     targets = settings["target_modules"]
+    whole = list(settings["modules_to_save"])
+    # One matrix at both ends stays one: trained as two, the model would no longer be of its kind.
+    keep_tied = tied and any(_last(name) in EMBEDDINGS for name in whole)
     return LoraConfig(
         r=settings["lora_r"],
         lora_alpha=settings["lora_alpha"] or 2 * settings["lora_r"],
         lora_dropout=settings["lora_dropout"],
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_rslora=settings["use_rslora"],
+        use_dora=settings["use_dora"],
+        modules_to_save=[n for n in whole if not (keep_tied and _last(n) in OUTPUTS)] or None,
+        ensure_weight_tying=keep_tied,
         rank_pattern=dict(settings["rank_pattern"]),
+        alpha_pattern=dict(settings["alpha_pattern"]),
         # The language-model head of an encoder takes no part in its sentence vectors.
         exclude_modules=r"(cls|lm_head|vocab_projector|predictions)\b.*" if encoder else None,
         bias="none",
     )
 
 
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
 def add_lora(model: Any, settings: Mapping[str, Any], *, seed: int, encoder: bool) -> Any:
-    """Wraps ``model`` with a fresh adapter; B starts at zero, A is drawn from ``seed``.
+    """Puts a fresh adapter ``default`` on ``model``; B starts at zero, A is drawn from ``seed``.
+
+    A model that already bears a frozen ``parent`` (see `attach_frozen`) keeps it: both are
+    active, and only the new one is trained.
 
     Raises:
-        ModelError: target modules that the model does not have.
+        ModelError: modules, patterns or options that the model does not have or PEFT refuses.
     """
     import torch
-    from peft import get_peft_model
+    from peft import PeftModel, get_peft_model
 
+    over = isinstance(model, PeftModel)
+    plain = model.get_base_model() if over else model
+    if over and settings["use_dora"]:
+        raise ModelError(
+            "train.use_dora: the parent's adapter lies beside rounded weights, and DoRA's "
+            "magnitudes would not see it; use precision fp32 with method lora, or a merged parent"
+        )
+    tied = bool(getattr(plain.config, "tie_word_embeddings", False))
+    config = lora_config(settings, encoder=encoder, tied=tied)
+    _require_modules(plain, settings)
     torch.manual_seed(seed)
     try:
-        return get_peft_model(model, lora_config(settings, encoder=encoder))
-    except ValueError as error:
+        with warnings.catch_warnings():
+            # PEFT warns of patterns that fit nothing; below that is an error.
+            warnings.filterwarnings("ignore", ".*did not match any targeted module.*")
+            body = model if over else get_peft_model(model, config)
+            if over:
+                body.add_adapter("default", config)
+    except (ValueError, TypeError) as error:
         raise ModelError(
             f"train.target_modules: {settings['target_modules']}: "
             f"{str(error).splitlines()[0][:160]}; use all-linear or names of linear layers"
         ) from None
+    if over:
+        body.base_model.set_adapter(["parent", "default"])
+        for name, parameter in body.named_parameters():
+            parameter.requires_grad_(_is_own(name))
+    _require_patterns(body, settings)
+    return body
+
+
+def _is_own(name: str) -> bool:
+    return ".default." in name or name.endswith(".default")
+
+
+def _require_modules(model: Any, settings: Mapping[str, Any]) -> None:
+    """PEFT passes over a module to save that is not there, and nothing of it would be trained."""
+    there = [name for name, _ in model.named_modules()]
+    for wanted in settings["modules_to_save"]:
+        if not any(name == wanted or name.endswith("." + wanted) for name in there):
+            raise ModelError(
+                f"train.modules_to_save: {wanted}: no such module in the base; name one of "
+                f"{', '.join(sorted({_last(n) for n in there if n})[:12])}"
+            )
+
+
+def _require_patterns(body: Any, settings: Mapping[str, Any]) -> None:
+    """A pattern that fits no module with an adapter would be a wish that nobody hears."""
+    from peft.tuners.lora import LoraLayer
+    from peft.utils.other import get_pattern_key
+
+    prefix = "base_model.model."
+    layers = [
+        name.removeprefix(prefix) for name, m in body.named_modules() if isinstance(m, LoraLayer)
+    ]
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in settings[key]:
+            if not any(get_pattern_key([pattern], name) == pattern for name in layers):
+                raise ModelError(
+                    f"train.{key}: {pattern!r} fits no module that has an adapter "
+                    f"(such as {layers[0]}); mend or drop it"
+                )
+
+
+def load_adapter_into(body: Any, folder: Path) -> None:
+    """Copies the weights of the adapter in ``folder`` into the fresh adapter ``default``.
+
+    It is then trained on: the same rank, targets and scale, or it would be another update.
+
+    Raises:
+        ModelError: what does not fit, and what to set instead.
+    """
+    import torch
+    from peft import get_peft_model_state_dict
+
+    tensors, config = read_adapter(folder)
+    mine = body.peft_config["default"].to_dict()
+    for key, name in _SAME.items():
+        theirs, ours = config.get(key) or _NOTHING[key], mine.get(key) or _NOTHING[key]
+        if theirs != ours:
+            raise ModelError(
+                f"train.init_from: {folder}: {name} is {_shown(theirs)} there and {_shown(ours)} "
+                f"here; set train.{name}: {_shown(theirs)}"
+            )
+    with torch.no_grad():
+        own = get_peft_model_state_dict(body, adapter_name="default", save_embedding_layers=False)
+        odd = sorted(set(own) ^ set(tensors))
+        if odd:
+            where = "is not there" if odd[0] in own else "has no place here"
+            raise ModelError(
+                f"train.init_from: {folder}: {odd[0]} {where}; its train.target_modules and "
+                "train.modules_to_save, and its base, must be those of this recipe"
+            )
+        for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                raise ModelError(
+                    f"train.init_from: {folder}: {name} is {tuple(tensors[name].shape)} there and "
+                    f"{tuple(tensor.shape)} here; it is of another base or another rank"
+                )
+            tensor.copy_(tensors[name])
+
+
+# PEFT's key to the recipe's; what is missing or null in a config means the same as these.
+_SAME = {
+    "r": "lora_r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora",
+    "use_dora": "use_dora", "rank_pattern": "rank_pattern", "alpha_pattern": "alpha_pattern",
+}  # fmt: skip
+_NOTHING: Mapping[str, Any] = {
+    "r": 0, "lora_alpha": 0, "use_rslora": False, "use_dora": False,
+    "rank_pattern": {}, "alpha_pattern": {},
+}  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def write_adapter(out: Path, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Writes an adapter folder in PEFT's format: the same tensors, the same bytes."""
     from safetensors.torch import save_file
 
-    ordered = {name: tensors[name].detach().contiguous().cpu() for name in sorted(tensors)}
+    # A copy of each: tied modules share one storage, which safetensors refuses to write.
+    ordered = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
     save_file(ordered, str(out / WEIGHTS), metadata={"format": "pt"})
     text = json.dumps(config, indent=1, sort_keys=True, default=_plain)
     (out / CONFIG).write_text(text + "\n", encoding="utf-8")

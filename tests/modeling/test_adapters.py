@@ -1,0 +1,147 @@
+"""PEFT's options as a recipe gives them, and an adapter that is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from pipeline.core.errors import ModelError
+from pipeline.core.schema import Train
+from pipeline.modeling.adapters import add_lora, attach_frozen, load_adapter_into, write_adapter
+
+IDS = torch.arange(24).reshape(2, 12)
+
+
+def tiny(*, tied: bool = True, hidden: int = 32) -> Any:
+    torch.manual_seed(7)
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=64, hidden_size=hidden, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=16, intermediate_size=48, tie_word_embeddings=tied,
+        )
+    ).eval()  # fmt: skip
+
+
+def settings(**keys: Any) -> dict[str, Any]:
+    return Train.model_validate({"lora_r": 4, **keys}).model_dump(mode="json")
+
+
+def fresh(seed: int = 1, *, tied: bool = True, **keys: Any) -> Any:
+    return add_lora(tiny(tied=tied), settings(**keys), seed=seed, encoder=False).eval()
+
+
+def stirred(body: Any, seed: int = 3) -> Any:
+    """As after training: nothing that is trained stays where it began."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in body.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn_like(parameter)
+    return body
+
+
+def saved(body: Any, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    tensors = get_peft_model_state_dict(body, adapter_name="default", save_embedding_layers=False)
+    write_adapter(folder, tensors, body.peft_config["default"].to_dict())
+    return folder
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rsLoRA": {"use_rslora": True},
+    "DoRA": {"use_dora": True},
+    "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 5}},
+    "norm trained whole": {"modules_to_save": ["norm"]},
+    "tied embeddings trained whole": {"modules_to_save": ["embed_tokens"]},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_is_written_is_read_by_peft_as_the_same_model(name: str, tmp_path: Path) -> None:
+    body = stirred(fresh(**OPTIONS[name]))
+    folder = saved(body, tmp_path / "a")
+    found = PeftModel.from_pretrained(tiny(), str(folder)).eval()
+    torch.testing.assert_close(logits(found), logits(body), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_loaded_adapter_is_the_one_that_was_trained(name: str, tmp_path: Path) -> None:
+    body = stirred(fresh(**OPTIONS[name]))
+    other = fresh(seed=9, **OPTIONS[name])
+    assert (logits(other) - logits(body)).abs().max() > 1e-3
+    load_adapter_into(other, saved(body, tmp_path / "a"))
+    torch.testing.assert_close(logits(other), logits(body), rtol=0, atol=0)
+
+
+REFUSED = {
+    "another rank": ({"lora_r": 8}, "set train.lora_r: 8"),
+    "another scale": ({"lora_alpha": 3}, "set train.lora_alpha: 3"),
+    "rsLoRA": ({"use_rslora": True}, "set train.use_rslora: true"),
+    "other targets": ({"target_modules": ["q_proj"]}, "train.target_modules"),
+    "more than an adapter": ({"modules_to_save": ["norm"]}, "train.modules_to_save"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_adapter_of_other_settings_is_refused_with_what_to_set(name: str, tmp_path: Path) -> None:
+    keys, remedy = REFUSED[name]
+    folder = saved(fresh(**keys), tmp_path / "a")
+    with pytest.raises(ModelError, match=remedy):
+        load_adapter_into(fresh(), folder)
+
+
+def test_adapter_of_another_base_is_not_loaded(tmp_path: Path) -> None:
+    folder = saved(add_lora(tiny(hidden=48), settings(), seed=1, encoder=False), tmp_path / "a")
+    with pytest.raises(ModelError, match="another base"):
+        load_adapter_into(fresh(), folder)
+
+
+def test_module_to_save_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"train\.modules_to_save: lm_hed"):
+        fresh(modules_to_save=["lm_hed"])
+
+
+def test_pattern_that_fits_nothing_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"train\.alpha_pattern: 'q_prj'"):
+        fresh(alpha_pattern={"q_prj": 2})
+
+
+def test_unknown_target_is_one_line() -> None:
+    with pytest.raises(ModelError, match="all-linear") as caught:
+        fresh(target_modules=["nothing"])
+    assert "\n" not in str(caught.value)
+
+
+def test_tied_embeddings_stay_tied_when_trained_whole() -> None:
+    body = stirred(fresh(modules_to_save=["embed_tokens", "lm_head"]))
+    plain = body.merge_and_unload()
+    assert plain.lm_head.weight.data_ptr() == plain.model.embed_tokens.weight.data_ptr()
+
+
+def test_over_a_parent_only_the_new_adapter_is_trained(tmp_path: Path) -> None:
+    parent = saved(stirred(fresh()), tmp_path / "p")
+    body = add_lora(
+        attach_frozen(tiny(), parent), settings(modules_to_save=["norm"]), seed=2, encoder=False
+    )
+    trained = {n for n, p in body.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(".default." in name for name in trained)
+    expected = logits(PeftModel.from_pretrained(tiny(), str(parent)).eval())
+    torch.testing.assert_close(logits(body.eval()), expected, rtol=0, atol=1e-6)
+
+
+def test_dora_beside_a_parent_is_refused(tmp_path: Path) -> None:
+    parent = saved(stirred(fresh()), tmp_path / "p")
+    with pytest.raises(ModelError, match=r"train\.use_dora"):
+        add_lora(attach_frozen(tiny(), parent), settings(use_dora=True), seed=2, encoder=False)
