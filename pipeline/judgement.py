@@ -7,16 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core.recipe import LoadedRecipe
+from pipeline.core.objectives import OBJECTIVES
 from pipeline.data_plan import suite_node
 from pipeline.data_sources import suite_source, test_form
+from pipeline.judgement_rules import (
+    answers_suite,
+    arms_of,
+    evaluation_label,
+    judged_name,
+    needs_reference,
+    require_paired,
+    require_sound_gates,
+)
 from pipeline.plan import Built, ModelRef, Node, Outcome, outcome_of
 
 if TYPE_CHECKING:
     from pipeline.ladder import Ladder
-
-ARMS = {"sft": "generative", "classify": "classifier"}
-_MAY_DIFFER = {"name", "base", "revision", "level", "evaluate", "gates", "serve"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def add_judgement(
             reports[below.loaded.path] = _report(ladder, below)
     deciding = tuple(report for report in reports.values() if report is not None)
     outcomes = list(_outcomes(ladder, built, reports[built.loaded.path]))
-    if recipe.train.objective[0] in {"pretrain", "cpt", "sft"}:
+    if OBJECTIVES[recipe.train.objective[0]].writes:
         bundle = _bundle(ladder, built, deciding, ungated=ungated)
         outcomes[0] = replace(outcomes[0], bundle=bundle)
     others = list(built.ancestors)
@@ -60,7 +66,7 @@ def add_judgement(
 
 def _report(ladder: Ladder, built: Built) -> str | None:
     suites = _suites(built)
-    _require_sound_gates(built.loaded, suites)
+    require_sound_gates(built.loaded, suites)
     return _compare(ladder, built, suites) if suites else None
 
 
@@ -76,7 +82,10 @@ def _outcomes(ladder: Ladder, built: Built, report: str | None) -> Iterator[Outc
         if "merged" in recipe.serve.export and model.adapter is not None:
             inputs = {"root": model.root, "adapter": model.adapter}
             merged = ladder.add(Node(f"{model.name}/merge", "merge", {}, inputs))
-        yield outcome_of(built, objective, merged=merged, report=report)
+        for arm in arms_of(objective):
+            outcome = outcome_of(built, objective, merged=merged, report=report)
+            name = judged_name(model.name, objective, arm)
+            yield replace(outcome, model=replace(model, name=name))
 
 
 def _suites(built: Built) -> dict[str, str]:
@@ -98,26 +107,6 @@ def _suite(ladder: Ladder, built: Built, name: str, objective: str) -> str:
     if name == "test":
         return built.prepared[objective]
     return suite_node(ladder, built.loaded, name, built.tokenizer, objective)
-
-
-def _require_sound_gates(loaded: LoadedRecipe, suites: dict[str, str]) -> None:
-    """A gate that could never be judged is refused before anything runs."""
-    recipe = loaded.recipe
-    for index, gate in enumerate(recipe.gates):
-        key = f"gates.{index}"
-        if gate.suite not in suites:
-            known = ", ".join(sorted(suites)) or "none; give data.test or evaluate.suites"
-            raise loaded.error(f"{key}.suite", f"{gate.suite!r} is no suite here (known: {known})")
-        text = suites[gate.suite] == "text"
-        if gate.metric != "contamination" and text != (gate.metric == "loss"):
-            wanted = "a task" if text else "text"
-            raise loaded.error(f"{key}.metric", f"{gate.metric} needs a suite of {wanted}")
-        if gate.against == "control" and recipe.evaluate.control is None:
-            raise loaded.error(f"{key}.against", "there is no control; set evaluate.control")
-        if gate.head is not None and recipe.train is not None:
-            heads = {ARMS.get(objective) for objective in recipe.train.objective}
-            if gate.head not in heads:
-                raise loaded.error(f"{key}.head", f"no objective of this recipe is {gate.head}")
 
 
 def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None:
@@ -157,60 +146,57 @@ def _control(ladder: Ladder, built: Built) -> Built:
     if control == loaded.path:
         raise loaded.error("evaluate.control", "names this recipe itself; name its control")
     # The control is the same recipe over another base, so overrides reach it too.
-    _require_paired(loaded, ladder.load(control, "control"))
+    require_paired(loaded, ladder.load(control, "control"))
     return ladder.build(control, (loaded.path,))
-
-
-def _require_paired(loaded: LoadedRecipe, other: LoadedRecipe) -> None:
-    mine, theirs = loaded.recipe.model_dump(), other.recipe.model_dump()
-    for section in sorted(set(mine) - _MAY_DIFFER):
-        left, right = mine[section], theirs[section]
-        if isinstance(left, dict) and isinstance(right, dict):
-            for key in left:
-                if _resolved(loaded, left[key]) != _resolved(other, right.get(key)):
-                    raise loaded.error(
-                        "evaluate.control",
-                        f"differs in {section}.{key}; a control may differ in its base only "
-                        f"(write `extends: {loaded.path.name}` in {other.path.name})",
-                    )
-
-
-def _resolved(loaded: LoadedRecipe, value: Any) -> Any:
-    """Values with local paths made absolute, so that two folders can be compared."""
-    if isinstance(value, dict):
-        return {key: _resolved(loaded, inner) for key, inner in value.items()}
-    if isinstance(value, str) and loaded.local(value).exists():
-        return str(loaded.local(value))
-    return value
 
 
 def _seeds(
     ladder: Ladder, built: Built, asked: Built, suites: dict[str, str], role: str
 ) -> list[_Judged]:
     """Every trained model of ``built``, evaluated as the recipe ``asked`` says."""
-    train = built.loaded.recipe.train
-    assert train is not None
     found = []
     for (objective, seed), model in built.models.items():
-        arm = ARMS.get(objective, "text")
         if objective == "mlm":
             # An encoder has no next-token loss; what stands over it is judged by its task.
             continue
-        wanted = {}
-        for name, form in suites.items():
-            if arm == "classifier" and form == "text":
+        for arm in arms_of(objective):
+            wanted = _wanted(ladder, built, asked, suites, (objective, arm, seed))
+            if not wanted:
                 continue
-            # Texts are judged for one seed: the figure stands for these weights.
-            if form == "text" and seed != train.seeds[0]:
-                continue
-            owner = built if name == "test" else asked
-            wanted[name] = _suite(ladder, owner, name, objective)
-        if not wanted:
-            continue
-        trained = f"{built.loaded.recipe.name}/train.{objective}.seed{seed}"
-        item = _evaluate(ladder, asked, model, arm, wanted, f"{objective}.seed{seed}", trained)
-        found.append(_Judged(item, _about(model, arm, role, seed)))
+            named = replace(model, name=judged_name(model.name, objective, arm))
+            inputs = {f"suite.{name}": node for name, node in wanted.items()}
+            trained = f"{built.loaded.recipe.name}/train.{objective}.seed{seed}"
+            if trained != model.root:
+                inputs["trained"] = trained
+            if any(needs_reference(objective, suites[name]) for name in wanted):
+                below = _weights(built.start)
+                inputs |= {f"below.{part}": below[part] for part in below}
+            label = evaluation_label(objective, arm, seed)
+            node = f"{built.loaded.recipe.name}/evaluate.{label}"
+            item = _evaluate(ladder, asked, node, named, arm, inputs)
+            found.append(_Judged(item, _about(named, arm, role, seed)))
     return found
+
+
+def _wanted(
+    ladder: Ladder,
+    built: Built,
+    asked: Built,
+    suites: dict[str, str],
+    form_of_answering: tuple[str, str, int],
+) -> dict[str, str]:
+    """Suite to its Dataset node, of the suites that one trained model answers in one form."""
+    objective, arm, seed = form_of_answering
+    train = built.loaded.recipe.train
+    assert train is not None
+    wanted = {}
+    for name, form in suites.items():
+        # Texts are judged for one seed: the figure stands for these weights.
+        if not answers_suite(arm, form) or (form == "text" and seed != train.seeds[0]):
+            continue
+        owner = built if name == "test" else asked
+        wanted[name] = _suite(ladder, owner, name, objective)
+    return wanted
 
 
 def _ancestors(ladder: Ladder, built: Built, suites: dict[str, str]) -> list[_Judged]:
@@ -228,14 +214,16 @@ def _ancestors(ladder: Ladder, built: Built, suites: dict[str, str]) -> list[_Ju
     found = []
     for index, model in enumerate(chain):
         role = "base" if index == len(chain) - 1 else "parent"
-        item = _evaluate(ladder, built, model, "text", text, f"as-{role}", None)
+        inputs = {f"suite.{name}": node for name, node in text.items()}
+        node = f"{recipe.name}/evaluate.as-{role}"
+        item = _evaluate(ladder, built, node, model, "text", inputs)
         found.append(_Judged(item, _about(model, "text", role, 0)))
     return found
 
 
 def _reads_text(built: Built) -> bool:
     train = built.loaded.recipe.train
-    return train is not None and bool({"pretrain", "cpt", "sft"} & set(train.objective))
+    return train is not None and any(OBJECTIVES[o].writes for o in train.objective)
 
 
 def _below(built: Built) -> list[ModelRef]:
@@ -250,35 +238,30 @@ def _about(model: ModelRef, arm: str, role: str, seed: int) -> dict[str, Any]:
     return {"name": model.name, "level": model.level, "arm": arm, "role": role, "seed": seed}
 
 
+def _weights(model: ModelRef) -> dict[str, str]:
+    """The nodes that hold a model as served."""
+    return {"root": model.root} | ({"adapter": model.adapter} if model.adapter else {})
+
+
 def _evaluate(
     ladder: Ladder,
-    built: Built,
+    asked: Built,
+    node: str,
     model: ModelRef,
     arm: str,
-    suites: dict[str, str],
-    label: str,
-    trained: str | None,
+    inputs: dict[str, str],
 ) -> str:
-    inputs = {"root": model.root, **{f"suite.{name}": node for name, node in suites.items()}}
-    if model.adapter is not None:
-        inputs["adapter"] = model.adapter
-    if trained is not None and trained != model.root:
-        inputs["trained"] = trained
-    evaluate = built.loaded.recipe.evaluate
+    """Adds the evaluation of a model in one form, as the recipe ``asked`` says."""
+    evaluate = asked.loaded.recipe.evaluate
     config = {
         "arm": arm,
         "max_new_tokens": evaluate.max_new_tokens,
         "answer_after": evaluate.answer_after,
     }
-    owner = model.name.removesuffix("-classifier") if trained else built.loaded.recipe.name
-    node = Node(
-        f"{owner}/evaluate.{label}",
-        "evaluate",
-        config,
-        inputs,
-        options={"batch_size": evaluate.batch_size},
+    options = {"batch_size": evaluate.batch_size}
+    return ladder.add(
+        Node(node, "evaluate", config, {**_weights(model), **inputs}, options=options)
     )
-    return ladder.add(node)
 
 
 def _bundle(ladder: Ladder, built: Built, reports: tuple[str, ...], *, ungated: bool) -> str:

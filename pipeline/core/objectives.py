@@ -22,7 +22,8 @@ class ObjectiveInfo:
         head: a head is trained and saved beside the weights.
         packs: rows may share a block.
         suffix: what its model's name has after the recipe's.
-        arms: how its model answers a task: ``generative``, ``classifier``, both or none.
+        arms: how its model answers a task, and so how it is judged: ``generative``,
+            ``classifier``, ``tagger``, ``regressor``, ``channel``; none: it only reads text.
     """
 
     loss: str
@@ -46,7 +47,8 @@ OBJECTIVES: Mapping[str, ObjectiveInfo] = {
         "chosen above rejected", "preference", "causal", True, arms=("generative",)
     ),
     "channel": ObjectiveInfo(
-        "the text, given its label", "channel", "causal", True, packs=True, suffix="-channel"
+        "the text, given its label", "channel", "causal", True, packs=True, suffix="-channel",
+        arms=("channel",),
     ),
     "hybrid": ObjectiveInfo(
         "the label's tokens and the head's label, one adapter", "hybrid", "causal", True,
@@ -57,10 +59,12 @@ OBJECTIVES: Mapping[str, ObjectiveInfo] = {
         suffix="-classifier", arms=("classifier",),
     ),
     "tag": ObjectiveInfo(
-        "a label for each token", "tag", "either", False, head=True, suffix="-tagger"
+        "a label for each token", "tag", "either", False, head=True, suffix="-tagger",
+        arms=("tagger",),
     ),
     "regress": ObjectiveInfo(
-        "a number", "regress", "either", False, head=True, suffix="-regressor"
+        "a number", "regress", "either", False, head=True, suffix="-regressor",
+        arms=("regressor",),
     ),
 }  # fmt: skip
 
