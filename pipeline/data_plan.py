@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Carve, Clean, Data
 from pipeline.data.endpoint import endpoint_problem
@@ -20,7 +21,11 @@ from pipeline.plan import Built, Node
 if TYPE_CHECKING:
     from pipeline.ladder import Ladder
 
-RENDERS = {"pretrain": "text", "cpt": "text", "mlm": "text", "sft": "sft", "classify": "classify"}
+# Formats that a suite must have to be rendered as the recipe's own rows; others are asked and
+# answered.
+_SUITE_FORMS = {
+    "preference": {"preference"}, "hybrid": {"classification"}, "channel": {"classification"},
+}  # fmt: skip
 
 
 def prepare_node(
@@ -66,7 +71,7 @@ def prepare_node(
     for name in recipe.evaluate.suites:
         inputs[f"suite.{name}"] = suite_node(ladder, loaded, name, tokenizer, objective)
     config = {
-        **_settings(loaded, data, objective),
+        **_settings(data, objective),
         "sources": sources,
         "carve": _carve(loaded, data, "validation"),
         "carve_test": _carve(loaded, data, "test"),
@@ -76,12 +81,11 @@ def prepare_node(
         "not_checkable": list(not_checkable),
         "max_length": train.max_length,
         "over_length": train.over_length,
-        "packing": train.packing and RENDERS[objective] != "classify" and objective != "mlm",
+        "packing": train.packing and OBJECTIVES[objective].packs,
         "loss_on": train.loss_on,
     }
-    return ladder.add(
-        Node(f"{recipe.name}/prepare.{RENDERS[objective]}", "prepare", config, inputs, files)
-    )
+    name = f"{recipe.name}/prepare.{config['render']}"
+    return ladder.add(Node(name, "prepare", config, inputs, files))
 
 
 def _add_ancestors(ladder: Ladder, ancestors: Sequence[Built], inputs: dict[str, str]) -> None:
@@ -100,10 +104,12 @@ def _add_ancestors(ladder: Ladder, ancestors: Sequence[Built], inputs: dict[str,
             )
 
 
-def _settings(loaded: LoadedRecipe, data: Data, objective: str) -> dict[str, Any]:
+def _settings(data: Data, objective: str) -> dict[str, Any]:
+    render = OBJECTIVES[objective].render
     return {
-        "render": RENDERS[objective],
-        "system": data.system,
+        "render": render,
+        # A channel model writes a text for a label: it is told nothing else.
+        "system": None if render == "channel" else data.system,
         "chat_template_kwargs": data.chat_template_kwargs,
         "max_quarantined": data.max_quarantined,
     }
@@ -189,6 +195,14 @@ def _prepared_of(ladder: Ladder, loaded: LoadedRecipe, path: Path, key: str, tok
     return next(iter(other.prepared.values()))
 
 
+def _suite_render(form: str, objective: str) -> str:
+    """How an extra suite's rows are rendered for a model of that objective."""
+    if form == "text":
+        return "text"
+    render = OBJECTIVES[objective].render
+    return render if form in _SUITE_FORMS.get(render, {form}) else "sft"
+
+
 def suite_node(
     ladder: Ladder, loaded: LoadedRecipe, name: str, tokenizer: str, objective: str
 ) -> str:
@@ -199,13 +213,13 @@ def suite_node(
     inputs = {"tokenizer": tokenizer}
     files: dict[str, Path] = {}
     test = source_config(ladder, owner, key, source, "test", inputs, files)
+    render = _suite_render(test["format"], objective)
     text = test["format"] == "text"
-    render = "text" if text else RENDERS[objective]
     if not text:
         _add_template(loaded, data, files)
     config: dict[str, Any] = {
         "render": render,
-        "system": None if text else data.system,
+        "system": None if text or render == "channel" else data.system,
         "chat_template_kwargs": {} if text else data.chat_template_kwargs,
         "max_quarantined": data.max_quarantined,
         "sources": {"test": test},

@@ -83,7 +83,7 @@ STAGES: Mapping[str, StageInfo] = {
     "scratch": StageInfo("pipeline.stages.scratch:Scratch", 1, "Model", (*_TORCH, "tokenizers")),
     "prepare": StageInfo(
         "pipeline.stages.prepare:Prepare",
-        6,
+        7,
         "Dataset",
         ("transformers", "tokenizers", "jinja2", *_ROWS, *_JUDGED),
     ),

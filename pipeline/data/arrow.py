@@ -5,7 +5,7 @@ The same rows are the same bytes, whatever the calls in which they were handed o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,9 +28,31 @@ SCHEMA = pa.schema(
         ("lengths", pa.list_(pa.int32())),
         ("members", pa.list_(pa.string())),
         # Of a row that is asked: how many of its ids are the question, as serving makes it.
+        # Of a row of `preference` it is what chosen and rejected share, of `hybrid` in every split.
         ("prompt", pa.int32()),
+        # Several labels of one row, sorted; a number to predict; tags of the tokens as indices
+        # into labels.json, IGNORED for special tokens.
+        ("labels", pa.list_(pa.string())),
+        ("value", pa.float64()),
+        ("tags", pa.list_(pa.int32())),
+        # Of `preference`: the prompt and the rejected answer, as input_ids are with the chosen.
+        ("rejected_ids", pa.list_(pa.int32())),
+        ("rejected_supervised", pa.list_(pa.int8())),
+        # Hand-made features of the row, in the order of features.json.
+        ("features", pa.list_(pa.float64())),
     ]
 )
+IGNORED = -100
+"""The tag of a token that has none to learn (torch's ``ignore_index``)."""
+_NUMBERS: Mapping[str, type[np.number[Any]]] = {
+    "input_ids": np.int32,
+    "supervised": np.int8,
+    "lengths": np.int32,
+    "tags": np.int32,
+    "rejected_ids": np.int32,
+    "rejected_supervised": np.int8,
+    "features": np.float64,
+}
 BATCH_ROWS = 1024
 # A batch ends before that many bytes too: memory stays flat with rows of any length, and the
 # columns' 32-bit offsets cannot overflow.
@@ -42,8 +64,8 @@ _TOKEN_BYTES = 5
 class SplitWriter:
     """Writes rows to a file as they come; a context manager.
 
-    Rows are dicts with the columns of SCHEMA (``lengths``, ``members``, ``label``, ``prompt``
-    may be absent; further keys are not kept); token columns are lists or arrays.
+    Rows are dicts with the columns of SCHEMA (all but ``example_id``, ``text``, ``input_ids`` and
+    ``supervised`` may be absent; further keys are not kept); token columns are lists or arrays.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,21 +124,25 @@ def write_split(path: Path, rows: Iterable[Row]) -> None:
 
 def _bytes_of(row: Row) -> int:
     characters = len(row["text"] or "") + len(row.get("label") or "")
-    return _CHARACTER_BYTES * characters + _TOKEN_BYTES * len(row["input_ids"])
+    tokens = len(row["input_ids"]) + len(_of(row, "rejected_ids")) + len(_of(row, "tags"))
+    return _CHARACTER_BYTES * characters + _TOKEN_BYTES * tokens
+
+
+def _of(row: Row, name: str) -> Any:
+    found = row.get(name)
+    return () if found is None else found
 
 
 def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
-    columns = [
-        *(_strings(rows, name) for name in ("example_id", "text", "label")),
-        _numbers(rows, "input_ids", np.int32),
-        _numbers(rows, "supervised", np.int8),
-        _numbers(rows, "lengths", np.int32),
-        *(
-            pa.array([row.get(name) for row in rows], SCHEMA.field(name).type)
-            for name in ("members", "prompt")
-        ),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    return pa.RecordBatch.from_arrays([_column(rows, field) for field in SCHEMA], schema=SCHEMA)
+
+
+def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
+    if field.name in _NUMBERS:
+        return _numbers(rows, field.name, _NUMBERS[field.name])
+    if pa.types.is_string(field.type):
+        return _strings(rows, field.name)
+    return pa.array([row.get(field.name) for row in rows], field.type)
 
 
 def _strings(rows: Sequence[Row], name: str) -> pa.Array:
@@ -130,7 +156,7 @@ def _strings(rows: Sequence[Row], name: str) -> pa.Array:
         ) from None
 
 
-def _numbers(rows: Sequence[Row], name: str, kind: type[np.integer[Any]]) -> pa.Array:
+def _numbers(rows: Sequence[Row], name: str, kind: type[np.number[Any]]) -> pa.Array:
     """A list column from lists or arrays; an absent list is null."""
     lists = [row.get(name) for row in rows]
     absent = np.array([values is None for values in lists])
@@ -179,8 +205,8 @@ class Split:
         return (self[index] for index in range(len(self)))
 
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row."""
-        return self._joined(lambda batch: _counts(batch.column("input_ids")))
+        """Tokens of each row; of two answers to one prompt the longer row's."""
+        return self._joined(_longest)
 
     def segments(self) -> NDArray[np.int64]:
         """How many rows share each row's block: 1 for a row by itself."""
@@ -197,6 +223,10 @@ class Split:
 def _counts(column: pa.ListArray) -> NDArray[np.int64]:
     counts: NDArray[np.int64] = np.diff(column.offsets.to_numpy()).astype(np.int64)
     return counts
+
+
+def _longest(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    return np.maximum(_counts(batch.column("input_ids")), _counts(batch.column("rejected_ids")))
 
 
 def _segment_lengths(batch: pa.RecordBatch) -> NDArray[np.int64]:

@@ -27,6 +27,30 @@ def single(index: int, length: int) -> dict[str, Any]:
         "lengths": None,
         "members": None,
         "prompt": index % 5 or None,
+        "labels": None,
+        "value": None,
+        "tags": None,
+        "rejected_ids": None,
+        "rejected_supervised": None,
+        "features": None,
+    }
+
+
+def pair(index: int) -> dict[str, Any]:
+    return {
+        **single(index, 3),
+        "rejected_ids": list(range(index % 6)),
+        "rejected_supervised": [0] * (index % 6),
+    }
+
+
+def told(index: int) -> dict[str, Any]:
+    return {
+        **single(index, 2),
+        "labels": ["a", "b"][: index % 3],
+        "value": index / 7,
+        "tags": [-100, index],
+        "features": [0.1 * index, -1e300],
     }
 
 
@@ -40,8 +64,10 @@ def block(index: int, lengths: list[int]) -> dict[str, Any]:
 
 
 def many(count: int) -> list[dict[str, Any]]:
-    """Rows of every kind: single, packed, without loss flags, empty."""
+    """Rows of every kind: single, packed, pairs, without loss flags, empty."""
     made = [single(i, i % 7) if i % 3 else block(i, [1 + i % 4, 2, 3]) for i in range(count)]
+    made[5::11] = [pair(i) for i in range(5, count, 11)]
+    made[7::13] = [told(i) for i in range(7, count, 13)]
     made[count // 2]["supervised"] = []
     return made
 
@@ -94,7 +120,9 @@ def test_lengths_and_segments_are_those_of_the_rows(tmp_path: Path) -> None:
     rows = many(1300)
     write_split(tmp_path / "a", rows)
     split = Split(tmp_path / "a")
-    assert split.lengths().tolist() == [len(row["input_ids"]) for row in rows]
+    assert split.lengths().tolist() == [
+        max(len(row["input_ids"]), len(row["rejected_ids"] or ())) for row in rows
+    ]
     assert split.segments().tolist() == [len(row["lengths"] or [0]) for row in rows]
     assert split.segment_lengths().tolist() == [
         n for row in rows for n in row["lengths"] or [len(row["input_ids"])]
