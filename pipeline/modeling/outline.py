@@ -1,0 +1,275 @@
+"""What a training is made of, from a base's configuration alone: no weight is ever allocated.
+
+The base's own classes are built with tensors that have a shape and no memory (torch's
+FakeTensorMode), adapters are put on by the code that trains, and one forward pass is followed:
+which matrices there are, which of them a gradient passes, and what autograd keeps. So any
+architecture that transformers knows can be priced.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.core.errors import ModelError
+from pipeline.core.objectives import OBJECTIVES, PEFT_METHODS
+from pipeline.modeling.adapters import lora_config
+from pipeline.modeling.followed_pass import Pass, affine, repeated_layers
+from pipeline.modeling.loading import backbone, plain_model
+from pipeline.modeling.parts import AttentionShape, Matrix, Outline, Tensor
+
+# Layers without attention between pairs of tokens.
+_SKIPPED = ("linear_attention", "mamba", "recurrent", "conv")
+
+
+def outline(
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    length: int,
+    kernel: str = "sdpa",
+    bf16_weights: bool = False,
+    labels: int = 0,
+) -> Outline:
+    """Follows one training of a base with this config.json.
+
+    Args:
+        config: of the base; ``model_type`` names its architecture.
+        settings: of `train`: objective, method, precision and what an adapter needs.
+        length: tokens of a row.
+        kernel: transformers' name of the attention kernel.
+        bf16_weights: frozen weights lie in bfloat16, as on a GPU.
+        labels: outputs of a head, for objectives that have one.
+
+    Raises:
+        ModelError: an architecture that transformers does not know.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with _quiet(), torch.device("meta"):
+        model, body, head = _built(config, settings, bf16_weights, labels)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        # Autocast and the CPU's kernels know no meta device, and a fake tensor has one.
+        _onto_cpu(body)
+        return _followed(model, body, head, settings, length, kernel)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # What transformers and PEFT warn of is said when the training itself is built.
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _built(
+    config: Mapping[str, Any], settings: Mapping[str, Any], bf16_weights: bool, labels: int
+) -> tuple[Any, Any, nn.Module | None]:
+    from peft import get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    tree = dict(config)
+    kind = tree.pop("model_type", None)
+    architecture = (tree.get("architectures") or [""])[0]
+    encoder = not architecture.endswith("ForCausalLM") and kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    frozen = bf16_weights and settings["method"] in PEFT_METHODS
+    try:
+        shape = AutoConfig.for_model(kind, **tree)
+        auto = AutoModelForMaskedLM if encoder else AutoModelForCausalLM
+        model: Any = auto.from_config(
+            shape,
+            dtype=torch.bfloat16 if frozen else torch.float32,
+            attn_implementation="eager",
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ModelError(
+            f"base: {architecture or kind}: its shape cannot be built "
+            f"({str(error).splitlines()[0][:120]})"
+        ) from None
+    body = model
+    if settings["method"] in PEFT_METHODS:
+        try:
+            body = get_peft_model(model, lora_config(settings, encoder=encoder))
+        except ValueError as error:
+            raise ModelError(
+                f"train.target_modules: {settings['target_modules']}: "
+                f"{str(error).splitlines()[0][:160]}; use all-linear or names of linear layers"
+            ) from None
+        # The loop trains adapters in float32, whatever the base lies in.
+        for parameter in body.parameters():
+            if parameter.requires_grad and parameter.dtype != torch.float32:
+                parameter.data = parameter.data.float()
+    head = None
+    if OBJECTIVES[settings["objective"]].head:
+        head = nn.Linear(model.config.get_text_config().hidden_size, max(labels, 1), bias=False)
+    if head is not None and settings["objective"] != "hybrid":
+        used = {id(parameter) for parameter in backbone(model).parameters()}
+        for parameter in model.parameters():
+            if id(parameter) not in used:
+                parameter.requires_grad_(False)
+    body.train()
+    return model, body, head
+
+
+def _onto_cpu(body: nn.Module) -> None:
+    made: dict[int, Any] = {}
+    for module in body.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+                new = nn.Parameter(fake, parameter.requires_grad)
+                # Tied weights stay one.
+                module._parameters[name] = made.setdefault(id(parameter), new)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def _followed(
+    model: Any,
+    body: Any,
+    head: nn.Module | None,
+    settings: Mapping[str, Any],
+    length: int,
+    kernel: str,
+) -> Outline:
+    text = model.config.get_text_config()
+    _use_kernel(model, kernel)
+    layers = repeated_layers(backbone(plain_model(body)))
+    first = Pass(body, layers)
+    kept, reason = None, ""
+    bf16 = settings["precision"] == "bf16"
+    try:
+        first.run(1, length, kernel, bf16=bf16)
+        second = Pass(body, layers)
+        second.run(2, length, kernel, bf16=bf16)
+        kept = affine(first, second)
+    except Exception as error:
+        # Data decides the way through some models (experts), and a shape has none.
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+    matrices = _matrices(model, body, head, settings, first if kept else None, layers)
+    return Outline(
+        matrices=matrices,
+        attentions=_attentions(text, matrices, len(layers), _is_causal(model)),
+        tensors=tuple(_tensors(body, head)),
+        kept=kept,
+        length=length,
+        vocabulary=model.get_input_embeddings().weight.shape[0],
+        hidden=int(text.hidden_size),
+        layers=len(layers),
+        inner=int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
+        reason=reason,
+    )
+
+
+def _use_kernel(model: Any, kernel: str) -> None:
+    # The flash and flex kernels keep what torch's own fused one keeps without a mask.
+    model.set_attn_implementation("eager" if kernel == "eager" else "sdpa")
+
+
+def _tensors(body: Any, head: nn.Module | None) -> Iterator[Tensor]:
+    named = [*body.named_parameters()]
+    if head is not None:
+        named += [(f"score.{name}", p) for name, p in head.named_parameters()]
+    for name, parameter in named:
+        yield Tensor(name, parameter.numel(), parameter.itemsize, parameter.requires_grad)
+
+
+def _matrices(
+    model: Any,
+    body: Any,
+    head: nn.Module | None,
+    settings: Mapping[str, Any],
+    followed: Pass | None,
+    layers: list[nn.Module],
+) -> tuple[Matrix, ...]:
+    stem = {id(m) for m in backbone(model).modules()}
+    place = {id(m): i for i, layer in enumerate(layers) for m in layer.modules()}
+    experts = _active_share(model.config.get_text_config())
+    output = model.get_output_embeddings()
+    predicts = head is None or settings["objective"] == "hybrid"
+    found: list[Matrix] = []
+    above = False
+    for name, module in body.named_modules():
+        if isinstance(module, nn.Embedding):
+            above |= any(p.requires_grad for p in module.parameters())
+            continue
+        inside = id(module) in stem
+        if not inside and not predicts:
+            continue
+        for own, weight in module.named_parameters(recurse=False):
+            if weight.ndim < 2:
+                continue
+            flows = above
+            if followed is not None:
+                flows = followed.flows.get(id(module), False) if inside else followed.states_flow
+            found.append(
+                Matrix(
+                    f"{name}.{own}",
+                    weight.numel(),
+                    weight.requires_grad,
+                    flows,
+                    "body" if inside else "vocabulary",
+                    place.get(id(module)),
+                    experts if weight.ndim == 3 else 1.0,
+                    isinstance(module, nn.Linear) and ".lora_" not in name and module is not output,
+                )
+            )
+            above |= weight.requires_grad
+    if head is not None:
+        size = sum(p.numel() for p in head.parameters())
+        found.append(Matrix("score.weight", size, True, above, "head"))
+    return tuple(found)
+
+
+def _is_causal(model: Any) -> bool:
+    return bool(type(model).__name__.endswith(("ForCausalLM", "LMHeadModel")))
+
+
+def _active_share(text: Any) -> float:
+    chosen = getattr(text, "num_experts_per_tok", None)
+    every = next(
+        (getattr(text, n) for n in ("num_experts", "num_local_experts", "n_routed_experts")
+         if getattr(text, n, None)), None)  # fmt: skip
+    return chosen / every if chosen and every else 1.0
+
+
+def _attentions(
+    text: Any, matrices: tuple[Matrix, ...], layers: int, causal: bool
+) -> tuple[AttentionShape, ...]:
+    heads = int(getattr(text, "num_attention_heads", 0) or 0)
+    if not heads:
+        return ()
+    dim = int(getattr(text, "head_dim", None) or math.ceil(text.hidden_size / heads))
+    query = int(getattr(text, "qk_nope_head_dim", 0) or 0) + int(
+        getattr(text, "qk_rope_head_dim", 0) or 0
+    )
+    value = int(getattr(text, "v_head_dim", None) or dim)
+    kinds = list(getattr(text, "layer_types", None) or ["full_attention"] * layers)
+    flowing = {m.layer for m in matrices if m.flows or m.trainable}
+    return tuple(
+        AttentionShape(
+            heads,
+            query or dim,
+            value,
+            causal,
+            getattr(text, "sliding_window", None) if "sliding" in kind else None,
+            index in flowing,
+        )
+        for index, kind in enumerate(kinds[:layers])
+        if not any(word in kind for word in _SKIPPED)
+    )
