@@ -1,25 +1,21 @@
-"""LoRA adapters: made with PEFT, stacked into one over the root, merged into full weights.
-
-A stacked adapter is in canonical form: one rank for every module, ``lora_alpha == r`` (scale
-1), so that any reader of PEFT's format, the engine included, adds exactly B @ A.
-Source: Hu et al. 2021, LoRA, equation 3; the sum of two updates is B1 A1 + B2 A2 =
-[B1 B2] [A1; A2].
-"""
+"""LoRA adapters on a model: fresh ones to train, frozen ones beside it, or added to weights."""
 
 from __future__ import annotations
 
 import json
-import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import ModelError
+from pipeline.modeling.adapter_files import FACTOR, PREFIX, factors, read_adapter, write_adapter
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-_PREFIX = "base_model.model."
+__all__ = [
+    "add_lora", "attach_frozen", "factors", "load_adapter_into", "lora_config", "merge_into",
+    "read_adapter", "write_adapter",
+]  # fmt: skip
+
 EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out")
 OUTPUTS = ("lm_head", "embed_out")
 
@@ -120,9 +116,8 @@ def _require_patterns(body: Any, settings: Mapping[str, Any]) -> None:
     from peft.tuners.lora import LoraLayer
     from peft.utils.other import get_pattern_key
 
-    prefix = "base_model.model."
     layers = [
-        name.removeprefix(prefix) for name, m in body.named_modules() if isinstance(m, LoraLayer)
+        name.removeprefix(PREFIX) for name, m in body.named_modules() if isinstance(m, LoraLayer)
     ]
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in settings[key]:
@@ -186,114 +181,6 @@ def _shown(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def write_adapter(out: Path, tensors: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Writes an adapter folder in PEFT's format: the same tensors, the same bytes."""
-    from safetensors.torch import save_file
-
-    # A copy of each: tied modules share one storage, which safetensors refuses to write.
-    ordered = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
-    save_file(ordered, str(out / WEIGHTS), metadata={"format": "pt"})
-    text = json.dumps(config, indent=1, sort_keys=True, default=_plain)
-    (out / CONFIG).write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else str(value)
-
-
-def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(tensors, config) of an adapter folder."""
-    from safetensors.torch import load_file
-
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return load_file(str(folder / WEIGHTS)), config
-    except OSError as error:
-        raise ModelError(f"{folder}: no adapter that can be read ({error})") from None
-
-
-def factors(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Module name to (A [r, in], B [out, r]) in float32, the scale folded into B.
-
-    Handles rsLoRA and rank and alpha patterns as PEFT itself resolves them.
-
-    Raises:
-        ModelError: an adapter of a kind that is no sum of low-rank updates (DoRA, bias).
-    """
-    from peft.utils.other import get_pattern_key
-
-    if config.get("use_dora") or config.get("bias", "none") != "none":
-        raise ModelError("adapter: DoRA and bias cannot be stacked; train with plain LoRA")
-    found: dict[str, tuple[Any, Any]] = {}
-    for name, a in tensors.items():
-        if not name.endswith(".lora_A.weight"):
-            continue
-        module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
-        b = tensors[name.replace(".lora_A.", ".lora_B.")]
-        ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
-        rank = int(ranks.get(get_pattern_key(list(ranks), module), config["r"]))
-        alpha = float(alphas.get(get_pattern_key(list(alphas), module), config["lora_alpha"]))
-        scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-        if a.shape[0] != rank:
-            raise ModelError(f"adapter: {module} has rank {a.shape[0]}, its config says {rank}")
-        found[module] = (a.float(), b.float() * scale)
-    return found
-
-
-def stack(
-    parts: Sequence[Mapping[str, tuple[Any, Any]]],
-) -> tuple[dict[str, tuple[Any, Any]], int]:
-    """One adapter whose update is the sum of the parts' updates.
-
-    A's rows and B's columns are concatenated; modules that have fewer are filled with zeros
-    up to the largest rank, which engines want uniform.
-
-    Returns:
-        (module to (A, B), rank).
-    """
-    import torch
-
-    modules = sorted({module for part in parts for module in part})
-    joined: dict[str, tuple[Any, Any]] = {}
-    for module in modules:
-        pairs = [part[module] for part in parts if module in part]
-        joined[module] = (
-            torch.cat([a for a, _ in pairs], dim=0),
-            torch.cat([b for _, b in pairs], dim=1),
-        )
-    rank = max((a.shape[0] for a, _ in joined.values()), default=0)
-    for module, (a, b) in joined.items():
-        lack = rank - a.shape[0]
-        if lack:
-            a = torch.cat([a, a.new_zeros(lack, a.shape[1])], dim=0)
-            b = torch.cat([b, b.new_zeros(b.shape[0], lack)], dim=1)
-            joined[module] = (a, b)
-    return joined, rank
-
-
-def canonical(
-    joined: Mapping[str, tuple[Any, Any]], rank: int, task_type: str | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and config of a stacked adapter in PEFT's format, scale 1."""
-    tensors = {}
-    for module, (a, b) in joined.items():
-        tensors[f"{_PREFIX}{module}.lora_A.weight"] = a
-        tensors[f"{_PREFIX}{module}.lora_B.weight"] = b
-    config = {
-        "base_model_name_or_path": None,
-        "bias": "none",
-        "inference_mode": True,
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "peft_type": "LORA",
-        "r": rank,
-        "target_modules": sorted(joined),
-        "task_type": task_type,
-        "use_rslora": False,
-    }
-    return tensors, config
-
-
 def updates(folder: Path) -> Iterator[tuple[str, Any]]:
     """(module name, B @ A in float32) of an adapter folder."""
     tensors, config = read_adapter(folder)
@@ -326,8 +213,56 @@ def merge_into(model: Any, adapter: Path) -> None:
             module.weight += update
 
 
-def attach_frozen(model: Any, adapter: Path) -> Any:
-    """Puts a parent's adapter beside quantised or bf16 weights, frozen, under ``parent``."""
+def attach_frozen(model: Any, adapter: Path, name: str = "parent") -> Any:
+    """Puts an adapter beside quantised or bf16 weights, frozen.
+
+    Args:
+        model: a plain model, or one that bears adapters already.
+        name: what it is called there; all adapters are active after that.
+
+    Raises:
+        ModelError: an adapter of another base, or of another rank than its config says.
+    """
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(adapter), adapter_name="parent", is_trainable=False)
+    tensors, config = read_adapter(adapter)
+    over = isinstance(model, PeftModel)
+    _require_fit(model.get_base_model() if over else model, adapter, tensors)
+    try:
+        if not over:
+            return PeftModel.from_pretrained(
+                model, str(adapter), adapter_name=name, is_trainable=False
+            )
+        model.load_adapter(str(adapter), adapter_name=name, is_trainable=False)
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+        raise ModelError(
+            f"{adapter}: does not fit this base, or its rank {config.get('r')} is not that of its "
+            f"weights ({first[:120]}); name the base it was trained over"
+        ) from None
+    model.base_model.set_adapter(list(model.peft_config), inference_mode=True)
+    return model
+
+
+def _require_fit(model: Any, adapter: Path, tensors: Mapping[str, Any]) -> None:
+    """Every A and B has its module in the base, of its width.
+
+    Widths are those of the layer, not of its weight: 4-bit weights are packed.
+    """
+    modules = dict(model.named_modules())
+    for name, tensor in tensors.items():
+        found = FACTOR.search(name)
+        if found is None:
+            continue
+        module = name.removeprefix(PREFIX)[: found.start() - len(PREFIX)]
+        layer = modules.get(module)
+        if layer is None:
+            raise ModelError(f"{adapter}: {module} is not in the base; it is of another model")
+        inward = ".lora_A." in name
+        width = getattr(layer, "in_features" if inward else "out_features", None)
+        theirs = tensor.shape[1] if inward else tensor.shape[0]
+        if width is not None and width != theirs:
+            raise ModelError(
+                f"{adapter}: {module} is {theirs} wide there and {width} in the base; "
+                "it is of another model"
+            )

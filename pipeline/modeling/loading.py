@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,9 @@ from pipeline.core.errors import ModelError
 
 ModelKind = Literal["causal", "encoder"]
 Quantisation = Literal["nf4"] | None
+# Beside a model whose own code may run: the recipe said so, and `fetch` wrote it down.
+MARKER = "gradus.json"
+_OWN_CODE = "trust_remote_code"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -33,15 +37,68 @@ def model_kind(folder: Path) -> ModelKind:
     return "encoder" if config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "causal"
 
 
+def runs_own_code(folder: Path) -> bool:
+    """Whether the recipe said that the code in this model's folder may run."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(marker, dict) and marker.get(_OWN_CODE) is True
+
+
+def allow_own_code(folder: Path) -> None:
+    """Writes down that the code in this model's folder may run."""
+    (folder / MARKER).write_text(json.dumps({_OWN_CODE: True}) + "\n", encoding="utf-8")
+
+
+def require_loadable(folder: Path) -> None:
+    """Refuses at once what could not be loaded later.
+
+    Raises:
+        ModelError: pickled weights only, or code of its own that nobody allowed.
+    """
+    from transformers import CONFIG_MAPPING
+
+    if not any(folder.rglob("*.safetensors")):
+        pickled = sorted(p.name for p in folder.rglob("*") if p.suffix in PICKLED)
+        what = f"{pickled[0]} is pickled, which can run code" if pickled else "no weights there"
+        raise ModelError(
+            f"base: {folder.name}: no .safetensors weights ({what}); choose a revision with "
+            "safetensors, or convert them (save_pretrained writes safetensors)"
+        )
+    config = read_config(folder)
+    known = config.get("model_type") in CONFIG_MAPPING
+    if config.get("auto_map") and not known and not runs_own_code(folder):
+        raise _own_code(folder)
+
+
+PICKLED = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".ot"})
+
+
+def _own_code(folder: Path) -> ModelError:
+    code = sorted(p.name for p in folder.glob("*.py"))
+    what = f" ({', '.join(code[:3])})" if code else ""
+    return ModelError(
+        f"base: {folder.name}: needs code of its own{what}, which gradus does not run unasked; "
+        "read that code, then set trust_remote_code: true in the recipe, or take another base"
+    )
+
+
+def _refuse_own_code(folder: Path, error: Exception) -> None:
+    if _OWN_CODE in str(error):
+        raise _own_code(folder) from None
+
+
 def load_tokenizer(folder: Path, chat_template: Path | None = None) -> Any:
     """The tokenizer in ``folder``, with the recipe's chat template if it names one."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
+            str(folder), local_files_only=True, trust_remote_code=runs_own_code(folder)
         )
     except (OSError, ValueError, KeyError) as error:
+        _refuse_own_code(folder, error)
         raise ModelError(
             f"{folder}: no tokenizer that can be loaded ({str(error).splitlines()[0][:120]}); "
             "point base at a folder with tokenizer.json"
@@ -59,6 +116,7 @@ def load_model(
     bf16_weights: bool = False,
     quantisation: Quantisation = None,
     attention: str = "sdpa",
+    compute: Literal["fp32", "bf16"] | None = None,
 ) -> Any:
     """The model in ``folder`` with its language-model head, in float32 unless told otherwise.
 
@@ -67,9 +125,10 @@ def load_model(
         quantisation: ``nf4`` for 4-bit weights with double quantisation (QLoRA, Dettmers et
             al. 2023).
         attention: transformers' name of the attention kernel.
+        compute: what 4-bit weights are multiplied in; default: the other weights' type.
 
     Raises:
-        ModelError: pickled weights only, remote code needed, or weights that are missing.
+        ModelError: pickled weights only, remote code not allowed, or weights that are missing.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig
@@ -83,29 +142,34 @@ def load_model(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_compute_dtype={"bf16": torch.bfloat16, "fp32": torch.float32}.get(
+                compute or "", dtype
+            ),
         )
+    own_code = runs_own_code(folder)
     try:
         loaded: Any = auto.from_pretrained(
             str(folder),
             dtype=dtype,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=own_code,
             use_safetensors=True,
             attn_implementation=attention,
             output_loading_info=True,
             **extra,
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
+        _refuse_own_code(folder, error)
         raise ModelError(
             f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0][:160]}); "
-            "gradus needs safetensors weights and no remote code"
+            "gradus needs whole safetensors weights"
         ) from None
     model, info = loaded
     missing = sorted(info["missing_keys"])
     if causal and missing:
         raise ModelError(f"{folder}: weights lack {missing[0]} and {len(missing) - 1} more")
     model.gradus_untrained = missing
+    model.gradus_own_code = own_code
     return model
 
 
@@ -119,10 +183,21 @@ def backbone(model: Any) -> Any:
     return model.base_model
 
 
-def save_model(model: Any, tokenizer: Any, out: Path) -> None:
-    """Writes config, safetensors weights and tokenizer."""
+def save_model(
+    model: Any, tokenizer: Any, out: Path, state: Mapping[str, Any] | None = None
+) -> None:
+    """Writes config, safetensors weights and tokenizer.
+
+    Args:
+        state: parameter name to whole tensor, where the model itself holds shards.
+    """
     model.config.architectures = [type(model).__name__]
-    model.save_pretrained(str(out))
+    if state is None:
+        model.save_pretrained(str(out))
+    else:
+        model.save_pretrained(str(out), state_dict=dict(state))
     tokenizer.save_pretrained(str(out))
+    if getattr(model, "gradus_own_code", False):
+        allow_own_code(out)
     if getattr(model, "generation_config", None) is not None and model.can_generate():
         model.generation_config.save_pretrained(str(out))

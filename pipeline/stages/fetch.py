@@ -9,10 +9,8 @@ from typing import Any
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.digest import files_below
-from pipeline.core.errors import ModelError
 from pipeline.core.stage import StageContext
-
-_PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".ot"}
+from pipeline.modeling.loading import MARKER, PICKLED, allow_own_code, require_loadable
 
 
 class Fetch:
@@ -21,7 +19,15 @@ class Fetch:
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """File ``folder``, or config ``repo`` and ``commit``."""
+        """File ``folder``, or config ``repo`` and ``commit``; ``trust_remote_code`` if told."""
+        facts = self._brought(config, context)
+        if config.get("trust_remote_code"):
+            allow_own_code(context.out)
+            facts["trust_remote_code"] = True
+        require_loadable(context.out)
+        return facts
+
+    def _brought(self, config: Mapping[str, Any], context: StageContext) -> dict[str, Any]:
         if config.get("folder"):
             return _copy(context.files["folder"], context.out)
         from pipeline.core.hub import download_snapshot
@@ -30,6 +36,8 @@ class Fetch:
         names = download_snapshot(
             "model", config["repo"], config["commit"], fetched, on_progress=_bytes(context)
         )
+        # Nobody but the recipe says whether a model's own code may run.
+        names = [name for name in names if Path(name).name != MARKER]
         _move(fetched, names, context.out)
         return {"origin": f"{config['repo']}@{config['commit']}", "files": len(names)}
 
@@ -60,13 +68,12 @@ def _bytes(context: StageContext) -> Callable[[int, int], None]:
     return lambda done, total: context.progress({"step": done, "total": total})
 
 
-def _copy(folder: Path, out: Path) -> Mapping[str, Any]:
+def _copy(folder: Path, out: Path) -> dict[str, Any]:
     names = [path.relative_to(folder) for path in files_below(folder)]
     if not any(name.suffix == ".safetensors" for name in names):
-        raise ModelError(
-            f"{folder}: no .safetensors weights; convert them (pickled weights are never loaded)"
-        )
-    kept = [name for name in names if name.suffix not in _PICKLED]
+        require_loadable(folder)
+    # Nobody but the recipe says whether a model's own code may run.
+    kept = [name for name in names if name.suffix not in PICKLED and name.name != MARKER]
     for name in kept:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, out / name)

@@ -13,13 +13,12 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from pipeline.core.errors import ModelError
 from pipeline.modeling.adapters import (
     attach_frozen,
-    canonical,
     factors,
     merge_into,
     read_adapter,
-    stack,
     write_adapter,
 )
+from pipeline.modeling.stacking import canonical, stack
 
 TOLERANCE = 1e-5
 IDS = torch.arange(24).reshape(2, 12)
