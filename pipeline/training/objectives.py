@@ -1,65 +1,67 @@
 """What is minimised: summed loss and how many targets it sums over, for each objective.
 
-Where a batch has ``weights`` (of tokens, or of a classifier's rows), the loss is the weighted
-sum and the count the sum of the weights.
+Each module takes what ``targets.batch_of`` makes. ``forward`` gives (summed loss in nats, count);
+``outputs`` gives logits or rewards too, for validation. Where a batch has ``weights`` (of tokens)
+or ``row_weights``, the loss is the weighted sum and the count the sum of the weights.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.core.errors import DataError
+from pipeline.modeling.heads import Classifier
 from pipeline.modeling.loading import backbone, plain_model
-from pipeline.modeling.packing_probe import packed_inputs
+from pipeline.training.vocabulary import Tokens, read_tokens, summed_cross_entropy
 
 Batch = Mapping[str, torch.Tensor]
+Loss = tuple[torch.Tensor, torch.Tensor]
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+# A token without a tag, as torch's cross-entropy ignores it.
+NO_TAG = -100
 # The vocabulary heads of BERT's and RoBERTa's families; others project every token.
 _MASK_HEADS = ("cls", "lm_head")
-_SCALED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
-class TokenModel(nn.Module):
+class Objective(nn.Module):
+    """A loss; all that is differentiated lies within one call of it."""
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """(summed loss, count, logits or None)."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Loss:
+        """(summed loss, count)."""
+        summed, count, _ = self.outputs(batch)
+        return summed, count
+
+
+class TokenModel(Objective):
     """Next-token loss over supervised tokens; the vocabulary is projected there only."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(summed cross-entropy in nats, number of supervised tokens)."""
-        model = plain_model(self.body)
-        ids_BT = batch["input_ids"]
-        wanted_BT = batch["supervised"][:, 1:]
-        inputs = {"input_ids": ids_BT, "attention_mask": batch["attention_mask"]}
-        if "position_ids" in batch:
-            inputs = packed_inputs(model, ids_BT, batch["position_ids"])
-        if any(getattr(model.config, name, None) for name in _SCALED_LOGITS):
-            logits_BTV = model(**inputs).logits.reshape(*ids_BT.shape, -1)
-            logits_NV = logits_BTV[:, :-1][wanted_BT]
-        else:
-            states_BTD = backbone(model)(**inputs).last_hidden_state
-            states_BTD = states_BTD.reshape(*ids_BT.shape, -1)
-            logits_NV = model.get_output_embeddings()(states_BTD[:, :-1][wanted_BT])
-        weights = batch["weights"][:, 1:][wanted_BT] if "weights" in batch else None
-        return _summed(logits_NV.float(), ids_BT[:, 1:][wanted_BT], weights)
+    def outputs(self, batch: Batch) -> Outputs:
+        """(summed cross-entropy, supervised tokens or their weights, None)."""
+        tokens = read_tokens(self.body, batch)
+        weights_N = batch["weights"][:, 1:][tokens.wanted] if "weights" in batch else None
+        return tokens.loss(weights_N), _count(tokens.targets, weights_N), None
 
 
-class MaskedModel(nn.Module):
+class MaskedModel(Objective):
     """Masked-language loss (Devlin et al. 2019, section 3.1): the masked tokens only."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(summed cross-entropy in nats, number of masked tokens)."""
+    def outputs(self, batch: Batch) -> Outputs:
+        """(summed cross-entropy, masked tokens or their weights, None)."""
         model = plain_model(self.body)
         inputs = {"input_ids": batch["masked_ids"], "attention_mask": batch["attention_mask"]}
         chosen = batch["chosen"]
@@ -68,76 +70,137 @@ class MaskedModel(nn.Module):
             logits_NV = model(**inputs).logits[chosen]
         else:
             logits_NV = head(backbone(model)(**inputs).last_hidden_state[chosen])
-        weights = batch["weights"][chosen] if "weights" in batch else None
-        return _summed(logits_NV.float(), batch["input_ids"][chosen], weights)
+        weights_N = batch["weights"][chosen] if "weights" in batch else None
+        targets_N = batch["input_ids"][chosen]
+        loss = summed_cross_entropy(logits_NV.float(), targets_N, weights_N)
+        return loss, _count(targets_N, weights_N), None
 
 
-class LabelModel(nn.Module):
-    """Cross-entropy of a classifier's logits; keeps the count of right answers too."""
+class PreferenceModel(Objective):
+    """Chosen above rejected: DPO's sigmoid loss (Rafailov et al. 2023, equation 7).
 
-    def __init__(self, classifier: nn.Module) -> None:
+    Args:
+        beta: the cost of leaving the reference.
+    """
+
+    def __init__(self, body: nn.Module, beta: float) -> None:
+        super().__init__()
+        self.body = body
+        self.beta = beta
+
+    @torch.no_grad()
+    def log_probabilities(self, batch: Batch) -> torch.Tensor:
+        """Of the supervised tokens of (chosen, rejected) together, without gradients: [B, 2]."""
+        return self._read(batch).log_probabilities().view(-1, 2)
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """(summed loss, pairs, rewards [B, 2] of chosen and rejected)."""
+        tokens = self._read(batch)
+        rewards_B2 = self.beta * (tokens.log_probabilities().view(-1, 2) - batch["reference"])
+        margin_B = rewards_B2[:, 0] - rewards_B2[:, 1]
+        loss = -functional.logsigmoid(margin_B).sum()
+        if torch.is_grad_enabled():
+            # The loss's derivative by each log-probability is known before the vocabulary's
+            # gradients are made, so they too are made in chunks. The value is the loss's own.
+            slope_B = self.beta * torch.sigmoid(-margin_B)
+            slope_N = tokens.of_rows(torch.stack([slope_B, -slope_B], dim=1).view(-1))
+            carrier = tokens.loss(slope_N)
+            loss = loss + carrier - carrier.detach()
+        return loss, torch.tensor(len(margin_B), device=loss.device), rewards_B2
+
+    def _read(self, batch: Batch) -> Tokens:
+        names = ("input_ids", "attention_mask", "supervised")
+        return read_tokens(self.body, {name: batch[name].flatten(0, 1) for name in names})
+
+
+class LabelModel(Objective):
+    """A row's label (cross-entropy), or its labels.
+
+    Of several labels the loss is the mean over all labels of the binary cross-entropy, so that
+    the whole is torch's BCEWithLogitsLoss over [B, L].
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(summed cross-entropy in nats, number of rows)."""
-        logits = self.classifier(batch["input_ids"], batch["attention_mask"])
-        return _summed(logits, batch["labels"], batch.get("weights"))
-
-
-def _summed(
-    logits_NV: torch.Tensor, targets_N: torch.Tensor, weights_N: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    if weights_N is None:
-        loss = functional.cross_entropy(logits_NV, targets_N, reduction="sum")
-        return loss, torch.tensor(len(targets_N), device=loss.device)
-    losses_N = functional.cross_entropy(logits_NV, targets_N, reduction="none")
-    return (losses_N * weights_N).sum(), weights_N.sum()
-
-
-def class_weights(data: Path, labels: Sequence[str]) -> torch.Tensor | None:
-    """Weights in the order of ``labels`` where the Dataset has class_weights.json.
-
-    Raises:
-        DataError: a label without a weight, or a weight that is no positive number.
-    """
-    file = data / "class_weights.json"
-    if not file.is_file():
-        return None
-    tree = json.loads(file.read_text(encoding="utf-8"))
-    for label in labels:
-        weight = tree.get(label)
-        if not isinstance(weight, int | float) or not 0 < weight < math.inf:
-            raise DataError(
-                f"class_weights.json: the weight of {label!r} is {weight}; every label needs a "
-                "positive one"
+    def outputs(self, batch: Batch) -> Outputs:
+        """(summed loss, rows or their weights, logits [B, L])."""
+        logits_BL = _row_logits(self.classifier, batch)
+        labels, weights_B = batch["labels"], batch.get("row_weights")
+        if labels.ndim == 1:
+            loss = summed_cross_entropy(logits_BL, labels, weights_B)
+        else:
+            loss = (
+                functional.binary_cross_entropy_with_logits(
+                    logits_BL, labels.to(logits_BL.dtype), reduction="sum"
+                )
+                / (logits_BL.shape[1])
             )
-    return torch.tensor([float(tree[label]) for label in labels])
+        return loss, _count(labels, weights_B), logits_BL.detach()
 
 
-def mask_tokens(
-    batch: dict[str, torch.Tensor],
-    *,
-    special_ids: Sequence[int],
-    mask_id: int,
-    vocab_size: int,
-    probability: float,
-    generator: torch.Generator,
-) -> dict[str, torch.Tensor]:
-    """Chooses tokens to predict: 80 % become the mask, 10 % a random token, 10 % stay.
+class HybridModel(Objective):
+    """The label in writing and the head's label, from one pass over question and answer.
 
-    At least one token of the batch is chosen. Adds ``masked_ids`` and ``chosen`` [B, T].
+    The head sees the question's tokens only; a causal model's states there know no answer. The
+    batch's ``weights`` and ``row_weights`` already hold both losses' shares.
     """
-    ids = batch["input_ids"]
-    special = torch.isin(ids, torch.tensor(list(special_ids))) | (batch["attention_mask"] == 0)
-    draw = torch.rand(ids.shape, generator=generator).masked_fill(special, 2.0)
-    chosen = draw < probability
-    if not chosen.any():
-        chosen.view(-1)[draw.argmin()] = True
-    kind = torch.rand(ids.shape, generator=generator)
-    random_ids = torch.randint(vocab_size, ids.shape, generator=generator)
-    masked = ids.clone()
-    masked[chosen & (kind < 0.8)] = mask_id
-    swapped = chosen & (kind >= 0.8) & (kind < 0.9)
-    masked[swapped] = random_ids[swapped]
-    return {**batch, "masked_ids": masked, "chosen": chosen}
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """(summed loss, rows, logits [B, L])."""
+        tokens = read_tokens(self.classifier.body, batch)
+        places = torch.arange(batch["input_ids"].shape[1], device=batch["input_ids"].device)
+        question_BT = places < batch["prompt"][:, None]
+        logits_BL = self.classifier.logits(tokens.states, question_BT.long())
+        written = tokens.loss(batch["weights"][:, 1:][tokens.wanted])
+        judged = summed_cross_entropy(logits_BL, batch["labels"], batch["row_weights"])
+        return written + judged, _count(batch["labels"], None), logits_BL.detach()
+
+
+class TagModel(Objective):
+    """Cross-entropy of each token's tag; tokens without one (NO_TAG) count nothing."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """(summed loss, tagged tokens, logits [B, T, L])."""
+        logits_BTL = _row_logits(self.classifier, batch)
+        tagged_BT = batch["tags"] != NO_TAG
+        tags_N = batch["tags"][tagged_BT]
+        loss = summed_cross_entropy(logits_BTL[tagged_BT], tags_N, None)
+        return loss, _count(tags_N, None), logits_BTL.detach()
+
+
+class RegressModel(Objective):
+    """Squared error of the value, standardised on the training split."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """(summed loss, rows, standardised predictions [B])."""
+        found_B = _row_logits(self.classifier, batch)[:, 0]
+        loss = functional.mse_loss(found_B, batch["values"].to(found_B.dtype), reduction="sum")
+        return loss, _count(found_B, None), found_B.detach()
+
+
+def _row_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
+    inputs = [batch["input_ids"], batch["attention_mask"]]
+    if "features" in batch:
+        inputs.append(batch["features"])
+    logits: torch.Tensor = classifier(*inputs)
+    return logits
+
+
+def _count(targets_N: torch.Tensor, weights_N: torch.Tensor | None) -> torch.Tensor:
+    if weights_N is None:
+        return torch.tensor(len(targets_N), device=targets_N.device)
+    return weights_N.sum()

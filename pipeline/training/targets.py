@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from pipeline.core.errors import TrainingError
+from pipeline.core.errors import DataError, TrainingError
 from pipeline.training.batches import collate, row_weights
-from pipeline.training.objectives import mask_tokens
+from pipeline.training.modules import head_of
+from pipeline.training.objectives import NO_TAG
 from pipeline.training.trainee import Trainee, special_ids
 
+Batch = dict[str, torch.Tensor]
+Rows = Sequence[Mapping[str, Any]]
+# Tensors whose last dimension is tokens: [B, T], or [B, 2, T] of pairs. All have rows first.
+TOKENWISE = (
+    "input_ids", "attention_mask", "supervised", "position_ids", "masked_ids", "chosen",
+    "weights", "tags",
+)  # fmt: skip
 
-def batch_of(
-    rows: Sequence[Mapping[str, Any]], trainee: Trainee, config: Mapping[str, Any], step: int
-) -> dict[str, torch.Tensor]:
+
+def batch_of(rows: Rows, trainee: Trainee, config: Mapping[str, Any], step: int) -> Batch:
     """The rows of update ``step`` with all that the objective needs.
 
     Args:
-        rows: of a Dataset; padded to the longest.
-        trainee: whose tokenizer, labels and class weights count.
+        rows: of a Dataset; padded to the longest. Of pairs with ``reference``, the two
+            log-probabilities before the first update, that is in the batch too.
+        trainee: whose tokenizer, head and class weights count.
         config: the settings of `train`.
         step: masks are drawn from the seed and this number.
     """
-    tokenizer = trainee.tokenizer
-    batch = collate(rows, tokenizer.pad_token_id or 0)
-    if config["objective"] == "classify":
-        batch["labels"] = torch.tensor([trainee.labels.index(row["label"]) for row in rows])
-        if trainee.class_weights is not None:
-            batch["weights"] = trainee.class_weights[batch["labels"]]
-        return batch
-    if config["objective"] == "mlm":
+    pad_id, objective = trainee.tokenizer.pad_token_id or 0, config["objective"]
+    if objective == "dpo":
+        return _pairs(rows, pad_id)
+    batch = collate(rows, pad_id)
+    if objective in _WITH_HEAD:
+        return batch | _features(rows, trainee) | _WITH_HEAD[objective](rows, batch, trainee)
+    if objective == "hybrid":
+        return batch | _hybrid(rows, batch, trainee, config)
+    if objective == "mlm":
         batch = mask_tokens(
             batch,
-            special_ids=special_ids(tokenizer),
-            mask_id=tokenizer.mask_token_id,
-            vocab_size=len(tokenizer),
+            special_ids=special_ids(trainee.tokenizer),
+            mask_id=trainee.tokenizer.mask_token_id,
+            vocab_size=len(trainee.tokenizer),
             probability=config["mlm_probability"],
             generator=torch.Generator().manual_seed(config["seed"] * 1_000_003 + step),
         )
@@ -51,14 +60,140 @@ def target_count(batch: Mapping[str, torch.Tensor]) -> float:
     Raises:
         TrainingError: nothing to learn from.
     """
-    if "weights" in batch:
-        count = float(batch["weights"].double().sum())
-    elif "labels" in batch:
-        count = len(batch["labels"])
-    else:
-        count = int((batch["chosen"] if "chosen" in batch else batch["supervised"]).sum())
+    count = _count(batch)
     if count == 0:
         raise TrainingError(
             "train: an update without supervised tokens; check format and prompt of data.train"
         )
     return count
+
+
+def _count(batch: Mapping[str, torch.Tensor]) -> float:
+    if "prompt" in batch or batch["input_ids"].ndim == 3 or "values" in batch:
+        return len(batch["input_ids"])
+    for name in ("row_weights", "weights"):
+        if name in batch:
+            return float(batch[name].double().sum())
+    if "labels" in batch:
+        return len(batch["labels"])
+    if "tags" in batch:
+        return int((batch["tags"] != NO_TAG).sum())
+    return int((batch["chosen"] if "chosen" in batch else batch["supervised"]).sum())
+
+
+def _labels(rows: Rows, _batch: Batch, trainee: Trainee) -> Batch:
+    known = {label: index for index, label in enumerate(trainee.labels)}
+    if head_of(trainee.module).kind == "multi":
+        labels_BL = torch.zeros(len(rows), len(known))
+        for row, marks in zip(rows, labels_BL, strict=True):
+            marks[[_index(known, label, row) for label in row["labels"] or ()]] = 1.0
+        return {"labels": labels_BL}
+    labels_B = torch.tensor([_index(known, row["label"], row) for row in rows])
+    if trainee.class_weights is None:
+        return {"labels": labels_B}
+    return {"labels": labels_B, "row_weights": trainee.class_weights[labels_B]}
+
+
+def _index(known: Mapping[str, int], label: Any, row: Mapping[str, Any]) -> int:
+    if label not in known:
+        raise DataError(
+            f"data: row {row['example_id']!r}: label {label!r} is none of the {len(known)} labels "
+            "that are trained; prepare the data again"
+        )
+    return known[label]
+
+
+def _features(rows: Rows, trainee: Trainee) -> Batch:
+    scale = head_of(trainee.module).features
+    return {} if scale is None else {"features": scale.scaled([row["features"] for row in rows])}
+
+
+def _tags(rows: Rows, batch: Batch, trainee: Trainee) -> Batch:
+    tags_BT = torch.full_like(batch["input_ids"], NO_TAG)
+    for index, row in enumerate(rows):
+        tags = row["tags"]
+        if len(tags) != len(row["input_ids"]) or max(tags, default=0) >= len(trainee.labels):
+            raise DataError(
+                f"data: row {row['example_id']!r}: its tags do not go with its tokens or with "
+                f"the {len(trainee.labels)} tags of labels.json; prepare the data again"
+            )
+        tags_BT[index, : len(tags)] = torch.tensor(tags)
+    return {"tags": tags_BT}
+
+
+def _values(rows: Rows, _batch: Batch, trainee: Trainee) -> Batch:
+    head = head_of(trainee.module)
+    raw_B = torch.tensor([row["value"] for row in rows], dtype=torch.float64)
+    return {"values": ((raw_B - head.value_mean) / head.value_std).float()}
+
+
+_WITH_HEAD: Mapping[str, Callable[[Rows, Batch, Trainee], Batch]] = {
+    "classify": _labels, "tag": _tags, "regress": _values
+}  # fmt: skip
+
+
+def _hybrid(rows: Rows, batch: Batch, trainee: Trainee, config: Mapping[str, Any]) -> Batch:
+    """Both losses' shares as weights, so that their sum over the rows is all there is to do.
+
+    The loss is ``generative`` times the mean over the global batch's supervised tokens plus
+    ``head`` times the mean over its rows. The count is the rows, hence the factor.
+    """
+    shares, made = config["hybrid"], _labels(rows, batch, trainee)
+    by_row = config.get("loss_weighting", "token") == "row"
+    tokens_BT = row_weights(batch) if by_row else batch["supervised"].float()
+    rows_B = made.get("row_weights", torch.ones(len(rows)))
+    if not bool(tokens_BT.any()):
+        raise TrainingError(
+            "train: an update without supervised tokens; check format and prompt of data.train"
+        )
+    factors = [
+        share * len(rows) / float(weights.double().sum())
+        for share, weights in ((shares["generative"], tokens_BT), (shares["head"], rows_B))
+    ]
+    return {
+        "labels": made["labels"],
+        "prompt": torch.tensor([row["prompt"] for row in rows]),
+        "weights": tokens_BT * factors[0],
+        "row_weights": rows_B * factors[1],
+    }
+
+
+def _pairs(rows: Rows, pad_id: int) -> Batch:
+    """[B, 2, T]: chosen and rejected."""
+    flat = [
+        {"input_ids": row[ids], "supervised": row[flags]}
+        for row in rows
+        for ids, flags in (("input_ids", "supervised"), ("rejected_ids", "rejected_supervised"))
+    ]
+    batch = {name: t.unflatten(0, (-1, 2)) for name, t in collate(flat, pad_id).items()}
+    if all(row.get("reference") is not None for row in rows):
+        batch["reference"] = torch.tensor([list(row["reference"]) for row in rows])
+    return batch
+
+
+def mask_tokens(
+    batch: Batch,
+    *,
+    special_ids: Sequence[int],
+    mask_id: int,
+    vocab_size: int,
+    probability: float,
+    generator: torch.Generator,
+) -> Batch:
+    """Chooses tokens to predict: 80 % become the mask, 10 % a random token, 10 % stay.
+
+    At least one token of the batch is chosen. Adds ``masked_ids`` and ``chosen`` [B, T].
+    """
+    ids = batch["input_ids"]
+    special = torch.isin(ids, torch.tensor(list(special_ids))) | (batch["attention_mask"] == 0)
+    draw = torch.rand(ids.shape, generator=generator).masked_fill(special, 2.0)
+    chosen = draw < probability
+    if not chosen.any():
+        chosen.view(-1)[draw.argmin()] = True
+    kind = torch.rand(ids.shape, generator=generator)
+    random_ids = torch.randint(vocab_size, ids.shape, generator=generator)
+    masked = ids.clone()
+    masked[chosen & (kind < 0.8)] = mask_id
+    swapped = chosen & (kind >= 0.8) & (kind < 0.9)
+    masked[swapped] = random_ids[swapped]
+    return {**batch, "masked_ids": masked, "chosen": chosen}

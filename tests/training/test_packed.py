@@ -21,7 +21,8 @@ from pipeline.data.packing import pack_stream
 from pipeline.modeling.packing_probe import BACKENDS, EXECUTED, packed_inputs
 from pipeline.training.batches import collate, row_weights, shares
 from pipeline.training.loop import Training, train
-from pipeline.training.objectives import LabelModel, TokenModel, class_weights
+from pipeline.training.modules import class_weights
+from pipeline.training.objectives import LabelModel, TokenModel
 from pipeline.training.packed import Unpacked, is_packed
 from pipeline.training.targets import target_count
 from tests.training.training_case import job, losses, quiet
@@ -306,7 +307,7 @@ def test_class_weights_are_those_of_torch() -> None:
     own = copy.deepcopy(classifier.table.grad)
     classifier.table.grad = None
     batch = {"input_ids": torch.arange(9)[:, None], "attention_mask": torch.ones(9, 1),
-             "labels": labels, "weights": weight[labels]}  # fmt: skip
+             "labels": labels, "row_weights": weight[labels]}  # fmt: skip
     total, count = 0.0, target_count(batch)
     for part in shares(range(9), 0, 1, 2):
         loss, _ = LabelModel(classifier)({name: t[part] for name, t in batch.items()})
