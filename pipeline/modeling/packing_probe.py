@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from pipeline.modeling import segments
 from pipeline.modeling.loading import plain_model
 
 EXECUTED = "executed by the tests"
@@ -26,6 +27,8 @@ BACKENDS = {
     "sdpa": EXECUTED,
     "flash_attention_2": VALIDATED,
     "flex_attention": VALIDATED,
+    # Of its two ways the one for a GPU (PyTorch's variable-length kernel) was not executed.
+    segments.NAME: EXECUTED,
 }
 
 # Allowed differences, as a share of the largest logit. From the row alone: kernels differ with
@@ -75,18 +78,21 @@ def packed_inputs(
         position_ids: [B, T], from 0 in each segment.
 
     Returns:
-        Keyword arguments. FlashAttention finds segments in a batch of one row only, so there
-        all rows become one, [1, B * T]; the caller gives the states their shape back.
+        Keyword arguments. FlashAttention finds segments in a batch of one row only, and our own
+        kernel is told where they are in one: there all rows become one, [1, B * T], and the
+        caller gives the states their shape back.
     """
-    shape = (
-        (1, -1) if model.config._attn_implementation == "flash_attention_2" else (input_ids.shape)
-    )
-    return {
+    kernel = model.config._attn_implementation
+    shape = (1, -1) if kernel in {"flash_attention_2", segments.NAME} else input_ids.shape
+    inputs: dict[str, Any] = {
         "input_ids": input_ids.reshape(shape),
         "position_ids": position_ids.reshape(shape),
         # With a cache, transformers looks for no segments.
         "use_cache": False,
     }
+    if kernel == segments.NAME:
+        inputs["segment_bounds"] = segments.bounds(position_ids)
+    return inputs
 
 
 def probe(model: Any, pad_id: int, longest: int = 0) -> ProbeResult:
