@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.core.errors import LockError, RecipeError
 from pipeline.core.lock import LockFile, RepoType
+from pipeline.core.objectives import model_name
 from pipeline.core.recipe import (
     LoadedRecipe,
     level_above,
@@ -22,13 +23,7 @@ from pipeline.data_sources import train_sources
 from pipeline.judgement import add_judgement
 from pipeline.plan import UNLOCKED, Built, ModelRef, Node, Plan, with_keys
 from pipeline.preflight import launch_problem
-
-TEXT_OBJECTIVES = ("pretrain", "cpt", "mlm")
-_NOT_IN_KEY = {"micro_batch_size", "save_steps", "launch", "gradient_checkpointing", "seeds"}
-_LORA_ONLY = {
-    "lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "rank_pattern",
-}  # fmt: skip
-_DATA_ONLY = {"objective", "over_length", "packing", "loss_on"}
+from pipeline.train_plan import train_config, train_options
 
 Resolve = Callable[[RepoType, str, str | None], str]
 
@@ -208,18 +203,13 @@ class Ladder:
     ) -> ModelRef:
         recipe, train = loaded.recipe, loaded.recipe.train
         assert train is not None
-        name = recipe.name + ("-classifier" if objective == "classify" else "")
+        name = model_name(recipe.name, objective)
         inputs = {"root": start.root, "data": data}
         if start.adapter is not None:
             inputs["parent"] = start.adapter
         launch = self._launch(loaded, train)
-        options = {
-            "micro_batch_size": train.micro_batch_size,
-            "save_steps": train.save_steps,
-            "gradient_checkpointing": train.gradient_checkpointing,
-            "launch": launch,
-        }
         stem = f"{recipe.name}/{{}}.{objective}.seed{seed}"
+        options = {**train_options(train), "launch": launch, "run_name": stem.format("train")}
         full = train.method == "full"
         node = Node(
             stem.format("train"),
@@ -243,27 +233,11 @@ class Ladder:
     def _launch(self, loaded: LoadedRecipe, train: TrainSection) -> dict[str, Any]:
         config = train.launch.config
         if config is None:
-            return {"num_processes": train.launch.num_processes, "config": None}
+            return train.launch.model_dump()
         path = loaded.local(config)
         if not path.is_file():
             raise loaded.error("train.launch.config", f"{config}: no such file; check the path")
-        return {"num_processes": train.launch.num_processes, "config": str(path)}
-
-
-def train_config(train: TrainSection, objective: str) -> dict[str, Any]:
-    """The training settings that change the result of ``objective``; no others."""
-    unused = _NOT_IN_KEY | _DATA_ONLY
-    if train.method == "full":
-        unused = unused | _LORA_ONLY
-    if objective != "classify":
-        unused = unused | {"head", "head_learning_rate"}
-    if objective in {"classify", "mlm"}:
-        unused = unused | {"loss_weighting"}
-    if objective != "mlm":
-        unused = unused | {"mlm_probability"}
-    if train.max_steps is not None:
-        unused = unused | {"num_train_epochs"}
-    return {**train.model_dump(mode="json", exclude=unused), "objective": objective}
+        return {**train.launch.model_dump(), "config": str(path)}
 
 
 def make_plan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import platform
@@ -18,10 +17,10 @@ from typing import Any
 from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.digest import DigestCache
 from pipeline.core.errors import GradusError, IntegrityError
+from pipeline.core.lifeline import die_with_parent
 from pipeline.core.stage import STAGES, StageContext
 from pipeline.core.store import Store, disk_errors
 
-_PR_SET_PDEATHSIG = 1
 _EVENTS_A_SECOND = 10
 
 
@@ -37,13 +36,6 @@ class Job:
     files: dict[str, str]
     options: dict[str, Any]
     store: str
-
-
-def die_with_parent(parent: int) -> None:
-    """Asks the kernel to kill this process when its parent goes, however it goes."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def stage_process(pipe: Connection, parent: int) -> None:

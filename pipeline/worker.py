@@ -1,8 +1,8 @@
-"""The body of `accelerate launch` and `torchrun`: one process of a training.
+"""The body of `torchrun` and `accelerate launch`: one process of a training.
 
     torchrun --nproc_per_node 2 -m pipeline.worker JOB.json
 
-Rank 0 prints one JSON object a line: progress, and last {"facts": ...} or {"error": ...}.
+Rank 0 prints one JSON object a line: progress, and last {"facts": ...}; any rank {"error": ...}.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.errors import GradusError
+from pipeline.core.errors import GradusError, OutOfMemory
+from pipeline.core.lifeline import die_with_parent
+from pipeline.training.starter import LAUNCHER
 
 
 def main(job_file: str) -> int:
     """Runs the job; exit code 0, or 1 with an error line."""
+    launcher = os.environ.get(LAUNCHER)
+    if launcher is not None and os.getppid() == int(launcher):
+        # A launcher that is killed leaves its processes; these go with it.
+        die_with_parent(int(launcher))
     import torch
 
     from pipeline.training.loop import train
@@ -36,7 +42,10 @@ def main(job_file: str) -> int:
     try:
         facts = train(TrainJob(**tree), say)
     except GradusError as error:
-        print(json.dumps({"error": type(error).__name__, "text": str(error)}), flush=True)
+        told = {"error": type(error).__name__, "text": str(error)}
+        if isinstance(error, OutOfMemory):
+            told["rows"] = str(error.rows)
+        print(json.dumps(told), flush=True)
         return 1
     say({"facts": facts})
     return 0

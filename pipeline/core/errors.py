@@ -58,6 +58,16 @@ class TrainingError(GradusError):
     """Training that went wrong: non-finite loss, nothing supervised, a worker that died."""
 
 
+class OutOfMemory(TrainingError):
+    """A device or machine whose memory does not hold the micro-batch.
+
+    Attributes:
+        rows: of the micro-batch that did not fit.
+    """
+
+    rows: int = 1
+
+
 class EngineError(GradusError):
     """An inference engine that is missing, does not start or died."""
 

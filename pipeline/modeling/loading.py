@@ -168,9 +168,23 @@ def load_model(
     missing = sorted(info["missing_keys"])
     if causal and missing:
         raise ModelError(f"{folder}: weights lack {missing[0]} and {len(missing) - 1} more")
+    if quantisation == "nf4":
+        _keep_numerics(model)
     model.gradus_untrained = missing
     model.gradus_own_code = own_code
     return model
+
+
+def _keep_numerics(model: Any) -> None:
+    """One set of weights, whether training or not.
+
+    On CPUs with AVX512-BF16 bitsandbytes repacks 4-bit weights at the first forward in `eval`
+    mode, their scales rounded to bf16, and trains on with those: validation would change what
+    it measures (and layers narrower than a block of 64 fail).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def plain_model(body: Any) -> Any:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from pipeline.core import errors
 from pipeline.core.artifact import Artifact
+from pipeline.core.errors import OutOfMemory
+from pipeline.core.launch import launch_settings
 from pipeline.core.stage import Progress, StageContext
+from pipeline.training.launching import run_launched
 from pipeline.training.trainee import TrainJob
 
 
@@ -23,8 +20,12 @@ class Train:
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """Inputs: root (Model), data (Dataset), parent (stacked Adapter, optional)."""
-        parent = inputs.get("parent")
+        """Inputs: root (Model), data (Dataset), parent (stacked Adapter, optional), init (Adapter
+        to start from, optional; or a folder among the files)."""
+        parent, init = inputs.get("parent"), inputs.get("init")
+        start = init.path if init is not None else context.files.get("init")
+        # Beside the store's objects: what a tracker writes outlives the training's own folder.
+        trackers = context.work.parent.parent / "trackers"
         job = TrainJob(
             root=str(inputs["root"].path),
             parent=str(parent.path) if parent else None,
@@ -32,74 +33,40 @@ class Train:
             out=str(context.out),
             work=str(context.work),
             config=config,
-            options=context.options,
+            options={"trackers": str(trackers), **context.options},
+            init=str(start) if start is not None else None,
         )
-        if context.options["launch"]["num_processes"] == 1:
-            from pipeline.training.loop import train
-
-            return train(job, context.progress)
-        return _launch(job, context.progress)
+        return with_memory(job, context.progress, trainer(job))
 
 
-def launch_command(job: TrainJob, job_file: Path) -> list[str]:
-    """The command that starts every process: accelerate with a configuration, else torchrun.
+def trainer(job: TrainJob) -> Callable[[TrainJob, Progress], Mapping[str, Any]]:
+    """What trains the job: this process where it needs one, else a launch."""
+    settings = launch_settings(job.options["launch"])
+    if settings.wrapper != "single":
+        return run_launched
+    from pipeline.training.loop import train
 
-    `accelerate launch --cpu` starts one process whatever it is asked for; torchrun does not.
+    return train
+
+
+def with_memory(
+    job: TrainJob, progress: Progress, run: Callable[[TrainJob, Progress], Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """Trains; with `auto_micro_batch`, halves the micro-batch as often as memory is short.
+
+    The global batch stays, so the updates are the same; a halved training goes on from its
+    last checkpoint.
+
+    Raises:
+        OutOfMemory: not even one row fits, or halving was not asked for.
     """
-    launch = job.options["launch"]
-    count = str(launch["num_processes"])
-    if launch["config"] is None:
-        run = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count]
-    else:
-        run = ["-m", "accelerate.commands.launch", "--config_file", launch["config"]]
-        run += ["--num_processes", count]
-    return [sys.executable, *run, "-m", "pipeline.worker", str(job_file)]
-
-
-def _launch(job: TrainJob, progress: Progress) -> Mapping[str, Any]:
-    job_file = Path(job.work) / "job.json"
-    job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
-    log_file = Path(job.work) / "launch.log"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(job.options.get("threads") or 1)}
-    with (
-        log_file.open("w") as log,
-        subprocess.Popen(
-            launch_command(job, job_file),
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-        ) as process,
-    ):
-        facts = _followed(process, progress)
-        code = process.wait()
-    if code != 0 or facts is None:
-        tail = log_file.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
-        raise errors.TrainingError(
-            f"train: a process of the launch ended with code {code} ({tail[0][:160]}); "
-            f"see {log_file}"
-        )
-    return facts
-
-
-def _followed(process: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
-    """Passes rank 0's progress on; its facts, or None where it ended without."""
-    assert process.stdout is not None
-    facts: dict[str, Any] | None = None
-    for line in process.stdout:
-        event = _event(line)
-        if "error" in event:
-            process.terminate()
-            raise getattr(errors, event["error"], errors.TrainingError)(event["text"])
-        facts = event.get("facts", facts)
-        if "step" in event or "message" in event:
-            progress(event)
-    return facts
-
-
-def _event(line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    while True:
+        try:
+            return run(job, progress)
+        except OutOfMemory as error:
+            if not job.options.get("auto_micro_batch") or error.rows <= 1:
+                raise
+            smaller = error.rows // 2
+            progress({"message": f"out of memory with {error.rows} rows at once; goes on with "
+                                 f"{smaller}, the global batch stays"})  # fmt: skip
+            job = replace(job, options={**job.options, "micro_batch_size": smaller, "resume": True})

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Qwen3ForCausalLM, get_cosine_schedule_with_warmup
+from transformers import Qwen3ForCausalLM, get_scheduler
 
 from pipeline.core.errors import TrainingError
+from pipeline.core.schema_train import Schedule
 from pipeline.data.arrow import write_split
-from pipeline.stages.train import _launch
 from pipeline.training.batches import BatchOrder, shares
-from pipeline.training.loop import Training, learning_rate_factor, train
+from pipeline.training.launching import run_launched
+from pipeline.training.loop import Training, train
+from pipeline.training.schedule import learning_rate_factor
 from tests.training.training_case import job, losses, quiet, weights
 
 
@@ -63,7 +65,7 @@ def test_two_processes_equal_one(objective: str, root: Path, data: Path, tmp_pat
     one = job(root, data, tmp_path / "one", objective)
     two = job(root, data, tmp_path / "two", objective, launch={"num_processes": 2})
     train(one, quiet)
-    facts = _launch(two, quiet)
+    facts = run_launched(two, quiet)
     assert facts["processes"] == 2
     assert facts["wrapper"] == "DistributedDataParallel"
     assert losses(two) == pytest.approx(losses(one), abs=1e-5)
@@ -101,7 +103,7 @@ def test_torn_checkpoint_falls_back_to_the_one_before(
 ) -> None:
     done = job(root, data, tmp_path, save_steps=2)
     train(done, quiet)
-    newest = sorted(Path(done.work).glob("step-*"))[-1] / "state.safetensors"
+    newest = sorted(Path(done.work).glob("step-*"))[-1] / "rank-00000.safetensors"
     newest.write_bytes(newest.read_bytes()[:-7])
     told: list[str] = []
     facts = train(done, lambda event: told.append(str(event.get("message", ""))))
@@ -171,21 +173,43 @@ def test_qlora_keeps_a_parent_beside_the_quantised_base(
     assert losses(over)[0] < losses(alone)[0] - 0.1
 
 
-def test_schedule_is_that_of_transformers() -> None:
-    """Oracle: get_cosine_schedule_with_warmup, shifted: our first update is not wasted on 0."""
+OPTIONS: dict[str, dict[str, float]] = {
+    "cosine_with_restarts": {"num_cycles": 3}, "polynomial": {"power": 2.0},
+    "cosine_with_min_lr": {"min_lr_rate": 0.2}, "warmup_stable_decay": {"num_decay_steps": 12},
+    "inverse_sqrt": {"timescale": 7},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", get_args(Schedule))
+def test_schedule_after_its_warm_up_is_that_of_transformers(kind: str) -> None:
+    """Oracle: transformers.get_scheduler; our first update is not wasted on a rate of 0."""
     parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    schedule = get_cosine_schedule_with_warmup(optimizer, 0, 50)
+    optimizer = torch.optim.SGD([parameter], lr=0.5)
+    options = OPTIONS.get(kind, {})
+    theirs = get_scheduler(
+        kind, optimizer, num_warmup_steps=0, num_training_steps=50,
+        scheduler_specific_kwargs=dict(options),
+    )  # fmt: skip
+    warmup = 0 if kind == "constant" else 10
+    ours = learning_rate_factor(
+        {"lr_scheduler_type": kind, "lr_scheduler_kwargs": options, "warmup_ratio": 0.0,
+         "warmup_steps": 10, "learning_rate": 0.5},
+        50 + warmup,
+    )  # fmt: skip
+    ramp = [ours(step) for step in range(warmup)]
+    assert ramp == pytest.approx([(step + 1) / 11 for step in range(warmup)])
     for step in range(50):
-        assert learning_rate_factor(step, 50, "cosine", 0.0) == pytest.approx(
-            schedule.get_last_lr()[0]
-        )
+        assert 0.5 * ours(warmup + step) == pytest.approx(theirs.get_last_lr()[0])
         optimizer.step()
-        schedule.step()
-    ramp = [learning_rate_factor(s, 100, "linear", 0.1) for s in range(100)]
-    assert ramp[:10] == sorted(ramp[:10])
-    assert ramp[10:] == sorted(ramp[10:], reverse=True)
-    assert max(ramp) == 1.0
+        theirs.step()
+
+
+def test_unknown_schedule_option_is_named() -> None:
+    with pytest.raises(TrainingError, match="lr_scheduler_kwargs: .*banana"):
+        learning_rate_factor(
+            {"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"banana": 1.0},
+             "warmup_ratio": 0.0, "learning_rate": 0.5}, 9,
+        )  # fmt: skip
 
 
 def test_every_row_is_seen_once_an_epoch() -> None:

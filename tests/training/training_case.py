@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.core.schema import Train
-from pipeline.ladder import train_config
+from pipeline.train_plan import train_config, train_options
 from pipeline.training.trainee import TrainJob
 
 TEXTS = [f"the {a} {b} and the {b} {a}" for a in ("red", "blue", "grey") for b in
@@ -25,9 +25,7 @@ def job(root: Path, data: Path, folder: Path, objective: str = "sft", **settings
     out, work = folder / "out", folder / "work"
     out.mkdir(parents=True)
     work.mkdir()
-    options = {"micro_batch_size": section.micro_batch_size, "save_steps": section.save_steps,
-               "gradient_checkpointing": False, "threads": 1,
-               "launch": section.launch.model_dump()}  # fmt: skip
+    options = {**train_options(section), "threads": 1, "launch": section.launch.model_dump()}
     config = {**train_config(section, objective), "seed": 1}
     config["loss_weighting"] = section.loss_weighting
     return TrainJob(str(root), None, str(data), str(out), str(work), config, options)

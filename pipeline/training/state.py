@@ -1,0 +1,131 @@
+"""What changes while training, and its way to a checkpoint and back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.core.errors import TrainingError
+from pipeline.training.checkpoint import Checkpoint, Saved, load_newest, save_checkpoint
+from pipeline.training.optimisers import optimiser_state, read_like, restore_optimiser
+from pipeline.training.parallel import Parallel
+
+_SAMPLE = 64
+
+
+@dataclass
+class State:
+    """Everything that a resumed training must have again.
+
+    Attributes:
+        step: updates done.
+        history: what the curves are drawn from.
+        best: (score, step) of the best validation so far.
+        best_tensors: the weights it was made with.
+        waited: validations since the best one.
+        reference: of DPO: log-probabilities before update 0, by split.
+    """
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: tuple[float, int] | None = None
+    best_tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    waited: int = 0
+    reference: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """What is not trained, by name, shape and a sample of each tensor: another base differs."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(module.named_parameters()):
+        if not parameter.requires_grad:
+            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+            sample = parameter.detach().reshape(-1)[:_SAMPLE].cpu()
+            digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Saves and restores one training.
+
+    Attributes:
+        folder: where checkpoints go; every process sees it.
+        base: fingerprint of what is not trained.
+        trainable: name to parameter, as wrapped.
+    """
+
+    folder: Path
+    base: str
+    group: Parallel
+    optimizer: torch.optim.Optimizer
+    trainable: Mapping[str, nn.Parameter]
+
+    def save(self, state: State) -> None:
+        """Writes a checkpoint of this moment."""
+        tensors: dict[str, torch.Tensor] = {
+            f"model.{n}": p.detach() for n, p in self.trainable.items()
+        }
+        tensors.update({f"best.{n}": t for n, t in state.best_tensors.items()})
+        tensors.update({f"reference.{n}": t for n, t in state.reference.items()})
+        kept, others = optimiser_state(self.optimizer, self.trainable)
+        tensors.update({f"optimizer.{n}": t for n, t in kept.items()})
+        values = {
+            "history": state.history,
+            "best": state.best,
+            "waited": state.waited,
+            "optimizer": others,
+            "base": self.base,
+        }
+        save_checkpoint(self.folder, Checkpoint(state.step, tensors, values), self.group)
+
+    def restored(self, say: Callable[[str], None]) -> State:
+        """The newest whole checkpoint's state, put back; a fresh one where there is none."""
+        saved = load_newest(self.folder, say, self.group)
+        if saved is None:
+            return State()
+        self._require_same(saved)
+        with torch.no_grad():
+            for name, parameter in self.trainable.items():
+                parameter.copy_(read_like(saved, f"model.{name}", parameter))
+        restore_optimiser(self.optimizer, self.trainable, saved)
+        best = saved.values["best"]
+        state = State(
+            saved.step,
+            list(saved.values["history"]),
+            (best[0], best[1]) if best else None,
+            {n: read_like(saved, f"best.{n}", self.trainable[n]) for n in saved.names("best.")},
+            int(saved.values["waited"]),
+            {n: saved.tensor(f"reference.{n}") for n in saved.names("reference.")},
+        )
+        say(f"goes on from update {saved.step}")
+        return state
+
+    def _require_same(self, saved: Saved) -> None:
+        """Refuses a checkpoint that another model wrote.
+
+        Raises:
+            TrainingError: other tensors, other shapes (rank, head size), or another base.
+        """
+        where = f"train: {saved.folder}"
+        remedy = "delete it, or set train.resume: false to start this training again"
+        theirs = {n: saved.shapes[f"model.{n}"] for n in saved.names("model.")}
+        mine = {n: tuple(p.shape) for n, p in self.trainable.items()}
+        for name in sorted(theirs.keys() ^ mine.keys()):
+            side = "is not trained here" if name in theirs else "is not in it"
+            raise TrainingError(f"{where}: {name} {side}: it is of another training; {remedy}")
+        for name, shape in mine.items():
+            if theirs[name] != shape:
+                kind = "rank" if "lora_" in name else "head" if ".score." in name else "model"
+                raise TrainingError(
+                    f"{where}: {name} is {list(theirs[name])} there and {list(shape)} here: it is "
+                    f"of another {kind}; {remedy}"
+                )
+        if saved.values["base"] != self.base:
+            raise TrainingError(f"{where}: it stands on another base; {remedy}")
