@@ -17,6 +17,7 @@ from eval.gates import Gate, GateResult, Head, verdict
 from eval.judging import HEADS, judged
 from eval.known_items import Known, with_and_without
 from eval.results import (
+    LABELLED,
     ModelResult,
     answering,
     check_same_items,
@@ -32,6 +33,8 @@ from eval.statistics import (
     mean_interval,
     paired_difference,
 )
+from eval.task_figures import figure, label_sets
+from eval.tasks import tasks_of
 
 __all__ = ["Comparison", "ModelResult", "compare"]
 
@@ -53,6 +56,7 @@ class Comparison:
     classes: dict[str, dict[str, Any]]
     contamination: int
     clean: list[dict[str, Any]]
+    tasks: list[dict[str, Any]]
     suites: dict[str, str | None]
 
     @property
@@ -117,13 +121,14 @@ def compare(
         classes=_classes(results, task_suite),
         contamination=contamination.rows,
         clean=with_and_without(results, contamination),
+        tasks=tasks_of(results),
         suites=suites,
     )
 
 
 def _chance(results: Sequence[ModelResult], suite: str | None) -> float | None:
     for result in results:
-        if suite is not None and suite in result.predictions:
+        if suite and suite in result.predictions and result.kind(suite) in LABELLED:
             return metrics.chance([p.gold for p in result.predictions[suite]])
     return None
 
@@ -205,8 +210,13 @@ def _model(result: ModelResult, suites: dict[str, str | None]) -> dict[str, Any]
         name: getattr(result, name) for name in ("name", "level", "arm", "role", "seed")
     }
     predictions = result.predictions.get(suites["task"] or "")
+    asked = result.kind(suites["task"])
     for name in ("accuracy", "macro_f1", "matthews", "unparseable", "ece", "brier", "nll"):
-        row[name] = getattr(metrics, name)(predictions) if predictions else None
+        row[name] = None
+        if predictions and asked == "label":
+            row[name] = getattr(metrics, name)(predictions)
+        elif predictions and asked == "labels" and name in ("accuracy", "macro_f1"):
+            row[name] = figure(asked, name, [predictions]).estimate
     for kind in ("domain", "general"):
         losses = result.losses.get(suites[kind] or "")
         row[f"{kind}_loss"] = metrics.token_loss(losses) if losses else None
@@ -220,15 +230,16 @@ def _classes(results: Sequence[ModelResult], suite: str | None) -> dict[str, dic
         models = answering(results, suite, head, "model")
         if suite is None or not models:
             continue
-        predictions = models[0].predictions[suite]
-        wrong = [
-            (pair, n) for pair, n in metrics.confusion(predictions).items() if len({*pair}) > 1
-        ]
+        kind, predictions = models[0].kind(suite), models[0].predictions[suite]
+        golds, answers = zip(*(label_sets(kind, p) for p in predictions), strict=True)
+        # Of several labels none is mistaken for one other.
+        pairs = metrics.confusion(predictions) if kind == "label" else {}
+        wrong = [(pair, n) for pair, n in pairs.items() if len({*pair}) > 1]
         wrong.sort(key=lambda entry: (-entry[1], entry[0][0], entry[0][1] or ""))
         found[head] = {
             "model": models[0].name,
             "seed": models[0].seed,
-            "per_class": [asdict(row) for row in metrics.per_class(predictions)],
+            "per_class": [asdict(row) for row in metrics.per_label(golds, answers)],
             "mistakes": [
                 {"gold": gold, "label": label, "items": items}
                 for (gold, label), items in wrong[:_MISTAKES]

@@ -14,7 +14,10 @@ from pipeline.core.errors import RecipeError
 if TYPE_CHECKING:
     from eval.statistics import Interval
 
-Metric = Literal["accuracy", "loss", "contamination"]
+Metric = Literal[
+    "accuracy", "loss", "contamination",
+    "macro_f1", "micro_f1", "entity_f1", "mae", "preference_accuracy",
+]  # fmt: skip
 Head = Literal["generative", "classifier"]
 Against = Literal["base", "parent", "control", "chance", "none"]
 Status = Literal["pass", "fail", "undecided"]
@@ -26,6 +29,11 @@ _BOUNDS: dict[tuple[str, bool], tuple[str, ...]] = {
     ("loss", True): ("at_most_ratio",),
     ("loss", False): ("at_most",),
     ("contamination", False): ("at_most",),
+    ("macro_f1", False): ("at_least",),
+    ("micro_f1", False): ("at_least",),
+    ("entity_f1", False): ("at_least",),
+    ("preference_accuracy", False): ("at_least",),
+    ("mae", False): ("at_most",),
 }
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from eval.gates import Gate, GateResult, Head, judge
 from eval.metrics import chance
-from eval.results import ModelResult, answering, correct_table, losses_in_order, paired, reading
+from eval.results import (
+    ModelResult,
+    answering,
+    by_model,
+    correct_table,
+    losses_in_order,
+    paired,
+    reading,
+)
 from eval.statistics import (
     Interval,
     exact,
@@ -18,6 +27,7 @@ from eval.statistics import (
     paired_difference,
     shifted,
 )
+from eval.task_figures import figure, kinds_with
 
 HEADS: tuple[Head, ...] = ("generative", "classifier")
 
@@ -31,6 +41,8 @@ def judged(gate: Gate, results: Sequence[ModelResult], contamination: int) -> li
         return [judge(gate, exact(contamination))]
     if gate.metric == "loss":
         return [_judged_loss(gate, results)]
+    if gate.metric != "accuracy":
+        return _judged_figures(gate, results)
     heads = [gate.head] if gate.head else HEADS
     found = [
         _judged_accuracy(gate, head, models, results)
@@ -38,6 +50,32 @@ def judged(gate: Gate, results: Sequence[ModelResult], contamination: int) -> li
         if (models := answering(results, gate.suite, head, "model"))
     ]
     return found or [judge(gate, None, head=gate.head, missing="no model answered this suite")]
+
+
+def _judged_figures(gate: Gate, results: Sequence[ModelResult]) -> list[GateResult]:
+    """One result for each model that the figure was measured of; a head has its own name."""
+    kinds = kinds_with(gate.metric)
+    ours = [
+        result
+        for result in results
+        if result.role == "model"
+        and gate.head in (None, result.arm)
+        and gate.suite in result.predictions
+        and result.kind(gate.suite) in kinds
+    ]
+    found = []
+    for models in by_model(ours):
+        first = models[0]
+        tables = [model.predictions[gate.suite] for model in models]
+        measured = figure(first.kind(gate.suite), gate.metric, tables)
+        head = next((head for head in HEADS if head == first.arm), None)
+        if math.isnan(measured.low):
+            found.append(judge(gate, None, head=head, missing="too few items for an interval"))
+        else:
+            found.append(judge(gate, measured, head=head))
+    return found or [
+        judge(gate, None, head=gate.head, missing="no model has this figure on this suite")
+    ]
 
 
 def _judged_loss(gate: Gate, results: Sequence[ModelResult]) -> GateResult:

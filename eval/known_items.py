@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.results import ModelResult, correct_table, losses_in_order
-from eval.statistics import Interval, loss_interval, mean_interval
+from eval.results import ModelResult, by_model, losses_in_order
+from eval.statistics import Interval, loss_interval
+from eval.task_figures import MAIN, figure
 from pipeline.core.errors import IntegrityError
 
 CONTAMINATED = "contaminated.jsonl"
@@ -67,45 +68,38 @@ def with_and_without(results: Sequence[ModelResult], known: Known) -> list[dict[
 
     Returns:
         One record for each suite with known items and each model, its seeds together: ``suite``,
-        ``figure`` (accuracy or loss), ``name``, ``level``, ``arm``, ``role``, ``seeds``,
-        ``known`` (items), and ``all`` and ``clean`` with ``items``, ``estimate``, ``low``,
-        ``high``; ``clean`` is None where no item is left. A loss is that of the first seed.
+        ``figure`` (loss, or what stands for the kind of task: accuracy, mae), ``name``,
+        ``level``, ``arm``, ``role``, ``seeds``, ``known`` (items), and ``all`` and ``clean``
+        with ``items``, ``estimate``, ``low``, ``high``; ``clean`` is None where no item is left.
+        A loss is that of the first seed.
     """
     found = []
     for suite, items in known.items.items():
-        for models in _by_model(results):
-            for figure in ("accuracy", "loss"):
-                having = [model for model in models if suite in _rows(model, figure)]
-                ids = {row.example_id for model in having for row in _rows(model, figure)[suite]}
+        for models in by_model(results):
+            main = MAIN.get(models[0].kind(suite), "accuracy")
+            for name in (main, "loss"):
+                having = [model for model in models if suite in _rows(model, name)]
+                ids = {row.example_id for model in having for row in _rows(model, name)[suite]}
                 if not ids & items:
                     continue
-                first, having = having[0], having if figure == "accuracy" else having[:1]
+                first, having = having[0], having[:1] if name == "loss" else having
                 clean = [_without(model, suite, items) for model in having]
                 found.append(
                     {
                         "suite": suite,
-                        "figure": figure,
-                        **{name: getattr(first, name) for name in ("name", "level", "arm", "role")},
+                        "figure": name,
+                        **{part: getattr(first, part) for part in ("name", "level", "arm", "role")},
                         "seeds": len(having),
                         "known": len(ids & items),
-                        "all": _measured(having, suite, figure, len(ids)),
-                        "clean": _measured(clean, suite, figure, len(ids - items)),
+                        "all": _measured(having, suite, name, len(ids)),
+                        "clean": _measured(clean, suite, name, len(ids - items)),
                     }
                 )
     return found
 
 
-def _by_model(results: Sequence[ModelResult]) -> list[list[ModelResult]]:
-    """Results that differ in their seed alone, in the order of the first of each."""
-    groups: dict[tuple[str, ...], list[ModelResult]] = {}
-    for result in results:
-        same = (result.name, result.level, result.arm, result.role)
-        groups.setdefault(same, []).append(result)
-    return list(groups.values())
-
-
-def _rows(model: ModelResult, figure: str) -> Mapping[str, Sequence[Any]]:
-    return model.predictions if figure == "accuracy" else model.losses
+def _rows(model: ModelResult, name: str) -> Mapping[str, Sequence[Any]]:
+    return model.losses if name == "loss" else model.predictions
 
 
 def _without(model: ModelResult, suite: str, items: frozenset[str]) -> ModelResult:
@@ -118,13 +112,14 @@ def _without(model: ModelResult, suite: str, items: frozenset[str]) -> ModelResu
 
 
 def _measured(
-    models: Sequence[ModelResult], suite: str, figure: str, items: int
+    models: Sequence[ModelResult], suite: str, name: str, items: int
 ) -> dict[str, Any] | None:
     if not items:
         return None
     interval: Interval
-    if figure == "accuracy":
-        interval = mean_interval(correct_table(models, suite))
+    if name != "loss":
+        tables = [model.predictions[suite] for model in models]
+        interval = figure(models[0].kind(suite), name, tables)
     else:
         losses = losses_in_order(models[0], suite)
         if not sum(loss.tokens for loss in losses):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.batching import OnProgress, Row, batches, check_length, device_of, judged_model, padded
 from eval.record import TextLoss
-from pipeline.core.errors import ModelError
+from pipeline.core.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +96,54 @@ def text_losses(
     ]
 
 
+def supervised_losses(
+    model: Any,
+    rows: Sequence[Row],
+    *,
+    batch_size: int,
+    pad_id: int = 0,
+    on_progress: OnProgress | None = None,
+) -> list[TextLoss]:
+    """Negative log-likelihood in nats of the supervised tokens of each row, given all before.
+
+    Args:
+        model: a transformers causal language model.
+        rows: ``example_id``, ``input_ids`` and ``supervised`` (1: a token that counts).
+        batch_size: rows at a time.
+        pad_id: any id of the vocabulary; padding is neither read nor scored.
+        on_progress: called with (rows done, rows in all) after each batch.
+
+    Raises:
+        DataError: no token of a row counts, or it exceeds the model's context.
+        ModelError: a loss that is no number.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for row in rows:
+        check_length(row["example_id"], len(row["input_ids"]), limit, 0)
+        if not any(row["supervised"][1:]):
+            raise DataError(f"{row['example_id']}: it has no answer to score; prepare it again")
+    found: list[TextLoss | None] = [None] * len(rows)
+    done = 0
+    with judged_model(model):
+        for batch in batches([len(row["input_ids"]) for row in rows], batch_size):
+            chosen = [rows[index] for index in batch]
+            ids_BT, mask_BT = padded(
+                [row["input_ids"] for row in chosen], pad_id, left=False, device=device_of(model)
+            )
+            logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+            for place, (index, row) in enumerate(zip(batch, chosen, strict=True)):
+                window = Window(index, 0, 1, len(row["input_ids"]))
+                loss_T = _token_losses(logits_BTV[place], ids_BT[place], window)
+                counts_T = loss_T.new_tensor(row["supervised"][1:])
+                nll = float((loss_T * counts_T).sum())
+                _check_number(row, nll)
+                found[index] = TextLoss(row["example_id"], nll, int(counts_T.sum()), 0)
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(done, len(rows))
+    return [loss for loss in found if loss is not None]
+
+
 def _scored(model: Any, rows: Sequence[Row], windows: Sequence[Window], pad_id: int) -> list[float]:
     """Summed loss of the scored tokens of each window."""
     stretches = [rows[w.document]["input_ids"][w.start : w.end] for w in windows]
@@ -108,6 +156,10 @@ def _scored(model: Any, rows: Sequence[Row], windows: Sequence[Window], pad_id: 
 
 
 def _window_loss(logits_TV: torch.Tensor, ids_T: torch.Tensor, window: Window) -> float:
+    return float(_token_losses(logits_TV, ids_T, window).sum())
+
+
+def _token_losses(logits_TV: torch.Tensor, ids_T: torch.Tensor, window: Window) -> torch.Tensor:
     from torch.nn.functional import cross_entropy
 
     first, last = window.scored - window.start, window.end - window.start
@@ -115,7 +167,7 @@ def _window_loss(logits_TV: torch.Tensor, ids_T: torch.Tensor, window: Window) -
     loss_T = cross_entropy(
         logits_TV[first - 1 : last - 1].float(), ids_T[first:last], reduction="none"
     )
-    return float(loss_T.double().sum())
+    return loss_T.double()
 
 
 def _check_number(row: Row, loss: float) -> None:

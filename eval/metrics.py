@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,9 +57,18 @@ def per_class(predictions: Sequence[Prediction]) -> list[ClassFigures]:
 
     A ratio without a denominator is 0, as scikit-learn's ``zero_division=0``.
     """
-    support = Counter(prediction.gold for prediction in predictions)
-    answered = Counter(p.label for p in predictions if p.label is not None)
-    right = Counter(p.gold for p in predictions if p.label == p.gold)
+    return per_label(
+        [{prediction.gold} for prediction in predictions],
+        [set() if p.label is None else {p.label} for p in predictions],
+    )
+
+
+def per_label(golds: Sequence[Set[str]], answers: Sequence[Set[str]]) -> list[ClassFigures]:
+    """``per_class`` of items that have any number of labels each."""
+    support = Counter(label for gold in golds for label in gold)
+    answered = Counter(label for answer in answers for label in answer)
+    pairs = zip(golds, answers, strict=True)
+    right = Counter(label for gold, answer in pairs for label in gold & answer)
     return [
         ClassFigures(
             label,
@@ -68,7 +77,7 @@ def per_class(predictions: Sequence[Prediction]) -> list[ClassFigures]:
             f1=_ratio(2 * right[label], support[label] + answered[label]),
             support=support[label],
         )
-        for label in sorted(support | answered)
+        for label in sorted(support.keys() | answered.keys())
     ]
 
 

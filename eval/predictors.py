@@ -1,22 +1,16 @@
-"""Predictors: a model in, one table of predictions out, whatever the form of answering."""
+"""What a predictor is, and the one whose model writes its answer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from eval.answers import final_answer, normalised_answer
 from eval.batching import OnProgress, Row, batches, check_length, device_of, judged_model, padded
-from eval.likelihood import text_losses
 from eval.record import Prediction
 from pipeline.core.errors import ModelError
-
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["ClassifierPredictor", "GenerativePredictor", "Predictor", "text_losses"]
 
 
 class Predictor(Protocol):
@@ -168,89 +162,6 @@ class GenerativePredictor:
         )
         written: list[list[int]] = output_BT[:, ids_BT.shape[1] :].tolist()
         return written
-
-
-class ClassifierPredictor:
-    """Takes the label with the highest logit; scores are the softmax over all labels."""
-
-    def __init__(
-        self,
-        score_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        *,
-        labels: Sequence[str],
-        batch_size: int,
-        pad_id: int = 0,
-    ) -> None:
-        """Takes ``score_fn(input_ids_BT, attention_mask_BT) -> logits_BL``, right padding.
-
-        Raises:
-            ModelError: a label stands twice.
-        """
-        if len(set(labels)) != len(labels):
-            raise ModelError(f"classifier predictor: {sorted(labels)}: a label stands twice")
-        self.score_fn, self.labels = score_fn, tuple(labels)
-        self.batch_size, self.pad_id = batch_size, pad_id
-
-    def predict(
-        self, rows: Sequence[Row], *, on_progress: OnProgress | None = None
-    ) -> list[Prediction]:
-        """Answers rows of ``example_id``, ``input_ids`` and ``label``.
-
-        Raises:
-            DataError: a row has no tokens.
-            ModelError: other than one logit for each label, or a logit that is no number.
-        """
-        import torch
-
-        for row in rows:
-            check_length(row["example_id"], len(row["input_ids"]), None, 0)
-        answers: list[Prediction | None] = [None] * len(rows)
-        done = 0
-        with torch.inference_mode():
-            for batch in batches([len(row["input_ids"]) for row in rows], self.batch_size):
-                chosen = [rows[index] for index in batch]
-                start = time.perf_counter()
-                ids_BT, mask_BT = padded(
-                    [row["input_ids"] for row in chosen], self.pad_id, left=False, device=None
-                )
-                logits_BL = self.score_fn(ids_BT, mask_BT)
-                probabilities = self._probabilities(chosen, logits_BL)
-                seconds = (time.perf_counter() - start) / len(batch)
-                for index, row, scores in zip(batch, chosen, probabilities, strict=True):
-                    answers[index] = self._prediction(row, scores, seconds)
-                done += len(batch)
-                if on_progress is not None:
-                    on_progress(done, len(rows))
-        return [answer for answer in answers if answer is not None]
-
-    def _probabilities(self, rows: Sequence[Row], logits_BL: torch.Tensor) -> list[list[float]]:
-        if tuple(logits_BL.shape) != (len(rows), len(self.labels)):
-            raise ModelError(
-                f"classifier: logits of shape {tuple(logits_BL.shape)} for {len(rows)} rows and "
-                f"{len(self.labels)} labels; the head belongs to another label set"
-            )
-        finite_B = logits_BL.isfinite().all(dim=1).tolist()
-        for row, finite in zip(rows, finite_B, strict=True):
-            if not finite:
-                raise ModelError(
-                    f"classifier: {row['example_id']}: a logit is no number; "
-                    "look at the weights, or evaluate in float32"
-                )
-        probabilities: list[list[float]] = logits_BL.double().softmax(dim=1).tolist()
-        return probabilities
-
-    def _prediction(self, row: Row, scores: list[float], seconds: float) -> Prediction:
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return Prediction(
-            example_id=row["example_id"],
-            gold=row["label"],
-            label=self.labels[best],
-            scores=dict(zip(self.labels, scores, strict=True)),
-            raw_text=None,
-            latency_s=seconds,
-            prompt_tokens=len(row["input_ids"]),
-            output_tokens=0,
-        )
 
 
 @contextmanager

@@ -1,33 +1,49 @@
 """The one table that every predictor writes, and the losses on text, as JSON lines.
 
 An answer that is no label is kept as ``label=None``: it counts as wrong, and by itself.
+
+What is asked and answered is always text, so that one table holds every kind of task:
+
+- ``label``: the label itself;
+- ``labels``: JSON of the sorted list of all labels of the item, ``["card", "pin"]``;
+- ``tags``: JSON of the list of tags, one for each judged token, ``["O", "B-PER"]``;
+- ``value``: JSON of the number, exact to the last bit, ``3.25``;
+- ``preference``: ``chosen``; the answer is the one of the pair that the model came to prefer.
+
+Of kind ``channel`` (texts told by their label) there are losses alone.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pipeline.core.errors import DataError, IntegrityError
+
+Kind = Literal["label", "labels", "tags", "value", "preference", "channel"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer to one item of a classification task.
+    """One answer to one item of a task.
 
     Attributes:
         example_id: names the item; the same over all models that are compared.
-        gold: the right label.
-        label: the label that the model gave, or None where its answer was no label.
-        scores: probability of every label, or None where the arm gives none.
+        gold: the right answer.
+        label: what the model answered, or None where its answer was no label (of a
+            preference: where it holds both answers for equal).
+        scores: probability of every label, or None where the form gives none. Of several
+            labels each has its own, and they do not sum to 1. Of a preference the rewards of
+            ``chosen`` and ``rejected``: log-probability of the answer under the model less that
+            under the model below, in nats.
         raw_text: what a generative arm wrote, unparsed.
         latency_s: seconds for this item (in a batch: the batch's seconds over its items).
         prompt_tokens: tokens read.
-        output_tokens: tokens written, the stop token included; 0 for a classifier.
+        output_tokens: tokens written, the stop token included; 0 for a head.
     """
 
     example_id: str
@@ -58,6 +74,28 @@ class TextLoss:
 
 
 _Record = TypeVar("_Record", Prediction, TextLoss)
+
+
+def as_text(answer: Sequence[str] | float) -> str:
+    """Several labels, tags, or a number as the table holds them."""
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def list_of(text: str) -> list[str]:
+    """Labels or tags of an answer.
+
+    Raises:
+        IntegrityError: the text holds no list.
+    """
+    found = json.loads(text)
+    if not isinstance(found, list):
+        raise IntegrityError(f"{text!r} is no list of labels; evaluate the model again")
+    return found
+
+
+def value_of(text: str) -> float:
+    """The number of an answer."""
+    return float(json.loads(text))
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from eval.record import Prediction, TextLoss
+from eval.record import Kind, Prediction, TextLoss
 from pipeline.core.errors import IntegrityError
 
 Level = Literal["L0", "L1", "L2"]
-Arm = Literal["generative", "classifier", "text"]
+Arm = Literal["generative", "classifier", "tagger", "regressor", "channel", "text"]
 Role = Literal["model", "control", "parent", "base"]
 
 
@@ -30,6 +30,7 @@ class ModelResult:
         seed: the training seed; model and control of one seed are a pair.
         losses: suite > one row for each document.
         predictions: suite > one row for each item.
+        kinds: suite > what its items ask for; one label where it says nothing (text has none).
         seconds: wall-clock seconds by step, such as `train` and `evaluate`.
     """
 
@@ -41,6 +42,15 @@ class ModelResult:
     losses: Mapping[str, Sequence[TextLoss]] = field(default_factory=dict)
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+
+    def kind(self, suite: str | None) -> Kind:
+        """What the items of a suite ask for."""
+        return self.kinds.get(suite or "", "label")
+
+
+LABELLED: tuple[Kind, ...] = ("label", "labels")
+"""Kinds whose answers are right or wrong as a whole."""
 
 
 def title(result: ModelResult) -> str:
@@ -111,11 +121,14 @@ def losses_in_order(result: ModelResult, suite: str) -> list[TextLoss]:
 def answering(
     results: Sequence[ModelResult], suite: str | None, arm: str, role: str
 ) -> list[ModelResult]:
-    """Results of one form and role that have answers on a suite, one for each seed."""
+    """Results of one form and role that have labelled a suite's items, one for each seed."""
     chosen = [
         result
         for result in results
-        if result.arm == arm and result.role == role and suite in result.predictions
+        if result.arm == arm
+        and result.role == role
+        and suite in result.predictions
+        and result.kind(suite) in LABELLED
     ]
     seeds: dict[int, ModelResult] = {}
     for result in chosen:
@@ -126,6 +139,15 @@ def answering(
             )
         seeds[result.seed] = result
     return chosen
+
+
+def by_model(results: Iterable[ModelResult]) -> list[list[ModelResult]]:
+    """Results that differ in their seed alone, in the order of the first of each."""
+    groups: dict[tuple[str, ...], list[ModelResult]] = {}
+    for result in results:
+        same = (result.name, result.level, result.arm, result.role)
+        groups.setdefault(same, []).append(result)
+    return list(groups.values())
 
 
 def reading(

@@ -6,7 +6,7 @@ Legend: S seeds, N items (the same for every seed), D documents, B bootstrap dra
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -22,6 +22,7 @@ THESE_WEIGHTS = "items, for these weights"
 SEEDS_AND_ITEMS = "seeds and items"
 DOCUMENTS = "documents, for these weights"
 EXACT = "an exact count"
+NO_INTERVAL = "no interval yet"
 
 _DRAWS = 2000
 _CHUNK = 2_000_000  # cells of the resampling table held at once: 16 MB
@@ -49,6 +50,11 @@ class Interval:
 def exact(value: float) -> Interval:
     """A figure without uncertainty, such as a count of rows."""
     return Interval(value, value, value, covers=EXACT)
+
+
+def plain(value: float) -> Interval:
+    """A figure for which nobody has worked out how sure it is."""
+    return Interval(value, math.nan, math.nan, covers=NO_INTERVAL)
 
 
 def shifted(interval: Interval, by: float) -> Interval:
@@ -220,6 +226,44 @@ def _resampled(moment_D5: Floats, rng: np.random.Generator) -> tuple[Floats, Flo
         counts = np.bincount(index.ravel(), minlength=draws * documents)
         sums.append(counts.reshape(draws, documents).astype(float) @ moment_D5)
     return _log_ratio(np.concatenate(sums), documents)
+
+
+def summed_interval(
+    moment_SNK: Floats,
+    figure: Callable[[Floats], Floats],
+    rng: np.random.Generator,
+    pseudo_K: Floats | None = None,
+) -> Interval:
+    """Percentile bootstrap over items of a figure of sums, such as F1 of counts.
+
+    Several seeds: the mean of their figures, all on the same drawn items; it speaks for these
+    weights, not for other seeds.
+
+    Args:
+        moment_SNK: K summands of each item under each seed.
+        figure: sums [..., K] to figures [...]; NaN where it is undefined for a draw.
+        rng: draws the items.
+        pseudo_K: one more item to draw from (an item got wrong, so that a faultless test set
+            does not claim certainty); not in the estimate.
+    """
+    estimate = float(np.mean([figure(moment_NK.sum(axis=0)) for moment_NK in moment_SNK]))
+    if math.isnan(estimate) or moment_SNK.shape[1] < 2:
+        return plain(estimate)
+    if pseudo_K is not None:
+        extra_S1K = np.broadcast_to(pseudo_K, (len(moment_SNK), 1, len(pseudo_K)))
+        moment_SNK = np.concatenate([moment_SNK, extra_S1K], axis=1)
+    items, found = moment_SNK.shape[1], []
+    chunk = max(1, min(_DRAWS, _CHUNK // max(items, moment_SNK.shape[2])))
+    for start in range(0, _DRAWS, chunk):
+        draws = min(chunk, _DRAWS - start)
+        count_BN = rng.multinomial(items, np.full(items, 1 / items), size=draws).astype(float)
+        found.append(np.mean([figure(count_BN @ moment_NK) for moment_NK in moment_SNK], axis=0))
+    figure_B = np.concatenate(found)
+    figure_B = figure_B[np.isfinite(figure_B)]
+    if not len(figure_B):
+        return plain(estimate)
+    low, high = np.quantile(figure_B, [0.025, 0.975])
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
 
 
 def _table(values: npt.ArrayLike) -> Floats:

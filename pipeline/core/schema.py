@@ -71,7 +71,10 @@ class GateSpec(Section):
     """One promise. Exactly one of superior_by, at_most_ratio, at_least, at_most."""
 
     suite: str
-    metric: Literal["accuracy", "loss", "contamination"]
+    metric: Literal[
+        "accuracy", "loss", "contamination",
+        "macro_f1", "micro_f1", "entity_f1", "mae", "preference_accuracy",
+    ]  # fmt: skip
     head: Literal["generative", "classifier"] | None = None
     against: Literal["base", "parent", "control", "chance", "none"] = "none"
     superior_by: float | None = None
@@ -91,11 +94,12 @@ class GateSpec(Section):
             "accuracy": (self.superior_by, self.at_least),
             "loss": (self.at_most_ratio, self.at_most),
             "contamination": (self.at_most,),
-        }[self.metric]
+            "mae": (self.at_most,),
+        }.get(self.metric, (self.at_least,))
         if all(bound is None for bound in fit):
             raise ValueError(
                 "accuracy takes superior_by or at_least, loss at_most_ratio or at_most, "
-                "contamination at_most"
+                "contamination and mae at_most, the others at_least"
             )
         if self.metric == "accuracy" and self.against in {"base", "parent"}:
             raise ValueError("accuracy is measured against control or chance")
@@ -148,6 +152,11 @@ class Recipe(Section):
             raise ValueError(
                 "data.clean.balance: weights are for objective classify, and no other reads them; "
                 "take report or cap"
+            )
+        if self.data is not None and self.data.features and "classify" not in objectives:
+            raise ValueError(
+                "data.features are joined to what objective classify's head reads, and no other "
+                "objective reads them; leave them out"
             )
         if self.scratch is not None and self.train is not None and self.train.method != "full":
             raise ValueError("scratch weights are random: train.method must be full")

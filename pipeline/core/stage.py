@@ -92,8 +92,8 @@ STAGES: Mapping[str, StageInfo] = {
     "train-full": StageInfo("pipeline.stages.train:Train", 3, "Model", _TRAIN),
     "export": StageInfo("pipeline.stages.export:Export", 1, "Adapter", ("torch", "peft")),
     "merge": StageInfo("pipeline.stages.export:Merge", 1, "Model", (*_TORCH, "peft")),
-    "evaluate": StageInfo("eval.stage:Evaluate", 1, "Report", (*_TORCH, "peft")),
-    "compare": StageInfo("eval.stage:Compare", 3, "Report", ("numpy", "scipy")),
+    "evaluate": StageInfo("eval.stage:Evaluate", 2, "Report", (*_TORCH, "peft")),
+    "compare": StageInfo("eval.stage:Compare", 4, "Report", ("numpy", "scipy")),
     "bundle": StageInfo("serve.stage:MakeBundle", 3, "Bundle"),
 }
 

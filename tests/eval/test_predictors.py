@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from eval.likelihood import windows_of
-from eval.predictors import ClassifierPredictor, GenerativePredictor, text_losses
+from eval.likelihood import text_losses, windows_of
+from eval.predictors import GenerativePredictor
 from eval.record import Prediction
 from pipeline.core.errors import DataError, ModelError
 
@@ -153,44 +153,6 @@ def test_progress_ends_with_all_rows(model: Any, tokenizer: Any) -> None:
     seen: list[tuple[int, int]] = []
     predictor(model, tokenizer).predict(prompts(10), on_progress=lambda *now: seen.append(now))
     assert seen == [(4, 10), (8, 10), (10, 10)]
-
-
-def score(ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """Counts each label's token among the row's own tokens: padding must not count."""
-    return torch.stack(
-        [((ids_BT == token) * mask_BT).sum(dim=1).float() for token in (CARD, PIN, FEE)], dim=1
-    )
-
-
-def class_rows() -> list[dict[str, Any]]:
-    tokens = [[PIN, PIN, CARD], [FEE], [CARD, LOST, CARD, PIN, LOST], [LOST, FEE]]
-    return [{"example_id": str(i), "input_ids": t, "label": "pin"} for i, t in enumerate(tokens)]
-
-
-def test_classifier_scores_are_the_softmax_and_padding_is_unseen() -> None:
-    made = ClassifierPredictor(score, labels=["card", "pin", "fee"], batch_size=3, pad_id=CARD)
-    found = made.predict(class_rows())
-    assert [p.label for p in found] == ["pin", "fee", "card", "fee"]
-    assert [p.example_id for p in found] == ["0", "1", "2", "3"]
-    assert found[0].scores is not None
-    expected = torch.tensor([1.0, 2.0, 0.0]).softmax(0).tolist()
-    assert list(found[0].scores.values()) == pytest.approx(expected, abs=1e-6)
-
-
-def test_head_of_another_label_set_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"shape \(4, 3\) for 4 rows and 2 labels"):
-        ClassifierPredictor(score, labels=["card", "pin"], batch_size=8).predict(class_rows())
-
-
-def test_logit_that_is_no_number_names_the_row() -> None:
-    def broken(ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-        logits_BL = score(ids_BT, mask_BT)
-        logits_BL[1] = float("nan")
-        return logits_BL
-
-    made = ClassifierPredictor(broken, labels=["card", "pin", "fee"], batch_size=8)
-    with pytest.raises(ModelError, match="classifier: 0: a logit is no number"):
-        made.predict(class_rows())
 
 
 def documents() -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eval.stage import prompt_ids
+from eval.loaded import prompt_ids, question_ids
 from pipeline.core.errors import DataError
 
 
@@ -19,3 +19,9 @@ def test_a_row_without_its_questions_end_is_refused_by_name(more: dict[str, None
     row = {"example_id": "a", "input_ids": [1, 2], "supervised": [0, 1], **more}
     with pytest.raises(DataError, match="a: it does not say where its question ends; prepare"):
         prompt_ids(row)
+
+
+def test_a_head_reads_the_question_and_never_the_answer_after_it() -> None:
+    hybrid = {"example_id": "a", "input_ids": [1, 2, 8, 9, 3], "prompt": 2}
+    assert question_ids(hybrid) == [1, 2]
+    assert question_ids({**hybrid, "prompt": None}) == [1, 2, 8, 9, 3]

@@ -1,0 +1,172 @@
+"""A model in memory as it is served, asked in any of its forms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.record import Kind, Prediction, TextLoss
+from pipeline.core.artifact import Artifact
+from pipeline.core.errors import DataError
+from pipeline.core.stage import StageContext
+
+Rows = Sequence[Mapping[str, Any]]
+PairLosses = list[tuple[TextLoss, TextLoss]]
+
+
+class Loaded:
+    """The root with its one adapter."""
+
+    def __init__(
+        self,
+        root: Artifact,
+        adapter: Artifact | None,
+        config: Mapping[str, Any],
+        context: StageContext,
+    ) -> None:
+        import torch
+
+        from pipeline.modeling.adapters import attach_frozen, merge_into
+        from pipeline.modeling.loading import load_model, load_tokenizer
+
+        self.config, self.context = config, context
+        self.batch_size = int(context.options["batch_size"])
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        on_gpu = self.device.type == "cuda"
+        self.model = load_model(root.path, bf16_weights=on_gpu)
+        self.tokenizer = load_tokenizer(root.path)
+        self.pad_id = self.tokenizer.pad_token_id or 0
+        self.head = root.path if adapter is None else adapter.path
+        if adapter is not None and on_gpu:
+            # bf16 weights would round a merged update away: it stays beside them, as served.
+            self.model = attach_frozen(self.model, adapter.path)
+        elif adapter is not None:
+            merge_into(self.model, adapter.path)
+        self.model.to(self.device).eval()
+
+    def losses(self, rows: Rows) -> list[TextLoss]:
+        """Negative log-likelihood of each document."""
+        from eval.likelihood import text_losses
+
+        limit = getattr(self.model.config, "max_position_embeddings", 512)
+        return text_losses(
+            self.model,
+            rows,
+            batch_size=self.batch_size,
+            max_length=min(limit, 512),
+            pad_id=self.pad_id,
+            on_progress=self._progress,
+        )
+
+    def answer_losses(self, rows: Rows) -> list[TextLoss]:
+        """Negative log-likelihood of what each row answers, given what it asks."""
+        from eval.likelihood import supervised_losses
+
+        return supervised_losses(
+            self.model,
+            rows,
+            batch_size=self.batch_size,
+            pad_id=self.pad_id,
+            on_progress=self._progress,
+        )
+
+    def pair_losses(self, rows: Rows) -> PairLosses:
+        """Negative log-likelihood of the chosen and the rejected answer of each row."""
+        from eval.preference import pair_losses
+
+        return pair_losses(
+            self.model,
+            rows,
+            batch_size=self.batch_size,
+            pad_id=self.pad_id,
+            on_progress=self._progress,
+        )
+
+    def preferred(self, rows: Rows, below: PairLosses) -> tuple[Kind, list[Prediction]]:
+        """Which answer of each pair the model came to prefer over the model below."""
+        from eval.preference import preferences
+
+        began = time.perf_counter()
+        ours = self.pair_losses(rows)
+        each_s = (time.perf_counter() - began) / len(rows)
+        return "preference", preferences(rows, ours, below, each_s)
+
+    def answers(self, rows: Rows, labels: list[str]) -> tuple[Kind, list[Prediction]]:
+        """What the items ask for, and one answer for each row, by head or in writing.
+
+        Args:
+            rows: test rows of one suite.
+            labels: of the suite's Dataset; none for open answers.
+        """
+        if self.config["arm"] != "generative":
+            return self._by_head(rows, labels)
+        from eval.predictors import GenerativePredictor
+
+        # A wrong answer may be any label of the data, so those of train count too.
+        predictor = GenerativePredictor(
+            self.model,
+            self.tokenizer,
+            labels=labels or None,
+            answer_after=self.config["answer_after"],
+            stop_ids=_stop_ids(self.model, self.tokenizer),
+            pad_id=self.pad_id,
+            max_new_tokens=self.config["max_new_tokens"],
+            batch_size=self.batch_size,
+        )
+        asked = [{**row, "prompt_ids": prompt_ids(row)} for row in rows]
+        return "label", predictor.predict(asked, on_progress=self._progress)
+
+    def _by_head(self, rows: Rows, labels: list[str]) -> tuple[Kind, list[Prediction]]:
+        from eval.head_predictors import KINDS, Answering, HeadPredictor
+        from pipeline.modeling.heads import load_classifier
+
+        classifier = load_classifier(self.model, self.head).to(self.device).eval()
+        head = classifier.config
+
+        def scores(ids: Any, mask: Any, chosen: Rows) -> Any:
+            features = head.features
+            joined = None
+            if features is not None:
+                joined = features.scaled([row["features"] for row in chosen]).to(self.device)
+            return classifier(ids.to(self.device), mask.to(self.device), joined).cpu()
+
+        predictor = HeadPredictor(
+            scores,
+            Answering(head.kind, head.labels, head.value_mean, head.value_std),
+            batch_size=self.batch_size,
+            pad_id=self.pad_id,
+            tag_names=labels,
+        )
+        asked = [{**row, "input_ids": question_ids(row)} for row in rows]
+        return KINDS[head.kind], predictor.predict(asked, on_progress=self._progress)
+
+    def _progress(self, done: int, total: int) -> None:
+        self.context.progress({"step": done, "total": total})
+
+
+def question_ids(row: Mapping[str, Any]) -> list[int]:
+    """What a head reads of a test row: all of it, or its question where an answer follows."""
+    return list(row["input_ids"]) if row.get("prompt") is None else prompt_ids(row)
+
+
+def prompt_ids(row: Mapping[str, Any]) -> list[int]:
+    """The ids that serving makes of a prepared test row's question.
+
+    Not all before the first supervised token: where the template itself opens an answer with
+    an empty thought, serving leaves that to the model.
+
+    Raises:
+        DataError: the row was prepared before that was kept, or for a classifier.
+    """
+    if row.get("prompt") is None:
+        raise DataError(
+            f"{row['example_id']}: it does not say where its question ends; prepare the data again"
+        )
+    return list(row["input_ids"][: row["prompt"]])
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    stops = model.generation_config.eos_token_id
+    found = list(stops) if isinstance(stops, list) else [stops]
+    return sorted({i for i in [*found, tokenizer.eos_token_id] if i is not None})
