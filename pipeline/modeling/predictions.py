@@ -1,0 +1,94 @@
+"""What a head answers, offline: labels with probabilities, tags, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.modeling.heads import Classifier
+
+THRESHOLD = 0.5
+"""Of several labels those at least this probable are the answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row's answer; what has no meaning for the head's kind is empty.
+
+    Attributes:
+        labels: the likeliest label; of a head with several labels, those above THRESHOLD in the
+            labels' order; of a tagger, one tag for each token.
+        scores: label to probability; of several labels each by itself.
+        value: of a regressor, in the units of the data.
+    """
+
+    labels: tuple[str, ...] = ()
+    scores: Mapping[str, float] | None = None
+    value: float | None = None
+
+
+def predict(
+    classifier: Classifier,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    pad_id: int,
+    batch_size: int = 32,
+) -> list[Answer]:
+    """Answers in the order of ``rows``.
+
+    Args:
+        classifier: as ``load_classifier`` gives it; its mode is left as it was.
+        rows: with ``input_ids``, and raw ``features`` where the head takes some.
+        pad_id: fills rows up to the longest beside them.
+    """
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]["input_ids"]))
+    found: dict[int, Answer] = {}
+    training = classifier.training
+    classifier.eval()
+    try:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            answers = _answers(classifier, [rows[index] for index in chosen], pad_id)
+            found.update(zip(chosen, answers, strict=True))
+    finally:
+        classifier.train(training)
+    return [found[index] for index in range(len(rows))]
+
+
+@torch.inference_mode()
+def _answers(
+    classifier: Classifier, rows: Sequence[Mapping[str, Any]], pad_id: int
+) -> list[Answer]:
+    device = classifier.score.weight.device
+    lengths = [len(row["input_ids"]) for row in rows]
+    ids = torch.full((len(rows), max(lengths)), pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        ids[index, :length] = torch.tensor(row["input_ids"])
+        mask[index, :length] = 1
+    inputs = [ids, mask]
+    scale = classifier.config.features
+    if scale is not None:
+        inputs.append(scale.scaled([row["features"] for row in rows]))
+    logits = classifier(*(tensor.to(device) for tensor in inputs)).cpu()
+    return [
+        _answer(classifier, row[:length] if classifier.config.kind == "tag" else row)
+        for row, length in zip(logits, lengths, strict=True)
+    ]
+
+
+def _answer(classifier: Classifier, logits: torch.Tensor) -> Answer:
+    config = classifier.config
+    if config.kind == "regress":
+        return Answer(value=float(logits[0].double()) * config.value_std + config.value_mean)
+    if config.kind == "tag":
+        return Answer(tuple(config.labels[tag] for tag in logits.argmax(dim=-1).tolist()))
+    several = config.kind == "multi"
+    probabilities = (logits.sigmoid() if several else logits.softmax(dim=-1)).tolist()
+    scores = dict(zip(config.labels, probabilities, strict=True))
+    if several:
+        return Answer(tuple(n for n, p in scores.items() if p >= THRESHOLD), scores)
+    return Answer((config.labels[int(logits.argmax())],), scores)
