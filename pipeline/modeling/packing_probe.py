@@ -95,15 +95,26 @@ def packed_inputs(
     return inputs
 
 
-def probe(model: Any, pad_id: int, longest: int = 0) -> ProbeResult:
+def probe(model: Any, pad_id: int, longest: int = 0, masked: str = "eager") -> ProbeResult:
     """Compares a packed row with its segments one by one, and with other neighbours.
+
+    A model that our own kernel does not suit goes back to transformers' masks.
 
     Args:
         model: a causal model, wrapped by PEFT or not; its mode and its generators stay.
         pad_id: fills the packed row's end.
         longest: tokens of the blocks to be trained on, if known.
+        masked: the kernel with masks that it goes back to.
     """
     model = plain_model(model)
+    found = _probed(model, pad_id, longest)
+    if not found.ok and model.config._attn_implementation == segments.NAME:
+        model.set_attn_implementation(masked)
+        found = _probed(model, pad_id, longest)
+    return found
+
+
+def _probed(model: Any, pad_id: int, longest: int) -> ProbeResult:
     backend = model.config._attn_implementation
     if backend not in BACKENDS:
         return ProbeResult(False, float("inf"), f"attention {backend} is not offered for packing")

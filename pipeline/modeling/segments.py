@@ -84,20 +84,21 @@ def attend(
     if asked or dropout or attention_mask is not None or not causal:
         raise ValueError(f"segments: no {(asked or ['dropout, mask or two-way attention'])[0]}")
     if query.is_cuda and segment_bounds is not None:
-        halved = _halved(query, key, value)
-        if halved is not None:
-            return _by_kernel(*halved, segment_bounds, scaling, sliding_window), None
+        kind = _half(value)
+        if kind is not None:
+            query, key, value = query.to(kind), key.to(kind), value.to(kind)
+            return _by_kernel(query, key, value, segment_bounds, scaling, sliding_window), None
     if segment_bounds is None:
         return _alone(query, key, value, scaling, sliding_window), None
     return _one_by_one(query, key, value, segment_bounds, scaling, sliding_window), None
 
 
-def _halved(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
-    """The tensors in half precision where the training is; norms hand float32 back."""
-    kind = tensors[-1].dtype
+def _half(value: torch.Tensor) -> torch.dtype | None:
+    """The half precision that the training is in, if any; norms hand float32 back."""
+    kind = value.dtype
     if torch.is_autocast_enabled("cuda"):
         kind = torch.get_autocast_dtype("cuda")
-    return tuple(t.to(kind) for t in tensors) if kind in _HALF else None
+    return kind if kind in _HALF else None
 
 
 def _by_kernel(
@@ -112,8 +113,11 @@ def _by_kernel(
 
     # Of all tokens, not of the longest segment: a number that stays the same compiles once.
     longest = query.shape[2]
+    query, key, value = (t[0].transpose(0, 1).contiguous() for t in (query, key, value))
     states: Any = varlen_attn(
-        *(t[0].transpose(0, 1).contiguous() for t in (query, key, value)),
+        query,
+        key,
+        value,
         segment_bounds,
         segment_bounds,
         longest,
@@ -126,8 +130,7 @@ def _by_kernel(
     return made
 
 
-# Lengths differ from batch to batch: to trace them would compile anew each time.
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -136,10 +139,12 @@ def _one_by_one(
     scaling: float | None,
     window: int | None,
 ) -> torch.Tensor:
+    # Lengths differ from batch to batch: to trace this would compile anew each time.
     ends = segment_bounds.tolist()
     sizes = [end - start for start, end in itertools.pairwise(ends)]
-    parts = zip(*(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
-    return torch.cat([_alone(*part, scaling, window) for part in parts], dim=1)
+    queries, keys, values = (t.split(sizes, dim=2) for t in (query, key, value))
+    parts = zip(queries, keys, values, strict=True)
+    return torch.cat([_alone(q, k, v, scaling, window) for q, k, v in parts], dim=1)
 
 
 def _alone(

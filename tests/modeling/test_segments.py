@@ -90,10 +90,13 @@ def test_a_model_that_leaks_through_its_mask_alone_is_kept_apart() -> None:
     assert probe(model, 0).ok
 
 
-def test_what_the_kernel_does_not_do_is_refused_by_the_probe() -> None:
-    found = probe(model_with(segments.NAME, "Gemma2Config"), 0)
-    assert not found.ok
-    assert "softcap" in found.reason
+def test_probe_gives_a_model_that_asks_for_more_its_masks_back() -> None:
+    model = model_with(segments.NAME, "Gemma2Config")
+    with pytest.raises(ValueError, match="softcap"):
+        loss_of(model)
+    assert probe(model, 0, masked="sdpa").ok
+    assert model.config._attn_implementation == "sdpa"
+    assert loss_of(model).isfinite()
 
 
 def test_suits_reads_the_configuration() -> None:

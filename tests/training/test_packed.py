@@ -18,6 +18,7 @@ from peft import LoraConfig, get_peft_model
 from pipeline.core.errors import DataError
 from pipeline.data.arrow import Split, read_rows, write_split
 from pipeline.data.packing import pack_stream
+from pipeline.modeling import segments
 from pipeline.modeling.packing_probe import BACKENDS, EXECUTED, packed_inputs
 from pipeline.training.batches import collate, row_weights, shares
 from pipeline.training.loop import Training, train
@@ -40,6 +41,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "Gemma3TextConfig": {**SHAPE, "sliding_window": 4},
 }  # fmt: skip
 OFFERED = [name for name, how in BACKENDS.items() if how == EXECUTED]
+PAIRS = [
+    (name, kernel) for name in MODELS for kernel in OFFERED
+    # Its soft-capped attention is not what our own kernel does; the probe gives it its masks.
+    if (name, kernel) != ("Gemma2Config", segments.NAME)
+]  # fmt: skip
 LENGTHS = (9, 5, 12, 3, 7, 2, 10)
 
 
@@ -54,6 +60,7 @@ def _one_thread() -> Iterator[None]:
 
 def model_of(name: str, attention: str, *, lora: bool = False) -> Any:
     torch.manual_seed(0)
+    segments.offer()
     config = getattr(transformers, name)(**MODELS[name])
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     if not lora:
@@ -107,8 +114,7 @@ def own_loss(body: Any, row: dict[str, Any]) -> tuple[torch.Tensor, int]:
     return body(input_ids=ids, labels=labels).loss, int((labels[:, 1:] != -100).sum())
 
 
-@pytest.mark.parametrize("attention", OFFERED)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "attention"), PAIRS)
 def test_logits_of_packed_rows_are_those_of_single_rows(name: str, attention: str) -> None:
     model = model_of(name, attention).eval()
     alone = {row["example_id"]: torch.tensor([row["input_ids"]]) for row in single_rows()}
@@ -116,6 +122,7 @@ def test_logits_of_packed_rows_are_those_of_single_rows(name: str, attention: st
     batch = collate(blocks, 0)
     with torch.no_grad():
         logits = model(**packed_inputs(model, batch["input_ids"], batch["position_ids"])).logits
+        logits = logits.reshape(*batch["input_ids"].shape, -1)
         leaked = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         for index, block in enumerate(blocks):
             start = 0
@@ -129,8 +136,7 @@ def test_logits_of_packed_rows_are_those_of_single_rows(name: str, attention: st
 
 
 @pytest.mark.parametrize("case", ["full, token", "LoRA, token", "LoRA, row"])
-@pytest.mark.parametrize("attention", OFFERED)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "attention"), PAIRS)
 def test_loss_and_gradients_of_every_layout_are_those_of_single_rows(
     name: str, attention: str, case: str
 ) -> None:
