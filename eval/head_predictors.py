@@ -1,23 +1,14 @@
-"""Predictors whose model answers by a head: one label, several, a tag for each word, a number.
-
-Legend: B rows of a batch, T tokens, L labels.
-"""
+"""A predictor whose model answers by a head: one label, several, a tag for each word, a number."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-from eval.batching import OnProgress, Row, batches, check_length, padded
+from eval.batching import OnProgress, Row, batches, check_length
 from eval.record import Kind, Prediction, as_text
-from pipeline.core.errors import DataError, ModelError
-
-if TYPE_CHECKING:
-    import torch
-
-    Score = Callable[[torch.Tensor, torch.Tensor, Sequence[Row]], torch.Tensor]
+from pipeline.core.errors import DataError
 
 HeadKind = Literal["single", "multi", "tag", "regress"]
 KINDS: dict[HeadKind, Kind] = {
@@ -26,68 +17,34 @@ KINDS: dict[HeadKind, Kind] = {
     "tag": "tags",
     "regress": "value",
 }
+_COLUMNS = {"single": "label", "multi": "labels", "tag": "tags", "regress": "value"}
 _NOT_JUDGED = -100
-_HALF = 0.5
-
-
-@dataclass(frozen=True)
-class Answering:
-    """How logits become an answer.
-
-    Attributes:
-        kind: of the head.
-        labels: in the order of the logits; none of a number.
-        value_mean, value_std: of the values that a number's head was trained on.
-    """
-
-    kind: HeadKind
-    labels: tuple[str, ...] = ()
-    value_mean: float = 0.0
-    value_std: float = 1.0
-
-    @property
-    def outputs(self) -> int:
-        """Logits of a row, or of a token of a tagger."""
-        return 1 if self.kind == "regress" else len(self.labels)
 
 
 class HeadPredictor:
-    """Asks a head in batches.
+    """Asks a head in batches of rows of like length.
 
-    One label: the highest logit, scores by softmax. Several: each with a probability (sigmoid)
-    of one half or more. Tags: the highest logit of each judged token. A number: the output,
-    back on the scale of the training values.
+    Tags are those of the judged tokens alone: of a word the first of its pieces.
     """
 
     def __init__(
         self,
-        score_fn: Score,
-        answering: Answering,
+        answer_fn: Callable[[Sequence[Row]], Sequence[Any]],
+        kind: HeadKind,
         *,
         batch_size: int,
-        pad_id: int = 0,
-        tag_names: Sequence[str] | None = None,
+        tag_names: Sequence[str] = (),
     ) -> None:
-        """Takes ``score_fn(input_ids_BT, attention_mask_BT, rows)``, right padding.
-
-        It gives logits [B, outputs], of a tagger [B, T, outputs].
+        """Takes a way of answering rows.
 
         Args:
-            score_fn: see above.
-            answering: the head's labels and kind.
+            answer_fn: rows to answers as ``pipeline.modeling.predictions`` gives them.
+            kind: of the head.
             batch_size: rows at a time.
-            pad_id: any id of the vocabulary.
-            tag_names: of the suite, in whose numbers its rows are tagged; by default the head's.
-
-        Raises:
-            ModelError: a label stands twice.
+            tag_names: of the suite, in whose numbers its rows are tagged.
         """
-        labels = answering.labels
-        if len(set(labels)) != len(labels):
-            raise ModelError(f"classifier predictor: {sorted(labels)}: a label stands twice")
-        self.score_fn, self.answering = score_fn, answering
-        self.batch_size, self.pad_id = batch_size, pad_id
-        self.tag_names = tuple(tag_names if tag_names is not None else labels)
+        self.answer_fn, self.kind = answer_fn, kind
+        self.batch_size, self.tag_names = batch_size, tuple(tag_names)
 
     def predict(
         self, rows: Sequence[Row], *, on_progress: OnProgress | None = None
@@ -96,93 +53,54 @@ class HeadPredictor:
 
         Raises:
             DataError: a row has no tokens, or not what it should be judged by.
-            ModelError: logits of another shape, or one that is no number.
         """
-        import torch
-
         for row in rows:
             check_length(row["example_id"], len(row["input_ids"]), None, 0)
         golds = [self._gold(row) for row in rows]
-        answers: list[Prediction | None] = [None] * len(rows)
+        made: list[Prediction | None] = [None] * len(rows)
         done = 0
-        with torch.inference_mode():
-            for batch in batches([len(row["input_ids"]) for row in rows], self.batch_size):
-                chosen = [rows[index] for index in batch]
-                start = time.perf_counter()
-                ids_BT, mask_BT = padded(
-                    [row["input_ids"] for row in chosen], self.pad_id, left=False, device=None
+        for batch in batches([len(row["input_ids"]) for row in rows], self.batch_size):
+            chosen = [rows[index] for index in batch]
+            start = time.perf_counter()
+            answers = self.answer_fn(chosen)
+            seconds = (time.perf_counter() - start) / len(batch)
+            for index, row, answer in zip(batch, chosen, answers, strict=True):
+                made[index] = Prediction(
+                    example_id=row["example_id"],
+                    gold=golds[index],
+                    label=self._told(row, answer),
+                    scores=None if answer.scores is None else dict(answer.scores),
+                    raw_text=None,
+                    latency_s=seconds,
+                    prompt_tokens=len(row["input_ids"]),
+                    output_tokens=0,
                 )
-                logits = self.score_fn(ids_BT, mask_BT, chosen)
-                self._require_sound(chosen, logits, ids_BT.shape[1])
-                found = self._answers(chosen, logits.double())
-                seconds = (time.perf_counter() - start) / len(batch)
-                for index, row, (label, scores) in zip(batch, chosen, found, strict=True):
-                    answers[index] = Prediction(
-                        row["example_id"], golds[index], label, scores, None, seconds,
-                        len(row["input_ids"]), 0,
-                    )  # fmt: skip
-                done += len(batch)
-                if on_progress is not None:
-                    on_progress(done, len(rows))
-        return [answer for answer in answers if answer is not None]
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(done, len(rows))
+        return [prediction for prediction in made if prediction is not None]
 
     def _gold(self, row: Row) -> str:
-        kind = self.answering.kind
-        name = {"single": "label", "multi": "labels", "tag": "tags", "regress": "value"}[kind]
+        name = _COLUMNS[self.kind]
         found = row.get(name)
         if found is None:
             raise DataError(
                 f"{row['example_id']}: it has no {name}, by which the head's answer is judged; "
                 "name a suite of the format that the recipe trains on"
             )
-        if kind == "tag":
+        if self.kind == "tag":
             return as_text([self.tag_names[tag] for tag in found if tag != _NOT_JUDGED])
-        if kind == "multi":
+        if self.kind == "multi":
             return as_text(sorted(found))
-        return as_text(float(found)) if kind == "regress" else str(found)
+        return as_text(float(found)) if self.kind == "regress" else str(found)
 
-    def _require_sound(self, rows: Sequence[Row], logits: torch.Tensor, tokens: int) -> None:
-        outputs = self.answering.outputs
-        wanted: tuple[int, ...] = (len(rows), outputs)
-        if self.answering.kind == "tag":
-            wanted = (len(rows), tokens, outputs)
-        if tuple(logits.shape) != wanted:
-            raise ModelError(
-                f"classifier: logits of shape {tuple(logits.shape)} for {len(rows)} rows and "
-                f"{outputs} labels; the head belongs to another label set"
-            )
-        for row, finite in zip(rows, logits.isfinite().flatten(1).all(dim=1).tolist(), strict=True):
-            if not finite:
-                raise ModelError(
-                    f"classifier: {row['example_id']}: a logit is no number; "
-                    "look at the weights, or evaluate in float32"
-                )
-
-    def _answers(
-        self, rows: Sequence[Row], logits: torch.Tensor
-    ) -> list[tuple[str, dict[str, float] | None]]:
-        """Answer and scores of each row."""
-        how = self.answering
-        if how.kind == "regress":
-            values = (logits[:, 0] * how.value_std + how.value_mean).tolist()
-            return [(as_text(value), None) for value in values]
-        if how.kind == "tag":
-            best_BT = logits.argmax(dim=2).tolist()
-            return [(as_text(self._tags(row, best)), None)
-                    for row, best in zip(rows, best_BT, strict=True)]  # fmt: skip
-        several = how.kind == "multi"
-        probabilities = (logits.sigmoid() if several else logits.softmax(dim=1)).tolist()
-        answers: list[tuple[str, dict[str, float] | None]] = []
-        for row in probabilities:
-            scores = dict(zip(how.labels, row, strict=True))
-            if several:
-                given = as_text(sorted(label for label, p in scores.items() if p >= _HALF))
-            else:
-                given = max(scores, key=scores.__getitem__)
-            answers.append((given, scores))
-        return answers
-
-    def _tags(self, row: Row, best: Sequence[int]) -> list[str]:
-        """The tags of the judged tokens; ``best`` is as long as the batch's longest row."""
-        labels = self.answering.labels
-        return [labels[best[place]] for place, tag in enumerate(row["tags"]) if tag != _NOT_JUDGED]
+    def _told(self, row: Row, answer: Any) -> str:
+        """The answer as the table holds it."""
+        if self.kind == "regress":
+            return as_text(answer.value)
+        if self.kind == "single":
+            return str(answer.labels[0])
+        if self.kind == "multi":
+            return as_text(sorted(answer.labels))
+        judged = [tag != _NOT_JUDGED for tag in row["tags"]]
+        return as_text([t for t, on in zip(answer.labels, judged, strict=True) if on])

@@ -118,28 +118,19 @@ class Loaded:
         return "label", predictor.predict(asked, on_progress=self._progress)
 
     def _by_head(self, rows: Rows, labels: list[str]) -> tuple[Kind, list[Prediction]]:
-        from eval.head_predictors import KINDS, Answering, HeadPredictor
+        from eval.head_predictors import KINDS, HeadPredictor
         from pipeline.modeling.heads import load_classifier
+        from pipeline.modeling.predictions import predict
 
         classifier = load_classifier(self.model, self.head).to(self.device).eval()
-        head = classifier.config
 
-        def scores(ids: Any, mask: Any, chosen: Rows) -> Any:
-            features = head.features
-            joined = None
-            if features is not None:
-                joined = features.scaled([row["features"] for row in chosen]).to(self.device)
-            return classifier(ids.to(self.device), mask.to(self.device), joined).cpu()
+        def answered(chosen: Rows) -> Sequence[Any]:
+            return predict(classifier, chosen, pad_id=self.pad_id, batch_size=len(chosen))
 
-        predictor = HeadPredictor(
-            scores,
-            Answering(head.kind, head.labels, head.value_mean, head.value_std),
-            batch_size=self.batch_size,
-            pad_id=self.pad_id,
-            tag_names=labels,
-        )
+        kind = classifier.config.kind
+        predictor = HeadPredictor(answered, kind, batch_size=self.batch_size, tag_names=labels)
         asked = [{**row, "input_ids": question_ids(row)} for row in rows]
-        return KINDS[head.kind], predictor.predict(asked, on_progress=self._progress)
+        return KINDS[kind], predictor.predict(asked, on_progress=self._progress)
 
     def _progress(self, done: int, total: int) -> None:
         self.context.progress({"step": done, "total": total})

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from eval.record import Kind, Prediction, list_of, value_of
-from eval.spans import spans_of
 from eval.statistics import Floats, Interval, mean_interval, plain, summed_interval
+from pipeline.core.spans import spans_of
 
 Table = Sequence[Prediction]
 Measure = Callable[[Sequence[Table]], Interval]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pipeline.core.errors import ModelError
 from pipeline.modeling.heads import Classifier
 
 THRESHOLD = 0.5
@@ -43,6 +44,9 @@ def predict(
         classifier: as ``load_classifier`` gives it; its mode is left as it was.
         rows: with ``input_ids``, and raw ``features`` where the head takes some.
         pad_id: fills rows up to the longest beside them.
+
+    Raises:
+        ModelError: a logit is no number; names the row's ``example_id``.
     """
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]["input_ids"]))
     found: dict[int, Answer] = {}
@@ -74,6 +78,12 @@ def _answers(
     if scale is not None:
         inputs.append(scale.scaled([row["features"] for row in rows]))
     logits = classifier(*(tensor.to(device) for tensor in inputs)).cpu()
+    for row, finite in zip(rows, logits.isfinite().flatten(1).all(dim=1).tolist(), strict=True):
+        if not finite:
+            raise ModelError(
+                f"head: {row.get('example_id', 'a row')}: a logit is no number; "
+                "look at the weights, or ask it in float32"
+            )
     return [
         _answer(classifier, row[:length] if classifier.config.kind == "tag" else row)
         for row, length in zip(logits, lengths, strict=True)

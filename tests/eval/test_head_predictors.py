@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from eval.head_predictors import Answering, HeadPredictor
+from eval.head_predictors import HeadKind, HeadPredictor
 from pipeline.core.errors import DataError, ModelError
+from pipeline.modeling.heads import HeadConfig
+from pipeline.modeling.predictions import predict
 
 CARD, PIN, LOST, FEE = range(3, 7)
-TOPICS = Answering("single", ("card", "pin", "fee"))
+TOPICS = ("card", "pin", "fee")
 
 
-def score(ids_BT: torch.Tensor, mask_BT: torch.Tensor, _rows: Any) -> torch.Tensor:
+def score(ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """Counts each label's token among the row's own tokens: padding must not count."""
     return torch.stack(
         [((ids_BT == token) * mask_BT).sum(dim=1).float() for token in (CARD, PIN, FEE)], dim=1
     )
 
 
-def each_token(ids_BT: torch.Tensor, _mask: torch.Tensor, _rows: Any) -> torch.Tensor:
+def each_token(ids_BT: torch.Tensor, _mask: torch.Tensor) -> torch.Tensor:
     """Logits [B, T, 3] that are highest for the token's number modulo 3."""
-    return torch.nn.functional.one_hot(ids_BT % 3, 3).float()
+    return nn.functional.one_hot(ids_BT % 3, 3).float()
+
+
+class Known(nn.Module):
+    """A head whose logits are known."""
+
+    def __init__(self, logits: Callable[..., torch.Tensor], config: HeadConfig) -> None:
+        super().__init__()
+        self.logits, self.config = logits, config
+        self.score = nn.Linear(1, 1)
+
+    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        return self.logits(ids_BT, mask_BT)
+
+
+def predictor(
+    logits: Callable[..., torch.Tensor], kind: HeadKind, labels: tuple[str, ...] = TOPICS,
+    *, batch_size: int = 3, tag_names: tuple[str, ...] = (), **more: Any,
+) -> HeadPredictor:  # fmt: skip
+    head: Any = Known(logits, HeadConfig(labels, "last", 0.0, 1, kind, **more))
+
+    def answered(rows: Any) -> Any:
+        return predict(head, rows, pad_id=CARD, batch_size=len(rows))
+
+    return HeadPredictor(answered, kind, batch_size=batch_size, tag_names=tag_names)
 
 
 def class_rows(**more: Any) -> list[dict[str, Any]]:
@@ -35,21 +63,20 @@ def class_rows(**more: Any) -> list[dict[str, Any]]:
 
 
 def test_scores_of_one_label_are_the_softmax_and_padding_is_unseen() -> None:
-    found = HeadPredictor(score, TOPICS, batch_size=3, pad_id=CARD).predict(class_rows())
+    found = predictor(score, "single").predict(class_rows())
     assert [p.label for p in found] == ["pin", "fee", "card", "fee"]
     assert [p.example_id for p in found] == ["0", "1", "2", "3"]
+    assert {p.gold for p in found} == {"pin"}
     assert found[0].scores is not None
     expected = torch.tensor([1.0, 2.0, 0.0]).softmax(0).tolist()
     assert list(found[0].scores.values()) == pytest.approx(expected, abs=1e-6)
 
 
 def test_several_labels_are_those_with_a_probability_of_one_half_or_more() -> None:
-    def less_one(ids: torch.Tensor, mask: torch.Tensor, rows: Any) -> torch.Tensor:
-        return score(ids, mask, rows) - 1.0
+    def less_one(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return score(ids, mask) - 1.0
 
-    answering = Answering("multi", ("card", "pin", "fee"))
-    made = HeadPredictor(less_one, answering, batch_size=2)
-    found = made.predict(class_rows(labels=["pin", "card"]))
+    found = predictor(less_one, "multi").predict(class_rows(labels=["pin", "card"]))
     assert [json.loads(p.label or "") for p in found] == [
         ["card", "pin"], ["fee"], ["card", "pin"], ["fee"],
     ]  # fmt: skip
@@ -60,54 +87,41 @@ def test_several_labels_are_those_with_a_probability_of_one_half_or_more() -> No
 
 
 def test_a_row_without_any_label_is_an_item_too() -> None:
-    answering = Answering("multi", ("card", "pin", "fee"))
-    (found, *_) = HeadPredictor(score, answering, batch_size=9).predict(class_rows(labels=[]))
-    assert found.gold == "[]"
+    found = predictor(score, "multi", batch_size=9).predict(class_rows(labels=[]))
+    assert found[0].gold == "[]"
 
 
 def test_tags_are_judged_on_marked_tokens_alone_and_in_the_suites_own_numbers() -> None:
-    answering = Answering("tag", ("O", "B-PER", "I-PER"))
     rows = [
         {"example_id": "a", "input_ids": [3, 4, 5, 7], "tags": [-100, 0, 1, -100]},
         {"example_id": "b", "input_ids": [4, 5], "tags": [1, 2]},
     ]
-    made = HeadPredictor(each_token, answering, batch_size=2, tag_names=["O", "I-PER", "B-LOC"])
+    made = predictor(each_token, "tag", ("O", "B-PER", "I-PER"), tag_names=("O", "I-PER", "B-LOC"))
     found = made.predict(rows)
     assert [json.loads(p.label or "") for p in found] == [["B-PER", "I-PER"], ["B-PER", "I-PER"]]
     assert [json.loads(p.gold) for p in found] == [["O", "I-PER"], ["I-PER", "B-LOC"]]
 
 
 def test_a_number_is_back_on_the_scale_of_the_training_values() -> None:
-    def one(ids: torch.Tensor, mask: torch.Tensor, rows: Any) -> torch.Tensor:
-        return score(ids, mask, rows)[:, :1]
+    def one(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return score(ids, mask)[:, :1]
 
-    answering = Answering("regress", value_mean=100.0, value_std=0.5)
-    found = HeadPredictor(one, answering, batch_size=3).predict(class_rows(value=0.1 + 0.2))
+    made = predictor(one, "regress", (), value_mean=100.0, value_std=0.5)
+    found = made.predict(class_rows(value=0.1 + 0.2))
     assert [json.loads(p.label or "") for p in found] == [100.5, 100.0, 101.0, 100.0]
     assert json.loads(found[0].gold) == 0.1 + 0.2
 
 
-def test_head_of_another_label_set_is_refused() -> None:
-    few = Answering("single", ("card", "pin"))
-    with pytest.raises(ModelError, match=r"shape \(4, 3\) for 4 rows and 2 labels"):
-        HeadPredictor(score, few, batch_size=8).predict(class_rows())
-    tagger = Answering("tag", ("O", "B-x", "I-x"))
-    with pytest.raises(ModelError, match=r"shape \(4, 3\)"):
-        HeadPredictor(score, tagger, batch_size=8).predict(class_rows(tags=[0]))
-
-
 def test_a_suite_that_the_head_cannot_be_judged_by_is_refused() -> None:
-    number = Answering("regress")
     with pytest.raises(DataError, match="0: it has no value, by which the head's answer is judged"):
-        HeadPredictor(score, number, batch_size=8).predict(class_rows())
+        predictor(score, "regress", ()).predict(class_rows())
 
 
 def test_logit_that_is_no_number_names_the_row() -> None:
-    def broken(ids_BT: torch.Tensor, mask_BT: torch.Tensor, rows: Any) -> torch.Tensor:
-        logits_BL = score(ids_BT, mask_BT, rows)
-        logits_BL[1] = float("nan")
+    def broken(ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        logits_BL = score(ids_BT, mask_BT)
+        logits_BL[0] = float("nan")
         return logits_BL
 
-    made = HeadPredictor(broken, TOPICS, batch_size=8)
-    with pytest.raises(ModelError, match="classifier: 0: a logit is no number"):
-        made.predict(class_rows())
+    with pytest.raises(ModelError, match="head: 1: a logit is no number"):
+        predictor(broken, "single", batch_size=9).predict(class_rows())

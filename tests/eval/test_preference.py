@@ -23,7 +23,8 @@ def tiny(seed: int) -> Any:
         num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=64,
         initializer_range=0.5,
     )  # fmt: skip
-    return Qwen3ForCausalLM(config).eval()
+    model: Any = Qwen3ForCausalLM(config)  # type: ignore[no-untyped-call]
+    return model.eval()
 
 
 def pairs(number: int = 11) -> list[dict[str, Any]]:
@@ -31,7 +32,8 @@ def pairs(number: int = 11) -> list[dict[str, Any]]:
 
     def drawn(low: int, high: int) -> list[int]:
         length = int(torch.randint(low, high, (1,), generator=rng))
-        return torch.randint(1, 48, (length,), generator=rng).tolist()  # type: ignore[no-any-return]
+        ids: list[int] = torch.randint(1, 48, (length,), generator=rng).tolist()
+        return ids
 
     return [
         {"prompt_ids": drawn(2, 9), "chosen_ids": drawn(1, 12), "rejected_ids": drawn(1, 12)}
@@ -67,8 +69,8 @@ def of_trl(model: Any, examples: list[dict[str, Any]]) -> Any:
 def test_accuracy_and_margin_of_preferences_are_trls() -> None:
     model, below, examples = tiny(0), tiny(1), pairs()
     rows = [prepared(pair, index) for index, pair in enumerate(examples)]
-    scored = [pair_losses(each, rows, batch_size=4, pad_id=PAD) for each in (model, below)]
-    found = figures("preference", [preferences(rows, *scored, latency_s=0.0)])
+    ours, theirs = (pair_losses(each, rows, batch_size=4, pad_id=PAD) for each in (model, below))
+    found = figures("preference", [preferences(rows, ours, theirs, latency_s=0.0)])
     rewards = (of_trl(model, examples) - of_trl(below, examples)).view(2, -1)
     accuracy = (rewards[0] > rewards[1]).float().mean()
     assert 0.0 < float(accuracy) < 1.0

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from seqeval import metrics as seqeval  # type: ignore[import-untyped]
-from sklearn import metrics as oracle  # type: ignore[import-untyped]
+from sklearn import metrics as oracle
 
 from eval.metrics import macro_f1, per_label
 from eval.record import Prediction, as_text
-from eval.spans import spans_of
 from eval.task_figures import figure, figures, kinds_with, label_sets
+from pipeline.core.spans import spans_of
 
 LABELS = ["card", "fee", "limit", "pin"]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
