@@ -10,6 +10,7 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Carve, Clean, Data
 from pipeline.data.endpoint import endpoint_problem
+from pipeline.data.fitting import misfit
 from pipeline.data_sources import (
     require_other_test,
     source_config,
@@ -84,6 +85,9 @@ def prepare_node(
         "packing": train.packing and OBJECTIVES[objective].packs,
         "loss_on": train.loss_on,
     }
+    problem = misfit(config["render"], objective, config)
+    if problem is not None:
+        raise loaded.error(*problem)
     name = f"{recipe.name}/prepare.{config['render']}"
     return ladder.add(Node(name, "prepare", config, inputs, files))
 
@@ -112,7 +116,15 @@ def _settings(data: Data, objective: str) -> dict[str, Any]:
         "system": None if render == "channel" else data.system,
         "chat_template_kwargs": data.chat_template_kwargs,
         "max_quarantined": data.max_quarantined,
+        "features": _features(data, render),
     }
+
+
+def _features(data: Data, render: str) -> list[dict[str, Any]]:
+    """The hand-made features of rows that a head is trained on; nobody else reads them."""
+    if render != "classify":
+        return []
+    return [feature.model_dump(exclude_none=True) for feature in data.features]
 
 
 def _carve(loaded: LoadedRecipe, data: Data, name: str) -> dict[str, Any] | None:
@@ -229,6 +241,7 @@ def suite_node(
         "clean": Clean().model_dump(mode="json"),
         "contamination": "drop",
         "not_checkable": [],
+        "features": _features(data, render),
         "max_length": 1 << 20,
         "over_length": "error",
         "packing": False,

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from pipeline.core.features import pattern_problem
 from pipeline.core.schema_section import Section, Seed, as_list
 
 Format = Literal[
     "text", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer",
-    "classification", "preference",
+    "classification", "preference", "tagging", "regression",
 ]  # fmt: skip
 HUB_KEYS = ("config", "split", "revision")
 """What chooses among the parts and states of a hub data set."""
@@ -169,6 +170,25 @@ class Clean(Section):
         return self
 
 
+class Feature(Section):
+    """A hand-made number beside the text, for the head of objective classify."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
+    column: str | None = Field(None, min_length=1, description="A numeric column of every row")
+    pattern: str | None = Field(
+        None, min_length=1, description="A regular expression; how often it matches the row's text"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Feature:
+        if (self.column is None) == (self.pattern is None):
+            raise ValueError("give exactly one of column or pattern")
+        problem = None if self.pattern is None else pattern_problem(self.pattern)
+        if problem is not None:
+            raise ValueError(f"pattern {problem}; mend it")
+        return self
+
+
 class Augment(Section):
     """Synthetic training rows, marked as such in the lineage; off by default."""
 
@@ -207,6 +227,9 @@ class Data(Section):
         0.01, ge=0, description="Rows of a source that may be refused: a count, or a share below 1"
     )
     clean: Clean = Clean()
+    features: tuple[Feature, ...] = Field(
+        (), description="Numbers beside the text, joined to what objective classify's head reads"
+    )
     augment: Augment | None = None
     replay: Replay | None = None
     system: str | None = Field(None, description="System text before every example")
@@ -223,4 +246,12 @@ class Data(Section):
         for name in ("validation", "test"):
             if getattr(getattr(self, name), "weight", None) is not None:
                 raise ValueError(f"{name}: {NO_WEIGHT}")
+        return self
+
+    @model_validator(mode="after")
+    def _features_apart(self) -> Data:
+        names = [feature.name for feature in self.features]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"features names {twice!r} twice; rename one")
         return self

@@ -17,6 +17,8 @@ from functools import cache, lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.data.scripts import UNSPACED
+
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -27,12 +29,6 @@ _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _BLOCK = 12  # bits
 _LONGEST_WINDOW = 64
-# Scripts written without spaces: Thai and Lao, Myanmar, Khmer, Han with its radicals, Kana.
-_UNSPACED = (
-    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x2FDF), (0x3005, 0x3007),
-    (0x3021, 0x3029), (0x3031, 0x3035), (0x3041, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x1B000, 0x1B16F), (0x20000, 0x3347F),
-)  # fmt: skip
 # Above these planes nothing is a letter; tags and variation selectors stand at 0xE0000.
 _LETTERS_END = 0x33480
 _TAGS = range(0xE0000, 0xE01F0)
@@ -275,7 +271,7 @@ def _kinds() -> npt.NDArray[np.uint8]:
             # Soft hyphens, joiners, variation selectors: nobody sees them.
             kinds[code] = _UNSEEN
     kinds[ord("_")] = _WORD
-    for first, last in _UNSPACED:
+    for first, last in UNSPACED:
         part = kinds[first : last + 1]
         part[(part & _TOKEN) > 0] |= _SINGLE
     return kinds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import DataError
-from pipeline.data.gathering import label_of
-from pipeline.data.packing import windows
-from pipeline.data.rendering import Rendered, Renderer, thinks, without_thought
+from pipeline.core.features import feature_values
+from pipeline.data.asked import gold
+from pipeline.data.fitting import POLICIES, over_length_problem
+from pipeline.data.packing import TOKENWISE, windows
+from pipeline.data.rendering import Renderer
+from pipeline.data.renders import RENDERS, Made, Results, Turn
 from pipeline.data.rows import EXCERPT, Row, RowProblem, row_text
 from pipeline.data.selection import KEPT, TEST, VALIDATION
 from pipeline.data.shelf import read_batch, row_name
@@ -26,15 +29,17 @@ class RenderPlan:
     """The settings that decide ids, and nothing else.
 
     Attributes:
-        render: ``text``, ``sft`` or ``classify``.
+        render: one of RENDERS.
         loss_on: see ``Renderer.conversations``; plays a part in ``sft`` only.
         max_length: tokens of the longest row of train and validation.
-        over_length: what happens to longer ones of ``sft`` and ``classify``. Those of ``text``
-            are always cut into consecutive windows, by which nothing is lost: each of them is
-            counted (CUT), none is refused or listed.
+        over_length: what happens to longer ones. Those of ``text`` are always cut into
+            consecutive windows, by which nothing is lost: each of them is counted (CUT), none
+            is refused or listed.
         context: tokens that the base can read, or None.
         thinking_unsaid: the template asks for ``enable_thinking`` and the recipe says nothing,
             so that a training row which thinks is an error.
+        tags: of entities, in the order of their numbers (``tag`` only).
+        features: specifications of hand-made features.
     """
 
     render: str
@@ -43,6 +48,13 @@ class RenderPlan:
     over_length: str
     context: int | None
     thinking_unsaid: bool = False
+    tags: Sequence[str] = ()
+    features: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        problem = over_length_problem(self.render, self.over_length)
+        if problem is not None:
+            raise DataError(f"train.over_length: {problem}")
 
 
 @dataclass
@@ -54,7 +66,7 @@ class Example:
         rows: its examples, with the columns of `arrow`.
         lost: reason of REASONS where nothing of it is kept.
         entry: what is written down of it where it was cut or lost.
-        note: what is counted of it, though nothing was lost: CUT.
+        note: what is counted of it, though nothing was lost: CUT, or what its render says.
     """
 
     index: int
@@ -119,49 +131,43 @@ class RenderStep:
     def _rendered(self, split: str, members: Sequence[tuple[int, Row]]) -> list[Example]:
         found = self._ids(split, [row for _, row in members])
         made = []
-        for (index, row), rendered in zip(members, found, strict=True):
+        for (index, row), made_of in zip(members, found, strict=True):
             example = Example(index, split)
-            if isinstance(rendered, RowProblem):
+            if isinstance(made_of, RowProblem):
                 example.lost = "quarantined"
-                example.entry = _entry(row, str(rendered), row_text(row)[:EXCERPT])
+                example.entry = _entry(row, str(made_of), row_text(row)[:EXCERPT])
             else:
-                self._fit(example, row, rendered)
+                self._fit(example, row, made_of)
             made.append(example)
         return made
 
-    def _ids(self, split: str, rows: Sequence[Row]) -> list[list[Rendered] | RowProblem]:
+    def _ids(self, split: str, rows: Sequence[Row]) -> Results:
         plan, renderer = self.plan, self.renderer
         if renderer is None:
             raise RuntimeError("RenderStep.use was not called in this process or its parent")
-        if plan.render == "text" and all("messages" not in row for row in rows):
-            return [[r] if isinstance(r, Rendered) else r
-                    for r in renderer.texts([row["text"] for row in rows])]  # fmt: skip
-        if plan.render == "classify":
-            return [_question(renderer, row) for row in rows]
-        loss_on = "all" if plan.render == "text" else plan.loss_on
-        whole = [_conversation(renderer, row) for row in rows]
-        if split == "train" and plan.thinking_unsaid:
-            _require_no_thought(rows, whole)
-        if split == "test" and plan.render == "sft":
-            # A test row is asked once: everything before its last turn is the question,
-            # whichever turns would be learned.
-            loss_on, whole = "last", [_asked(row, renderer.thinking) for row in whole]
-        return renderer.conversations(whole, loss_on)
+        turn = Turn(split, plan.loss_on, plan.thinking_unsaid, plan.tags)
+        return RENDERS[plan.render](renderer, rows, turn)
 
-    def _fit(self, example: Example, row: Row, rendered: Sequence[Rendered]) -> None:
+    def _fit(self, example: Example, row: Row, made: Sequence[Made]) -> None:
         """Examples that fit the length; a test row is never cut."""
-        plan, several = self.plan, len(rendered) > 1
-        for number, one in enumerate(rendered):
+        plan, several = self.plan, len(made) > 1
+        features = None
+        if plan.features:
+            features = feature_values(plan.features, row_text(row), row.get("meta", {}))
+        for number, one in enumerate(made):
             name = f"{row['id']}.{number}" if several else str(row["id"])
             whole = {
                 "example_id": name,
                 "text": str(row.get("text") or row_text(row)) if example.split == "test" else "",
                 "label": gold(row) if plan.render != "text" else None,
-                "input_ids": one.input_ids,
+                "input_ids": one.ids,
                 "supervised": one.supervised,
-                "prompt": one.prompt if example.split == "test" else None,
+                "prompt": one.prompt,
+                "features": features,
+                **one.more,
             }
-            length = len(one.input_ids)
+            example.note = one.note
+            length = max(len(one.ids), len(one.more.get("rejected_ids", ())))
             if example.split == "test":
                 self._require_context(row, length)
                 example.rows.append(whole)
@@ -171,7 +177,7 @@ class RenderStep:
                 example.rows += windows(whole, plan.max_length)
                 example.note = CUT
             else:
-                self._too_long(example, row, whole)
+                self._too_long(example, row, whole, length)
         if not example.rows:
             example.lost = "over-length"
 
@@ -183,13 +189,14 @@ class RenderStep:
                 f"{context}; shorten the row or choose a base with a longer context"
             )
 
-    def _too_long(self, example: Example, row: Row, whole: Row) -> None:
-        length, plan = len(whole["input_ids"]), self.plan
+    def _too_long(self, example: Example, row: Row, whole: Row, length: int) -> None:
+        plan = self.plan
         if plan.over_length == "error":
+            others = [p for p in POLICIES if over_length_problem(plan.render, p) is None]
             raise DataError(
                 f"data.{example.split}: row {row['id']} has {length} tokens, train.max_length is "
-                f"{plan.max_length}; raise it, or set train.over_length: drop, truncate-left, "
-                "truncate-right or split"
+                f"{plan.max_length}; raise it, or set train.over_length: "
+                f"{' or '.join([', '.join(others[:-1]), *others[-1:]] if others[1:] else others)}"
             )
         entry = _entry(row, f"over-length: {plan.over_length}", row_text(row)[:EXCERPT])
         example.entry = {**entry, "tokens": length}
@@ -208,79 +215,7 @@ class RenderStep:
 
 def _cut(whole: Row, longest: int, policy: str) -> Row:
     keep = slice(-longest, None) if policy == "truncate-left" else slice(longest)
-    return {**whole, **{name: whole[name][keep] for name in ("input_ids", "supervised")}}
-
-
-def _question(renderer: Renderer, row: Row) -> list[Rendered] | RowProblem:
-    if "label" not in row:
-        raise DataError(
-            f"data: row {row['id']}: objective classify needs format classification: "
-            "a question with one label"
-        )
-    # It would show a head what it should tell.
-    _require_unanswered(row)
-    try:
-        return [Rendered(renderer.question(row), [])]
-    except RowProblem as problem:
-        return problem
-
-
-def _conversation(renderer: Renderer, row: Row) -> Row:
-    """The row as a whole conversation that ends with the assistant."""
-    if "chosen" in row:
-        return {**row, "messages": [*renderer.with_system(row["messages"]), row["chosen"]]}
-    answer = label_of(row)
-    if "messages" in row:
-        messages = renderer.with_system(row["messages"])
-        if answer is not None:
-            # The label would stand nowhere: another answer has its place.
-            _require_unanswered(row)
-            messages = [*messages, {"role": "assistant", "content": answer}]
-        return {**row, "messages": messages}
-    if answer is None:
-        raise DataError(
-            f"data: row {row['id']}: format text has no answer; objective sft needs one"
-        )
-    return {"messages": renderer.messages(str(row["text"]), answer)}
-
-
-def _require_unanswered(row: Row) -> None:
-    messages = row.get("messages")
-    if messages and messages[-1]["role"] == "assistant":
-        raise DataError(
-            f"data: row {row['id']}: format classification needs a question with one label, and "
-            "this conversation ends with the assistant's answer; take that turn out, or read the "
-            "rows as format messages"
-        )
-
-
-def _require_no_thought(rows: Sequence[Row], whole: Sequence[Row]) -> None:
-    for row, conversation in zip(rows, whole, strict=True):
-        turns = (m for m in conversation["messages"] if m["role"] == "assistant")
-        if any(thinks(turn) for turn in turns):
-            raise DataError(
-                f"data.train: row {row['id']} holds thinking, and the chat template asks whether "
-                "to think; set data.chat_template_kwargs: {enable_thinking: true}, so that "
-                "training, every suite and serving do the same"
-            )
-
-
-def _asked(row: Row, thinking: bool | None) -> Row:
-    """A conversation to be judged: what is learned, and an unasked thought, play no part."""
-    turns = [{k: v for k, v in m.items() if k != "train"} for m in row["messages"]]
-    if thinking is False:
-        turns[-1] = without_thought(turns[-1])
-    return {**row, "messages": turns}
-
-
-def gold(row: Row) -> str | None:
-    """What is to be answered: the label, or the last turn."""
-    answer = label_of(row)
-    if answer is not None:
-        return answer
-    if "chosen" in row:
-        return str(row["chosen"].get("content") or "")
-    return str(row["messages"][-1].get("content") or "") if "messages" in row else None
+    return {**whole, **{name: whole[name][keep] for name in TOKENWISE if whole.get(name)}}
 
 
 def _entry(row: Row, reason: str, text: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import DataError
+from pipeline.core.features import columns_of, feature_values
 from pipeline.data.contamination import Hit, RowTexts, row_texts
 from pipeline.data.contamination_index import ContaminationIndex
 from pipeline.data.executor import Executor
@@ -45,6 +46,7 @@ class SourcePlan:
         group, time: columns that a split needs, or None.
         clean: settings of the cleaning steps; None leaves texts as they are.
         judged: a folder with the texts of evaluation sets, or None: nothing to compare with.
+        features: specifications of hand-made features; a row that lacks one is refused.
     """
 
     where: str
@@ -55,6 +57,7 @@ class SourcePlan:
     time: str | None = None
     clean: Mapping[str, Any] | None = None
     judged: Path | None = None
+    features: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
@@ -150,6 +153,10 @@ class GatherStep:
         for column in (plan.group, plan.time):
             if column is not None and meta.get(column) is None:
                 raise RowProblem(f"no column {column!r}, by which the rows are split")
+        try:
+            feature_values(plan.features, "", meta)
+        except ValueError as problem:
+            raise RowProblem(f"data.features: {problem}") from None
         group = None if plan.group is None else _hash(str(meta[plan.group]))
         return group, 0.0 if plan.time is None else _seconds(meta[plan.time])
 
@@ -166,6 +173,7 @@ def _tools_of(plan: SourcePlan) -> tuple[Any, Any, Any]:
     if name not in _MADE:
         _MADE.clear()
         keep = [column for column in (plan.group, plan.time) if column is not None]
+        keep += [column for column in columns_of(plan.features) if column not in keep]
         _MADE[name] = (
             # Rows that a stage of ours made are canonical already.
             dict
@@ -292,6 +300,8 @@ def _turns(seen: RowTexts) -> str:
 def _noted(row: Row) -> list[str]:
     """What of a row decides over the whole set."""
     found = ["rows with several labels"] if "labels" in row else []
+    if "entities" in row and not row["entities"]:
+        found.append("rows without an entity")
     if row.get("meta", {}).get("answers"):
         found.append("rows with several answers, the first is learned")
     thinks = any(
@@ -303,17 +313,25 @@ def _noted(row: Row) -> list[str]:
 
 
 def label_of(row: Mapping[str, Any]) -> str | None:
-    """The label as one text; several are joined.
+    """The label as one text; several are joined, and so are those of entities.
 
     Raises:
         RowProblem: one of several labels holds what would separate them.
     """
-    if "labels" in row:
-        if any(_BETWEEN in label for label in row["labels"]):
+    several = row.get("labels")
+    if "entities" in row:
+        several = sorted({entity["label"] for entity in row["entities"]})
+    if several is not None:
+        if any(_BETWEEN in label for label in several):
             raise RowProblem(f"a label holds {_BETWEEN!r}, which separates several")
-        return _BETWEEN.join(row["labels"])
+        return _BETWEEN.join(several)
     label = row.get("label")
     return None if label is None else str(label)
+
+
+def labels_in(joined: str) -> list[str]:
+    """The labels that ``label_of`` joined."""
+    return joined.split(_BETWEEN) if joined else []
 
 
 def text_hash(text: str) -> int:

@@ -20,6 +20,8 @@ from pipeline.data.rows import Row
 
 # Rows that are looked at together. More gains little: the emptiest block is carried on.
 WINDOW = 8192
+TOKENWISE = ("input_ids", "supervised", "tags")
+"""Columns with one value for each token; those without any are empty or null."""
 # Long rows fill a window sooner: this many blocks' worth of tokens is all that is held.
 _WINDOW_BLOCKS = 512
 
@@ -110,7 +112,7 @@ def windows(row: Row, longest: int) -> list[Row]:
     over, the window before it is one shorter and the last holds two. ``longest`` is at least 3.
     The ids of arrays are views, not copies.
     """
-    ids, flags = row["input_ids"], row["supervised"]
+    ids = row["input_ids"]
     if len(ids) <= longest:
         return [row]
     bounds = [*range(0, len(ids), longest), len(ids)]
@@ -120,8 +122,7 @@ def windows(row: Row, longest: int) -> list[Row]:
         {
             **row,
             "example_id": f"{row['example_id']}#{start}",
-            "input_ids": ids[start:end],
-            "supervised": flags[start:end],
+            **{name: row[name][start:end] for name in TOKENWISE if row.get(name) is not None},
         }
         for start, end in itertools.pairwise(bounds)
     ]

@@ -8,9 +8,10 @@ A canonical row (what ``formats`` makes of a source's own row) is a plain dict w
   ``train`` (whether its turn is learned); beside them ``tools`` (JSON schemas), or
 - ``messages`` that end with the user, ``chosen`` and ``rejected`` (one assistant message each);
 
-and, where there is one, ``label`` (text) or ``labels`` (a sorted list of texts); ``source_text``
-where the recipe's prompt has been put around the row's own text; ``meta``: further columns that
-the recipe names (groups, times), as they stood.
+and, where there is one, ``label`` (text), ``labels`` (a sorted list of texts), ``entities`` (of
+``text``: {start, end, label} in characters, in their order, apart) or ``value`` (a number);
+``source_text`` where the recipe's prompt has been put around the row's own text; ``meta``:
+further columns that the recipe names (groups, times, features), as they stood.
 """
 
 from __future__ import annotations

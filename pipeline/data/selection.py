@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import DataError
-from pipeline.data.balance import balance
+from pipeline.data.balance import Balance, balance
 from pipeline.data.funnel import REASONS
 from pipeline.data.label_errors import probable_label_errors
 from pipeline.data.near_duplicates import keep_first, label_conflicts, near_duplicate_pairs
 from pipeline.data.shelf import NO_LABEL, Shelf
+from pipeline.data.strata import single_labels, strata
 
 Array = np.ndarray[Any, Any]
 KEPT, VALIDATION, TEST = 0, 1, 2
@@ -55,12 +56,23 @@ class Verdicts:
         self.code[rows] = CODES[reason]
 
 
-def take_fractions(shelf: Shelf, verdicts: Verdicts, sources: Sequence[Mapping[str, Any]]) -> None:
-    """Takes each source's ``fraction``."""
+def take_fractions(
+    shelf: Shelf,
+    verdicts: Verdicts,
+    sources: Sequence[Mapping[str, Any]],
+    *,
+    joined: bool = False,
+) -> None:
+    """Takes each source's ``fraction``.
+
+    Args:
+        joined: the shelf's labels are several each, joined.
+    """
     for number, source in enumerate(sources):
         rows = np.flatnonzero(shelf.source == number)
         if source.get("fraction") is not None:
-            kept = _fraction(shelf.label[rows], float(source["fraction"]), int(source["seed"]))
+            label = strata(shelf, rows)[0] if joined else shelf.label[rows]
+            kept = _fraction(label, float(source["fraction"]), int(source["seed"]))
             verdicts.drop(rows[~kept], "sampled out")
 
 
@@ -199,14 +211,34 @@ def label_errors(shelf: Shelf, verdicts: Verdicts, settings: Mapping[str, Any]) 
         verdicts.drop(live[[error.index for error in found]], "label error")
 
 
-def class_balance(shelf: Shelf, verdicts: Verdicts, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Tells the sizes of classes; caps or weights them where asked."""
+def class_balance(
+    shelf: Shelf, verdicts: Verdicts, settings: Mapping[str, Any], *, joined: bool = False
+) -> dict[str, Any]:
+    """Tells the sizes of classes; caps or weights them where asked.
+
+    Args:
+        joined: the shelf's labels are several each: each is told, a cap takes combinations.
+
+    Raises:
+        DataError: weights for rows with several labels.
+    """
     live = verdicts.live[shelf.label[verdicts.live] != NO_LABEL]
     if len(live) == 0:
         return {}
+    if joined and settings["action"] == "weights":
+        raise DataError(
+            "data.clean.balance: weights are for rows with one label, and rows of data.train have "
+            "several; take report or cap"
+        )
+    if joined and settings["action"] == "report":
+        return _told(balance(list(single_labels(shelf, live).elements())))
     made = balance([str(shelf.label_of(int(i))) for i in live], **settings)
     verdicts.drop(live[~made.keep], "balance")
     verdicts.weights = made.weights
+    return _told(made)
+
+
+def _told(made: Balance) -> dict[str, Any]:
     return {
         "counts": made.counts,
         "imbalance_ratio": round(made.imbalance_ratio, 4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ def hold_out(
     time: Array | None,
     seed: int,
     least: int = 0,
+    sets: Sequence[Set[int]] | None = None,
 ) -> Array:
     """Chooses the rows of a held-out split.
 
@@ -32,6 +34,8 @@ def hold_out(
         time: [N] seconds: the latest rows are held out, all of one moment together; groups are
             not looked at then. None: by group.
         least: rows of each label to hold out where the share comes to fewer.
+        sets: [N] all labels of each row, where it has several; ``label`` is the one by which
+            the share is taken. None of them is held out whole.
 
     Returns:
         [N] bool, True where the row is held out.
@@ -42,7 +46,7 @@ def hold_out(
     if time is not None:
         held = _latest(time, share)
     else:
-        held = _groups(label, group, share, seed, least)
+        held = _groups(label, group, share, seed, least, sets)
     if not held.any() or held.all():
         side = "train on" if held.all() else "hold out"
         raise DataError(
@@ -60,13 +64,20 @@ def _latest(time: Array, share: float) -> Array:
     return np.asarray(time >= cut)
 
 
-def _groups(label: Array, group: Array, share: float, seed: int, least: int) -> Array:
+def _groups(
+    label: Array,
+    group: Array,
+    share: float,
+    seed: int,
+    least: int,
+    sets: Sequence[Set[int]] | None,
+) -> Array:
     """Groups in a seeded order, label by label, until the label's share is reached."""
     _, first, code, size = np.unique(
         group, return_index=True, return_inverse=True, return_counts=True
     )
     home = label[first]
-    mixed = _labels_of_mixed(label, code, home)
+    mixed = _labels_of_mixed(label, code, home) if sets is None else _labels_of_sets(sets, code)
     # Groups that a label has left in train: the last one stays, or the label would be unseen.
     left = Counter(dict(zip(*map(list, np.unique(home, return_counts=True)), strict=True)))
     for number, inner in mixed.items():
@@ -89,6 +100,15 @@ def _groups(label: Array, group: Array, share: float, seed: int, least: int) -> 
             held[number] = True
             taken += int(size[number])
     return np.asarray(held[code])
+
+
+def _labels_of_sets(sets: Sequence[Set[int]], code: Array) -> dict[int, set[Any]]:
+    """Every group that has labels: group number to all labels of its rows."""
+    found: dict[int, set[Any]] = defaultdict(set)
+    for number, labels in zip(code.tolist(), sets, strict=True):
+        if labels:
+            found[number] |= labels
+    return found
 
 
 def _labels_of_mixed(label: Array, code: Array, home: Array) -> dict[int, set[Any]]:

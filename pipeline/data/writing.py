@@ -38,10 +38,15 @@ class Tally:
 
     def add(self, row: Row) -> None:
         """Counts one example."""
-        length = len(row["input_ids"])
+        rejected = row.get("rejected_ids")
+        # Two answers to one prompt are two sequences.
+        lengths = [len(row["input_ids"]), *([] if rejected is None else [len(rejected)])]
+        length = max(lengths)
         self.examples += 1
-        self.tokens += length
-        self.supervised += int(np.sum(row["supervised"])) if len(row["supervised"]) else 0
+        self.tokens += sum(lengths)
+        for name in ("supervised", "rejected_supervised"):
+            flags = row.get(name)
+            self.supervised += int(np.sum(flags)) if flags is not None and len(flags) else 0
         self.lengths[1 << max(0, length - 1).bit_length()] += 1
 
     def to_json(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from pipeline.data.origins import ROWS, source_chunks
 from pipeline.data.rows import EXCERPT, Chunk
 from pipeline.data.selection import KEPT, Verdicts
 from pipeline.data.shelf import Shelf
+from pipeline.stages.prepare_desk import SEVERAL_LABELS
 
 REJECTED = "rejected.jsonl"
 
@@ -120,12 +121,13 @@ class Augmentation:
         """Real training rows, numbered as `prepare` numbers them."""
         # `prepare` tells what was left out; here it only must not be asked about.
         quarantine, dropped = (Ledger(self.work / name) for name in ("quarantined", "dropped"))
+        self.account = Account("train", quarantine, dropped)
         try:
             return gather(
                 self._sources(),
                 self.work / "train.arrow",
                 InProcess(),
-                Account("train", quarantine, dropped),
+                self.account,
                 self.config["max_quarantined"],
             )
         finally:
@@ -149,7 +151,8 @@ class Augmentation:
     def _live(self, shelf: Shelf) -> Any:
         """[N] bool: rows that training takes from its sources; a copy is not paid for twice."""
         verdicts = Verdicts(np.full(len(shelf), KEPT, np.int16))
-        selection.take_fractions(shelf, verdicts, self.config["sources"])
+        joined = bool(self.account.details[SEVERAL_LABELS])
+        selection.take_fractions(shelf, verdicts, self.config["sources"], joined=joined)
         selection.mix(shelf, verdicts, self.config["sources"])
         selection.exact_duplicates(shelf, verdicts, "drop")
         return verdicts.code == KEPT

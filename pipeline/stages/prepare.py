@@ -79,7 +79,7 @@ class Preparation:
                 balance = decide(desk, pool) if "train" in desk.shelves else {}
                 below = desk.judged.judge_ancestors(self._below(), pool, items=desk.judged.own)
             labels = label_set(desk)
-            writing = render(desk)
+            writing = render(desk, labels)
         require_sum(desk.funnels)
         write_json(self.context.out / "labels.json", labels)
         write_findings(desk)
@@ -197,7 +197,7 @@ class Preparation:
             file = self.context.files.get(_role(name, number))
             named = {"name": file.name} if file is not None else {}
             self.told.append({"split": name, **named, **_origin(sources[number]), **figures})
-        selection.take_fractions(shelf, verdicts, sources)
+        selection.take_fractions(shelf, verdicts, sources, joined=self.desk.joined)
         hit = self.desk.judged.judge(shelf, account.hits, self.desk.judged.items, name)
         verdicts.drop(hit[verdicts.code[hit] == KEPT], "contaminated")
 
@@ -221,6 +221,7 @@ class Preparation:
             # What is only judged stays as it is: nobody cleans what a served model is asked.
             clean=self.config["clean"] if train else None,
             judged=index,
+            features=self.config["features"],
         )
 
     def _chunks(

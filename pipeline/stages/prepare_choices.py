@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,22 @@ from pipeline.data import selection
 from pipeline.data.augmentation import from_kept_rows
 from pipeline.data.executor import Executor
 from pipeline.data.formats import label_problems
-from pipeline.data.gathering import quarantine_limit
+from pipeline.data.formats.tagging import OUTSIDE
+from pipeline.data.gathering import labels_in, quarantine_limit
 from pipeline.data.judged import find_in_shelf
 from pipeline.data.origins import ROWS
 from pipeline.data.rows import EXCERPT
 from pipeline.data.selection import KEPT, REASON_OF, TEST, VALIDATION, Verdicts
 from pipeline.data.shelf import Shelf
 from pipeline.data.splits import hold_out
+from pipeline.data.strata import single_labels, strata
 from pipeline.stages.prepare_desk import SEVERAL_LABELS, Desk, write_json
 
 _MOST_COMPARED = 200_000
 _TOLD_AT_ONCE = 4096
 _MUCH_MORE = 1.5
+# Renders whose labels are a closed set, though a row may have several.
+_CLOSED = ("classify", "tag")
 
 
 def decide(desk: Desk, pool: Executor) -> dict[str, Any]:
@@ -44,10 +48,10 @@ def decide(desk: Desk, pool: Executor) -> dict[str, Any]:
             _judge_carved_test(desk, shelf, verdicts, pool)
     # From here on only what is trained on is thinned out: what is held out stays as hard as it is.
     selection.mix(shelf, verdicts, desk.config["sources"]["train"])
-    if clean["label_errors"] is not None and not desk.funnels["train"].details[SEVERAL_LABELS]:
+    if clean["label_errors"] is not None and not desk.joined:
         selection.label_errors(shelf, verdicts, clean["label_errors"])
     _drop_orphans(desk, shelf, verdicts)
-    balance = selection.class_balance(shelf, verdicts, clean["balance"])
+    balance = selection.class_balance(shelf, verdicts, clean["balance"], joined=desk.joined)
     tell(desk, "train")
     if verdicts.weights:
         write_json(desk.context.out / "class_weights.json", verdicts.weights)
@@ -62,13 +66,14 @@ def require_sound_labels(desk: Desk) -> None:
     shelf, verdicts = desk.shelves.get("train"), desk.verdicts.get("train")
     if shelf is None or verdicts is None or not shelf.labels:
         return
-    if desk.funnels["train"].details[SEVERAL_LABELS]:
+    if desk.joined:
+        if desk.config["render"] in _CLOSED:
+            every = np.arange(len(shelf))
+            _require_different(label_problems(single_labels(shelf, every)))
         return
     sizes = np.bincount(shelf.label[shelf.label >= 0], minlength=len(shelf.labels))
     problems = label_problems(dict(zip(shelf.labels, sizes.tolist(), strict=True)))
-    twice = next((line for line in problems if " differ by " in line), None)
-    if twice is not None:
-        raise DataError(f"data.train: {twice}")
+    _require_different(problems)
     single = np.flatnonzero(np.isin(shelf.label, np.flatnonzero(sizes == 1)))
     funnel = desk.funnels["train"]
     allowed = quarantine_limit(desk.config["max_quarantined"], funnel.read)
@@ -81,6 +86,12 @@ def require_sound_labels(desk: Desk) -> None:
     for row in single.tolist():
         verdicts.because[row] = f"label {shelf.label_of(row)!r} has one row"
     verdicts.drop(single, "quarantined")
+
+
+def _require_different(problems: Sequence[str]) -> None:
+    twice = next((line for line in problems if " differ by " in line), None)
+    if twice is not None:
+        raise DataError(f"data.train: {twice}")
 
 
 def _groups(desk: Desk, shelf: Shelf, verdicts: Verdicts) -> Any:
@@ -110,10 +121,12 @@ def _carve(
     live = live[shelf.source[live] != _made(desk)]
     if not len(live):
         raise DataError(f"data.{name}: no rows are left to carve from; see dropped.jsonl")
+    label, sets = strata(shelf, live) if desk.joined else (shelf.label[live], None)
     held = hold_out(
         f"data.{name}",
         carve["carve"],
-        label=shelf.label[live],
+        label=label,
+        sets=sets,
         group=group[live],
         time=shelf.time[live] if carve["time"] is not None else None,
         seed=carve["seed"],
@@ -209,15 +222,21 @@ def _write_down(desk: Desk, name: str, rows: Any) -> None:
 def label_set(desk: Desk) -> list[str]:
     """Sorted labels of train (of test where there is no train); others have no more.
 
-    Rows with several labels each have open answers: no closed set to choose one from.
+    Of entities it is their tags: O, then B- and I- of each label. Rows with several labels each
+    have open answers where they are written: no closed set to choose one from.
 
     Raises:
         DataError: a label that training never sees.
     """
-    if any(funnel.details[SEVERAL_LABELS] for funnel in desk.funnels.values()):
+    render, joined = desk.config["render"], desk.joined
+    if joined and render != "tag":
         _require_all_several(desk)
+    if joined and render not in _CLOSED:
         return []
     used = {name: _used(shelf, desk.verdicts[name]) for name, shelf in desk.shelves.items()}
+    if joined:
+        used = {name: {code: _single(labels) for code, labels in codes.items()}
+                for name, codes in used.items()}  # fmt: skip
     first = used.get("train", used.get("test", {}))
     known = first.get(KEPT, set())
     for name, codes in used.items():
@@ -229,7 +248,15 @@ def label_set(desk: Desk) -> list[str]:
                     f"data.{name}: label {unseen[0]!r} is unseen in training{more}; "
                     "add training rows with it or remove its rows"
                 )
+    if joined and not known:
+        raise DataError("data.train: no row has a label: there is nothing to learn; add rows")
+    if render == "tag":
+        return [OUTSIDE, *sorted(f"{prefix}-{label}" for prefix in "BI" for label in known)]
     return sorted(known)
+
+
+def _single(joined: set[str]) -> set[str]:
+    return {label for labels in joined for label in labels_in(labels)}
 
 
 def _require_all_several(desk: Desk) -> None:

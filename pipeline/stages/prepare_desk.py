@@ -45,6 +45,15 @@ class Desk:
         self.shelves: dict[str, Shelf] = {}
         self.verdicts: dict[str, Verdicts] = {}
 
+    @property
+    def joined(self) -> bool:
+        """Whether a row has several labels, which shelves hold as one text: joined."""
+        sources = self.config["sources"].values()
+        flat = [one for given in sources for one in (given if isinstance(given, list) else [given])]
+        return any(one["format"] == "tagging" for one in flat) or any(
+            funnel.details[SEVERAL_LABELS] for funnel in self.funnels.values()
+        )
+
     def close(self) -> None:
         """Ends the ledgers."""
         for ledger in (self.quarantine, self.dropped, self.hits):

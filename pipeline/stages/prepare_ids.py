@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,19 @@ from pipeline.data.writing import Writing
 from pipeline.stages.prepare_desk import Desk, write_json
 
 
-def render(desk: Desk) -> Writing:
+def render(desk: Desk, labels: Sequence[str]) -> Writing:
+    """Every kept row as ids, and what evaluation and serving must know of them.
+
+    Args:
+        labels: as labels.json has them.
+    """
     writing = Writing(desk.context.out, desk.funnels, desk.dropped, desk.quarantine)
     config = desk.config
     renderer, settings, context = _renderer(desk.inputs["tokenizer"].path, config, desk.context)
+    settings["multi_label"] = config["render"] == "classify" and desk.joined
     write_json(desk.context.out / "render.json", settings)
+    if config["features"]:
+        write_json(desk.context.out / "features.json", config["features"])
     RenderStep.use(renderer)
     plan = RenderPlan(
         config["render"],
@@ -36,6 +44,8 @@ def render(desk: Desk) -> Writing:
         context,
         thinking_unsaid="enable_thinking"
         in settings["chat_template_kwargs"].keys() - config["chat_template_kwargs"].keys(),
+        tags=labels if config["render"] == "tag" else (),
+        features=config["features"],
     )
     # Forked now, so that workers share the tokenizer that was just loaded.
     with executor(desk.workers) as pool:

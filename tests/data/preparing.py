@@ -73,7 +73,7 @@ def prepare(
         "sources": sources, "carve": None, "carve_test": None, "replay": None, "render": "text",
         "system": None, "chat_template_kwargs": {}, "contamination": "drop", "max_length": 64,
         "over_length": "error", "packing": False, "loss_on": "assistant", "max_quarantined": 0,
-        "not_checkable": [], **config,
+        "not_checkable": [], "features": [], **config,
         "clean": Clean.model_validate(config.get("clean", {})).model_dump(mode="json"),
     }  # fmt: skip
     context = StageContext(folder / "out", folder, {"threads": workers}, files, lambda _event: None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.stage import prompt_ids
+from eval.loaded import prompt_ids
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.data.arrow import read_rows

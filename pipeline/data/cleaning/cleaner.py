@@ -31,6 +31,7 @@ from pipeline.data.rows import Row, texts_of, with_texts
 
 # Each round takes one layer off markup that is nested into itself; honest text has two.
 MOST_ROUNDS = 20
+_TOLD = {"label", "labels", "entities", "value"}
 TOO_SHORT = "language: too short to judge"
 
 
@@ -198,7 +199,7 @@ class Cleaner:
     def _of_quality(self, row: Row, tally: _Tally) -> Row:
         quality = self._settings["quality"]
         # Both were made for pages: see gopher.
-        if "text" not in row or "label" in row or "labels" in row:
+        if "text" not in row or not _TOLD.isdisjoint(row):
             return row
         if "gopher" in quality:
             reason = gopher.refuse_document(row["text"])

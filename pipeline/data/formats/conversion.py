@@ -10,6 +10,8 @@ from pipeline.data.formats.chats import messages_row, sharegpt_row
 from pipeline.data.formats.exchanges import alpaca_row, prompt_completion_row, question_answer_row
 from pipeline.data.formats.fields import Fields, plain
 from pipeline.data.formats.preference import preference_row
+from pipeline.data.formats.regression import regression_row
+from pipeline.data.formats.tagging import tagging_row
 from pipeline.data.formats.texts import classification_row, text_row
 from pipeline.data.rows import Row, RowProblem
 
@@ -22,6 +24,8 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "question_answer": ("question", "answer"),
     "classification": ("text", "label"),
     "preference": ("prompt", "chosen", "rejected"),
+    "tagging": ("text", "entities"),
+    "regression": ("text", "value"),
 }
 """The fields that a row of each format needs, for messages to the user."""
 
@@ -34,8 +38,12 @@ _FORMS: Mapping[str, Callable[[Fields, str | None], Row]] = {
     "question_answer": question_answer_row,
     "classification": classification_row,
     "preference": preference_row,
+    "tagging": tagging_row,
+    "regression": regression_row,
 }
-PROMPTED = frozenset({"text", "alpaca", "prompt_completion", "question_answer", "classification"})
+PROMPTED = frozenset(
+    {"text", "alpaca", "prompt_completion", "question_answer", "classification", "regression"}
+)
 """The formats in which a recipe's ``prompt`` has a user's turn to fill."""
 
 
