@@ -24,12 +24,14 @@ from eval.report_page import (
     facts as shown_facts,
 )
 from eval.report_plots import accuracy_plot, loss_plot
+from eval.report_tasks import task_tiles, tasks_table
 
 _METHOD = (
     "Intervals are 95 %. With several seeds they cover seeds and items (crossed random effects, "
     "Cochran and Cox's weighting), with one seed items alone, for these weights (Wilson; Bonett "
     "and Price for differences). Losses are nats for each token, with a studentised bootstrap "
-    "over documents. Control is the same training without L1. A gate passes only when its whole "
+    "over documents; F1, errors and correlations have a percentile bootstrap over items. Control "
+    "is the same training without L1. A gate passes only when its whole "
     "interval keeps the promise; what was not measured is undecided. Chance is the share of the "
     "commonest class."
 )
@@ -69,6 +71,7 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
         _plots(comparison),
         _gates(comparison),
         _heads(comparison),
+        _tasks(comparison),
         _levels(comparison),
         _clean(comparison),
         _models(comparison),
@@ -100,6 +103,7 @@ def _tiles(comparison: Mapping[str, Any]) -> Markup | None:
         reached = figures["with_l1"] or figures["without_l1"]
         ends = interval(reached["low"], reached["high"])
         tiles.append((f"{reached['accuracy']:.3f}", f"accuracy, {head} form {ends}"))
+    tiles += task_tiles(comparison["tasks"])
     for kind in ("domain", "general"):
         losses = {
             level: figures[f"{kind}_loss"]
@@ -167,6 +171,11 @@ def _heads(comparison: Mapping[str, Any]) -> Markup | None:
         return None
     columns = ["form", "", "accuracy", "95 % interval", "seeds"]
     return _section("Forms of answering", table(columns, rows, left=2))
+
+
+def _tasks(comparison: Mapping[str, Any]) -> Markup | None:
+    found = tasks_table(comparison["tasks"])
+    return None if found is None else _section("Tasks of other kinds", found)
 
 
 def _levels(comparison: Mapping[str, Any]) -> Markup | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -244,6 +244,21 @@ def _print_comparison(tree: Mapping[str, Any]) -> None:
             )
         console.print(table)
         print(f"chance {_figure(tree['chance'])}")
+    if tree["tasks"]:
+        console.print(_tasks_table(tree["tasks"]))
+
+
+def _tasks_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
+    """Figures of several labels, tags, numbers, preferences, and texts told by their label."""
+    table = Table("suite", "model", "role", "figure", "", "95 % interval", box=None, pad_edge=False)
+    for task in tasks:
+        for name, figure in task["figures"].items():
+            known = figure["low"] is not None and figure["high"] is not None
+            ends = f"[{figure['low']:.3f}, {figure['high']:.3f}]" if known else figure["covers"]
+            words = (task["suite"], task["name"], task["role"], name.replace("_", " "))
+            # Brackets are markup to rich.
+            table.add_row(*words, _figure(figure["estimate"]), Text(ends))
+    return table
 
 
 def _figure(value: float | None) -> str:

@@ -78,7 +78,9 @@ def test_a_comparison_holds_the_figures_of_each_kind(
         found = task["figures"][name]
         assert found["low"] <= found["estimate"] <= found["high"]
     json.dumps(tree, allow_nan=False)
-    assert report_page(tree, "t", {}).startswith("<!doctype html>")
+    page = report_page(tree, "t", {})
+    for figure in task["figures"].values():
+        assert f"<td class=\"n\">{figure['estimate']:.3f}</td>" in page
 
 
 def test_a_figure_without_an_interval_says_so() -> None:
