@@ -80,7 +80,7 @@ def test_a_comparison_holds_the_figures_of_each_kind(
     json.dumps(tree, allow_nan=False)
     page = report_page(tree, "t", {})
     for figure in task["figures"].values():
-        assert f"<td class=\"n\">{figure['estimate']:.3f}</td>" in page
+        assert f'<td class="n">{figure["estimate"]:.3f}</td>' in page
 
 
 def test_a_figure_without_an_interval_says_so() -> None:
