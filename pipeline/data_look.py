@@ -108,7 +108,8 @@ def _notes(plan: Plan) -> list[str]:
         key = f"data.train.{number}"
         shape = shape_of(plan.recipe, key if key in plan.recipe.places else "data.train", source)
         found += [f"{source.path or source.generator}: {note}" for note in shape.notes]
-        if shape.form == "preference":
+        train = plan.recipe.recipe.train
+        if shape.form == "preference" and train is not None and "dpo" not in train.objective:
             found.append(f"{source.path}: chosen answers are learned; rejected ones play no part")
     return found
 
@@ -156,9 +157,10 @@ def _look(target: Path, form: str | None, work: Path) -> tuple[dict[str, Any], D
     funnel = Funnel(read=account.read)
     funnel.lose("quarantined", account.quarantined)
     funnel.lose("cleaned", account.cleaned)
+    joined = form == "tagging" or bool(account.details[SEVERAL_LABELS])
     verdicts = selection.Verdicts(np.zeros(len(shelf), np.int16))
     selection.exact_duplicates(shelf, verdicts, "report")
-    balance = selection.class_balance(shelf, verdicts, Clean().balance.model_dump())
+    balance = selection.class_balance(shelf, verdicts, Clean().balance.model_dump(), joined=joined)
     funnel.details.update(account.details)
     funnel.details.update(verdicts.details)
     refused = _refused(work / "q.jsonl", funnel.details)

@@ -120,7 +120,7 @@ def _histogram(split: str, tally: Mapping[str, Any]) -> str:
     learned = f"{tally['supervised_tokens']:,} in the loss" if tally["supervised_tokens"] else ""
     lines = [
         f"{split}: {tally['examples']:,} examples, {tally['tokens']:,} tokens, "
-        f"{learned or 'a label each'}; by length:"
+        f"{learned or 'read by a head'}; by length:"
     ]
     most = max(tally["lengths"].values(), default=1)
     for end, count in sorted(tally["lengths"].items(), key=lambda item: int(item[0])):
@@ -179,6 +179,7 @@ def print_rows(folder: Path, tokenizer: Path, count: int) -> None:
     console = _console()
     made = load_tokenizer(tokenizer)
     console.print("[green]green: in the loss[/green], grey: read only")
+    names, features = (_json(folder / f"{name}.json") for name in ("labels", "features"))
     shown = 0
     for block in Split(folder / "train.arrow") if (folder / "train.arrow").is_file() else ():
         for row in segments(block):
@@ -186,11 +187,8 @@ def print_rows(folder: Path, tokenizer: Path, count: int) -> None:
                 break
             shown += 1
             head = f"[bold]{_line(row['example_id'])}[/bold] {len(row['input_ids'])} tokens"
-            # Where tokens are learned they are the answer, and green.
-            classified = row.get("label") and not any(row["supervised"])
-            label = f", label {_line(row['label'])}" if classified else ""
-            console.print(f"\n{head}{label}", soft_wrap=True)
-            console.print(coloured(made, row["input_ids"], row["supervised"]), soft_wrap=True)
+            console.print(f"\n{head}{_told(row, features)}", soft_wrap=True)
+            _print_tokens(console, made, row, names)
     for entry in _entries(folder / "dropped.jsonl", count):
         tokens = f", {entry['tokens']} tokens" if "tokens" in entry else ""
         because = f" ({entry['because']})" if "because" in entry else ""
@@ -207,8 +205,65 @@ def print_rows(folder: Path, tokenizer: Path, count: int) -> None:
         console.print(f"\n[red]quarantined[/red]: {told}", soft_wrap=True)
 
 
-def coloured(tokenizer: Any, ids: Sequence[int], flags: Sequence[int]) -> Text:
-    """The decoded tokens; runs of supervised ones in green."""
+def _told(row: Mapping[str, Any], features: Sequence[Mapping[str, Any]]) -> str:
+    """What stands beside the tokens of an example: classes, a number, features."""
+    told = ""
+    if row.get("labels") is not None:
+        told += f", labels {_line(', '.join(row['labels'])) or 'none'}"
+    elif row.get("label") and not any(row["supervised"]):
+        # Where tokens are learned they are the answer, and green.
+        told += f", label {_line(row['label'])}"
+    if row.get("value") is not None:
+        told += f", value {row['value']:g}"
+    for spec, value in zip(features, row.get("features") or (), strict=False):
+        told += f", {_line(spec['name'])} {value:g}"
+    return told
+
+
+def _print_tokens(
+    console: Console, tokenizer: Any, row: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    ids, prompt = row["input_ids"], row.get("prompt") or 0
+    if row.get("tags") is not None:
+        console.print(_with_entities(tokenizer, ids, row["tags"], names), soft_wrap=True)
+        return
+    console.print(coloured(tokenizer, ids, row["supervised"]), soft_wrap=True)
+    rejected, flags = row.get("rejected_ids"), row.get("rejected_supervised")
+    if rejected is not None and flags is not None:
+        # The prompt stands above already.
+        answer = coloured(tokenizer, rejected[prompt:], flags[prompt:], "red")
+        console.print("[red]rejected:[/red] ", answer, sep="", soft_wrap=True)
+
+
+def _with_entities(
+    tokenizer: Any, ids: Sequence[int], tags: Sequence[int], names: Sequence[str]
+) -> Text:
+    """The decoded tokens; those of an entity in green, its label behind it."""
+    text, start = Text(), 0
+    named = [names[tag] if tag >= 0 else "" for tag in tags]
+    while start < len(ids):
+        label, end = named[start].partition("-")[2], start + 1
+        while end < len(ids) and named[end].partition("-")[2] == label:
+            if named[end].startswith("B-"):
+                break
+            end += 1
+        piece = visible(tokenizer.decode(list(ids[start:end]), skip_special_tokens=False))
+        text.append(piece, style="green" if label else "bright_black")
+        if label:
+            text.append(f"[{visible(label)}]", style="bold cyan")
+        start = end
+    return text
+
+
+def _json(file: Path) -> list[Any]:
+    found: list[Any] = json.loads(file.read_text("utf-8")) if file.is_file() else []
+    return found
+
+
+def coloured(
+    tokenizer: Any, ids: Sequence[int], flags: Sequence[int], learned: str = "green"
+) -> Text:
+    """The decoded tokens; runs of supervised ones in a colour of their own."""
     text = Text()
     start = 0
     marks = list(flags) if len(flags) else [0] * len(ids)
@@ -218,7 +273,7 @@ def coloured(tokenizer: Any, ids: Sequence[int], flags: Sequence[int]) -> Text:
             end += 1
         # Decoded by runs: a character may be made of several tokens.
         piece = tokenizer.decode(list(ids[start:end]), skip_special_tokens=False)
-        text.append(visible(piece), style="green" if marks[start] else "bright_black")
+        text.append(visible(piece), style=learned if marks[start] else "bright_black")
         start = end
     return text
 

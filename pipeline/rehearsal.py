@@ -18,6 +18,7 @@ from pipeline.plan import Node, Plan
 
 _SMALL_BYTES = 8 << 20
 _CHATS = {"messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference"}
+_WRITTEN = {"sft": "sft", "preference": "dpo", "channel": "channel", "hybrid": "hybrid"}
 
 
 def rehearse(plan: Plan, store: Store) -> None:
@@ -63,9 +64,9 @@ def placed(error: GradusError, loaded: LoadedRecipe, node: str | None) -> Gradus
 
 def _require_template(node: Node, plan: Plan, store: Store) -> None:
     chats = any(source["format"] in _CHATS for source in _sources(node.config["sources"]))
-    if "chat_template" in node.files or not (chats or node.config["render"] == "sft"):
-        return
-    if node.config["render"] == "classify" and not chats:
+    render = node.config["render"]
+    # Entities stand at characters of a plain text: no template is read.
+    if "chat_template" in node.files or render == "tag" or not (chats or render in _WRITTEN):
         return
     root = plan.nodes[node.inputs["tokenizer"]]
     folder = root.files.get("folder")
@@ -73,7 +74,8 @@ def _require_template(node: Node, plan: Plan, store: Store) -> None:
         folder = store.path_of(root.key)
     if folder is not None and not has_chat_template(folder):
         raise ModelError(
-            f"base: {folder.name}: its tokenizer has no chat_template, which objective sft needs; "
+            f"base: {folder.name}: its tokenizer has no chat_template, which objective "
+            f"{_WRITTEN.get(render, 'sft')} needs; "
             "set data.chat_template to a Jinja file or choose a base with one"
         )
 

@@ -212,7 +212,7 @@ def test_lengths_stand_in_their_order(capsys: pytest.CaptureFixture[str]) -> Non
     told = capsys.readouterr().out
     ends = [line.split()[2] for line in told.splitlines() if "up to" in line]
     assert ends == ["16", "64", "128", "1,024"]
-    assert "a label each" in told
+    assert "read by a head" in told
 
 
 class Letters:

@@ -6,7 +6,7 @@ The majority decides, so that a set is known though some of its rows are broken.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.core.errors import DataError
@@ -16,6 +16,7 @@ from pipeline.data.formats.conversion import FIELDS, converter
 from pipeline.data.formats.evidence import Evidence
 from pipeline.data.formats.fields import Fields
 from pipeline.data.formats.shapes import Found, find_exchange, find_preference, find_turns
+from pipeline.data.formats.targets import find_regression, find_tagging
 from pipeline.data.rows import Row, RowProblem
 
 _GROUPS = ("group", "group_id", "doc_id", "document_id", "conversation_id", "dialogue_id")
@@ -68,8 +69,10 @@ def detect(sample: Sequence[Row], place: str, columns: Mapping[str, str] | None 
     evidence = Evidence([Fields.of(row, given).ours for row in sample])
     found = (
         find_preference(evidence, place)
+        or find_tagging(evidence, place)
         or find_turns(evidence, place)
         or find_exchange(evidence, place)
+        or find_regression(evidence)
         or find_classes(evidence, place, _GROUPS)
         or find_text(evidence, place, _GROUPS)
     )
@@ -105,6 +108,12 @@ def fitting_columns(
     return kept
 
 
+def _labels(made: Row) -> Iterable[str]:
+    if "entities" in made:
+        return {entity["label"] for entity in made["entities"]}
+    return [made["label"]] if "label" in made else made.get("labels", ())
+
+
 def _tried(found: Found, sample: Sequence[Row], place: str, by: str | None) -> Detected:
     """What was found, tried on every row of the sample.
 
@@ -120,7 +129,7 @@ def _tried(found: Found, sample: Sequence[Row], place: str, by: str | None) -> D
         except RowProblem as problem:
             reasons[str(problem)] += 1
         else:
-            labels.update([made["label"]] if "label" in made else made.get("labels", ()))
+            labels.update(_labels(made))
     fit = len(sample) - reasons.total()
     if not fit:
         reason, count = reasons.most_common(1)[0]
