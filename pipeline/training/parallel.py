@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from pipeline.core.errors import TrainingError
 from pipeline.core.launch import LaunchSettings
+from pipeline.modeling.loading import plain_model
 
 # Called from outside forward; under FSDP they must gather weights as a forward does.
 SHARDED_METHODS = ("outputs", "log_probabilities")
@@ -189,16 +190,16 @@ class Fsdp(_Group):
 
 
 def decoder_layers(body: Any) -> list[nn.Module]:
-    """The layers that are sharded, compiled and checkpointed one by one, in order."""
-    names = set(getattr(body, "_no_split_modules", None) or ())
-    if hasattr(body, "get_base_model"):
-        names |= set(getattr(body.get_base_model(), "_no_split_modules", None) or ())
-    found = [m for m in body.modules() if type(m).__name__ in names]
-    if found:
-        return found
-    # A model that names none: its longest list of modules is its layers.
+    """The layers that are sharded and compiled one by one, in order.
+
+    Those that stand in a list; what a model names beside them (embeddings) may share weights
+    with its head, and shards meet only within one group.
+    """
+    names = set(getattr(plain_model(body), "_no_split_modules", None) or ())
     lists = [m for m in body.modules() if isinstance(m, nn.ModuleList)]
-    return list(max(lists, key=len, default=[]))
+    found = [layer for held in lists for layer in held if type(layer).__name__ in names]
+    # A model that names none: its longest list is its layers.
+    return found or list(max(lists, key=len, default=[]))
 
 
 def parallel(settings: LaunchSettings, *, bf16: bool) -> Parallel:

@@ -205,7 +205,7 @@ def test_schedule_after_its_warm_up_is_that_of_transformers(kind: str) -> None:
 
 
 def test_unknown_schedule_option_is_named() -> None:
-    with pytest.raises(TrainingError, match="lr_scheduler_kwargs: .*banana"):
+    with pytest.raises(TrainingError, match=r"lr_scheduler_kwargs: .*banana"):
         learning_rate_factor(
             {"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": {"banana": 1.0},
              "warmup_ratio": 0.0, "learning_rate": 0.5}, 9,

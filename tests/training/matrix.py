@@ -1,0 +1,199 @@
+"""Every objective x method on models of a few thousand weights: jobs, and where they ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from pipeline.core.objectives import OBJECTIVES, cell_problem
+from pipeline.data.arrow import write_split
+from pipeline.data.packing import pack_stream
+from pipeline.stages.scratch import train_tokenizer
+from pipeline.training.trainee import TrainJob
+from tests.training.training_case import TEXTS, job
+
+# Made by `python -m tests.training.matrix golden`.
+GOLDEN = Path(__file__).parents[1] / "golden" / "training_losses.json"
+METHODS = ("full", "lora", "qlora")
+WRAPPERS = ("single", "ddp", "fsdp")
+COLOURS = ["blue", "grey", "red"]
+TAGS = ["O", "B-thing", "I-thing"]
+FSDP_ON_CPUS = "distributed_type: FSDP\nuse_cpu: true\nfsdp_config: {fsdp_version: 2}\n"
+# Of a head each kind of base is tried, and of a classifier several labels too.
+VARIANTS = {
+    "classify": ("causal", "encoder", "causal-multi", "encoder-multi"),
+    "tag": ("causal", "encoder"),
+    "regress": ("causal", "encoder"),
+    "mlm": ("encoder",),
+}
+
+
+def cells() -> Iterator[tuple[str, str, str]]:
+    """(objective, variant, method) of every cell that is not refused."""
+    for objective in OBJECTIVES:
+        for variant in VARIANTS.get(objective, ("causal",)):
+            for method in METHODS:
+                if cell_problem(objective, method, "single") is None:
+                    yield objective, variant, method
+
+
+def name_of(cell: Sequence[str]) -> str:
+    return " ".join(cell)
+
+
+def write_roots(folder: Path) -> dict[str, Path]:
+    """A decoder and an encoder, and a launch file for FSDP on CPUs."""
+    tokenizer = train_tokenizer(TEXTS, 300)
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    torch.manual_seed(0)
+    models = {
+        "causal": Qwen3ForCausalLM(Qwen3Config(
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=16, intermediate_size=48,
+            tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id)),
+        "encoder": BertForMaskedLM(BertConfig(
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2,
+            num_attention_heads=2, intermediate_size=48, hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0)),
+    }  # fmt: skip
+    for name, model in models.items():
+        model.save_pretrained(str(folder / name))
+        tokenizer.save_pretrained(str(folder / name))
+    (folder / "fsdp.yaml").write_text(FSDP_ON_CPUS)
+    return {name: folder / name for name in models}
+
+
+def write_data(folder: Path, tokenizer: Any) -> None:
+    """One Dataset for each render."""
+    for render in {info.render for info in OBJECTIVES.values()} | {"multi", "packed"}:
+        target = folder / render
+        target.mkdir(parents=True)
+        rows = [_row(render, index, text, tokenizer) for index, text in enumerate(TEXTS)]
+        if render == "packed":
+            rows = list(pack_stream(rows, 48))
+        write_split(target / "train.arrow", rows)
+        write_split(target / "validation.arrow", rows[:5])
+        labels = {"tag": TAGS, "classify": COLOURS, "hybrid": COLOURS, "multi": COLOURS}
+        (target / "labels.json").write_text(json.dumps(labels.get(render, [])))
+        (target / "render.json").write_text(json.dumps({"multi_label": render == "multi"}))
+
+
+def _row(render: str, index: int, text: str, tokenizer: Any) -> dict[str, Any]:
+    ids = tokenizer(text)["input_ids"]
+    colour, thing = text.split()[1:3]
+    row: dict[str, Any] = {
+        "example_id": str(index), "text": text, "label": colour, "input_ids": ids,
+        "supervised": [int(i > 2) for i in range(len(ids))], "prompt": 3,
+    }  # fmt: skip
+    if render == "text":
+        row["supervised"] = [1] * len(ids)
+    elif render == "preference":
+        other = [*ids[:3], *reversed(ids[3:]), ids[3]]
+        row |= {"rejected_ids": other, "rejected_supervised": [int(i > 2) for i, _ in
+                                                               enumerate(other)]}  # fmt: skip
+    elif render == "tag":
+        row["tags"] = [-100, *(i % 3 for i in range(1, len(ids)))]
+    elif render == "regress":
+        row["value"] = float(len(thing)) + index / 10
+    elif render == "multi":
+        row |= {"label": None, "labels": sorted({colour, COLOURS[index % 3]})}
+    if render in {"classify", "multi", "tag", "regress"}:
+        row["supervised"] = []
+    return row
+
+
+def cell_job(place: Path, cell: tuple[str, str, str], wrapper: str, **settings: Any) -> TrainJob:
+    """The job of a cell; ``place`` holds roots and data."""
+    objective, variant, method = cell
+    base, _, multi = variant.partition("-")
+    data = place / "data" / (multi or OBJECTIVES[objective].render)
+    launch: dict[str, Any] = {"num_processes": 1 if wrapper == "single" else 2}
+    if wrapper == "fsdp":
+        launch["config"] = str(place / "fsdp.yaml")
+    folder = place / wrapper / name_of(cell).replace(" ", "-")
+    options = {"max_steps": 5, "method": method, "launch": launch, "eval_steps": 3, **settings}
+    if method == "full":
+        options.pop("lora_r", None)
+    return job(place / base, data, folder, objective, **options)
+
+
+def run_group(place: Path, wrapper: str, jobs: dict[str, TrainJob]) -> dict[str, Any]:
+    """Runs jobs in one group of two processes; name to facts, or to {"error": text}."""
+    file = place / f"{wrapper}-jobs.json"
+    file.write_text(json.dumps({name: asdict(one) for name, one in jobs.items()}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+               "--nproc_per_node", "2", "-m", "tests.training.matrix", str(file)]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2]
+    )
+    found: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            found |= json.loads(line)
+    if len(found) != len(jobs):
+        raise AssertionError(f"{len(found)} of {len(jobs)} cells ended: {done.stderr[-3000:]}")
+    return found
+
+
+def main(file: str) -> None:
+    """One of two processes: all jobs in one process group."""
+    from torch import distributed
+
+    from pipeline.core.errors import GradusError
+    from pipeline.training.loop import train
+
+    distributed.init_process_group("gloo")
+    first = distributed.get_rank() == 0
+    for name, tree in json.loads(Path(file).read_text()).items():
+        try:
+            facts = train(TrainJob(**tree), lambda _event: None)
+        except GradusError as error:
+            facts = {"error": str(error)}
+        if first:
+            print(json.dumps({name: facts}), flush=True)
+    distributed.destroy_process_group()
+
+
+def made(folder: Path) -> Path:
+    """Roots and data below ``folder``."""
+    write_roots(folder)
+    write_data(folder / "data", AutoTokenizer.from_pretrained(str(folder / "causal")))
+    return folder
+
+
+def write_golden() -> None:
+    """Writes the losses of one process; what changes them on purpose says so in its commit."""
+    import tempfile
+
+    from pipeline.training.loop import train
+    from tests.training.training_case import losses
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = made(Path(folder))
+        found = {}
+        for cell in cells():
+            one = cell_job(place, cell, "single")
+            train(one, lambda _event: None)
+            found[name_of(cell)] = [round(loss, 4) for loss in losses(one)]
+    lines = [f" {json.dumps(name)}: {json.dumps(found[name])}" for name in found]
+    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    write_golden() if sys.argv[1] == "golden" else main(sys.argv[1])

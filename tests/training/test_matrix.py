@@ -1,0 +1,99 @@
+"""Every objective x method: golden losses, and the same losses on two processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.core.objectives import OBJECTIVES, cell_problem
+from pipeline.core.schema_train import Train
+from pipeline.training.loop import train
+from tests.training.matrix import (
+    GOLDEN,
+    METHODS,
+    WRAPPERS,
+    cell_job,
+    cells,
+    made,
+    name_of,
+    run_group,
+)
+from tests.training.training_case import losses, quiet, weights
+
+CELLS = list(cells())
+NAMES = [name_of(cell) for cell in CELLS]
+SHARED = [(w, c) for w in ("ddp", "fsdp") for c in CELLS if cell_problem(c[0], c[2], w) is None]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("matrix"))
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path) -> dict[str, Any]:
+    jobs = {name_of(cell): cell_job(place, cell, "single") for cell in CELLS}
+    for one in jobs.values():
+        train(one, quiet)
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def shared(place: Path) -> dict[tuple[str, str], tuple[Any, dict[str, Any]]]:
+    """(wrapper, cell) to its job and facts; one group of two processes for all of a wrapper."""
+    found: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
+    for wrapper in ("ddp", "fsdp"):
+        jobs = {name_of(c): cell_job(place, c, wrapper) for w, c in SHARED if w == wrapper}
+        for name, facts in run_group(place, wrapper, jobs).items():
+            found[wrapper, name] = jobs[name], facts
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_are_the_golden_ones(name: str, alone: dict[str, Any]) -> None:
+    golden = json.loads(GOLDEN.read_text())
+    assert losses(alone[name]) == pytest.approx(golden[name], abs=1e-4)
+    assert golden.keys() == set(NAMES)
+
+
+@pytest.mark.parametrize(("wrapper", "cell"), SHARED, ids=[f"{w} {name_of(c)}" for w, c in SHARED])
+def test_two_processes_make_the_losses_and_the_weights_of_one(
+    wrapper: str, cell: tuple[str, str, str], alone: dict[str, Any], shared: dict[Any, Any]
+) -> None:
+    done, facts = shared[wrapper, name_of(cell)]
+    assert "error" not in facts
+    assert facts["processes"] == 2
+    assert facts["wrapper"] == {"ddp": "DistributedDataParallel", "fsdp": "FSDPModule"}[wrapper]
+    one = alone[name_of(cell)]
+    assert losses(done) == pytest.approx(losses(one), abs=1e-5)
+    assert _validations(done) == [pytest.approx(v, abs=1e-5) for v in _validations(one)]
+    expected = weights(one)
+    found = weights(done)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        # AdamW divides by the gradient's size: where that is near nothing, rounding shows.
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=5e-4)
+
+
+def _validations(done: Any) -> list[dict[str, float]]:
+    lines = (Path(done.out) / "history.jsonl").read_text().splitlines()
+    return [r for r in map(json.loads, lines) if "validation_loss" in r]
+
+
+def test_every_objective_has_valid_cells_and_a_reason_for_the_others() -> None:
+    for objective in OBJECTIVES:
+        valid = [m for m in METHODS if cell_problem(objective, m, "single") is None]
+        assert "full" in valid
+        for method in METHODS:
+            for wrapper in WRAPPERS:
+                problem = cell_problem(objective, method, wrapper)
+                assert problem is None or "use " in problem
+
+
+def test_cell_that_is_no_cell_is_refused_by_the_schema() -> None:
+    with pytest.raises(ValueError, match="starts from random weights"):
+        Train.model_validate({"objective": "pretrain", "method": "lora"})
