@@ -106,7 +106,7 @@ def test_tagger_answers_for_each_token(tmp_path: Path) -> None:
     classifier = saved(KINDS["tag"], tmp_path)
     answers = predict(classifier, rows(), pad_id=0)
     for answer, logits in zip(answers, logits_of(classifier), strict=True):
-        assert answer.labels == tuple(np.array(["O", "B-x", "I-x"])[logits.argmax(dim=1)])
+        assert answer.labels == tuple(["O", "B-x", "I-x"][tag] for tag in logits.argmax(dim=1))
 
 
 def test_labels_of_several_are_those_more_likely_than_not(tmp_path: Path) -> None:
