@@ -102,6 +102,38 @@ def run(
 
 
 @main.command()
+@recipe_argument
+@set_option
+@click.option(
+    "--space",
+    "spaces",
+    multiple=True,
+    metavar="KEY=KIND:...",
+    help="What to try: KEY=log:LOW:HIGH, uniform:LOW:HIGH, int:LOW:HIGH or choice:A,B,C.",
+)
+@click.option("--trials", type=click.IntRange(1), help="For each compared arm; default 20.")
+@locked_option
+@click.option("--jobs", type=click.IntRange(1), help="Trials side by side. Changes no result.")
+@json_option
+@reported
+def sweep(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    spaces: tuple[str, ...],
+    trials: int | None,
+    locked: bool,
+    jobs: int | None,
+    as_json: bool,
+) -> int:
+    """Try settings out on validation; the test is never read."""
+    from pipeline.sweep import sweep_recipe
+
+    return sweep_recipe(
+        recipe, overrides, spaces=spaces, trials=trials, locked=locked, jobs=jobs, as_json=as_json
+    )
+
+
+@main.command()
 @click.argument("target", type=click.Path(path_type=Path))
 @set_option
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of a file's rows; else found.")

@@ -51,9 +51,11 @@ def run_recipe(
     return 0
 
 
-def planned(recipe: Path, store: Store, overrides: Sequence[str]) -> Plan:
+def planned(
+    recipe: Path, store: Store, overrides: Sequence[str], *, locked: bool = False
+) -> Plan:
     """The recipe's plan, hub revisions resolved and locked."""
-    return make_plan(recipe, store, overrides, resolve=_resolve)
+    return make_plan(recipe, store, overrides, locked=locked, resolve=_resolve)
 
 
 def prepared_only(plan: Plan, store: Store, jobs: int | None, display: LiveDisplay) -> None:

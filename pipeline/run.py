@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.plan import Node, Plan
 from pipeline.process import Job, stage_process
 
 Event = Mapping[str, Any]
+OnFailure = Callable[[str, errors.GradusError], bool]
 _TRAINS = ("train", "evaluate")
 
 
@@ -50,6 +51,7 @@ class _Progress:
     done: dict[str, Artifact] = field(default_factory=dict)
     ran: dict[str, float] = field(default_factory=dict)
     hits: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
 
 
 def usable_cores() -> int:
@@ -73,12 +75,17 @@ def execute(
     *,
     jobs: int | None = None,
     on_event: Callable[[Event], None] = lambda _event: None,
+    on_failure: OnFailure | None = None,
+    pool: StagePool | None = None,
 ) -> RunRecord:
     """Runs what is missing.
 
     Args:
         jobs: stage processes; each gets an equal share of the cores.
         on_event: takes {node, kind: started|progress|finished|waiting, ...}.
+        on_failure: takes a node and what its stage reported, and says whether the rest runs on
+            without it and what stands on it; None: it never does.
+        pool: stage processes to use, instead of new ones for this call alone.
 
     Raises:
         GradusError: of the stage that failed; the others are stopped.
@@ -90,7 +97,7 @@ def execute(
         raise errors.UserError(f"{blocked.id}: cannot run: {blocked.blocked}")
     # Only now: what is refused leaves nothing behind.
     store.digests.save()
-    jobs = jobs or default_jobs(plan)
+    jobs = pool.jobs if pool is not None else jobs or default_jobs(plan)
     state = _Progress()
     missing = {node.id for node in wanted}
     for node in plan.nodes.values():
@@ -100,13 +107,15 @@ def execute(
                 state.done[node.id] = artifact
                 state.hits.append(node.id)
     if wanted:
-        with disk_errors(store.root), _pool(jobs) as workers:
-            _schedule(wanted, state, workers, store, max(1, usable_cores() // jobs), on_event)
+        threads = max(1, usable_cores() // jobs)
+        own = contextlib.nullcontext(pool) if pool is not None else stage_pool(jobs)
+        with disk_errors(store.root), own as workers:
+            _schedule(wanted, state, workers, store, threads, on_event, on_failure)
     return RunRecord(state.ran, tuple(state.hits), time.monotonic() - began, jobs)
 
 
 @contextlib.contextmanager
-def _pool(jobs: int) -> Any:
+def stage_pool(jobs: int) -> Iterator[StagePool]:
     """Stage processes that live for the whole run: libraries are imported once."""
     context = get_context("spawn")
     workers: list[_Worker] = []
@@ -120,7 +129,7 @@ def _pool(jobs: int) -> Any:
         return workers[-1]
 
     try:
-        yield _Pool(workers, grow, jobs)
+        yield StagePool(workers, grow, jobs)
     finally:
         for worker in workers:
             worker.pipe.close()
@@ -132,7 +141,9 @@ def _pool(jobs: int) -> Any:
 
 
 @dataclass(frozen=True)
-class _Pool:
+class StagePool:
+    """Stage processes, at most ``jobs`` of them."""
+
     workers: list[_Worker]
     grow: Callable[[], _Worker]
     jobs: int
@@ -148,15 +159,20 @@ class _Pool:
 def _schedule(
     wanted: Sequence[Node],
     state: _Progress,
-    pool: _Pool,
+    pool: StagePool,
     store: Store,
     threads: int,
     on_event: Callable[[Event], None],
+    on_failure: OnFailure | None,
 ) -> None:
     # Rows first: what is wrong with them is found before an hour of training, not after.
     waiting = sorted(wanted, key=lambda node: node.stage.startswith(_TRAINS))
     while waiting or any(w.node for w in pool.workers):
         for node in list(waiting):
+            if state.lost & set(node.inputs.values()):
+                state.lost.add(node.id)
+                waiting.remove(node)
+                continue
             if not all(i in state.done for i in node.inputs.values()):
                 continue
             worker = pool.free()
@@ -167,7 +183,13 @@ def _schedule(
             on_event({"node": node.id, "kind": "started"})
         busy = {w.pipe: w for w in pool.workers if w.node is not None}
         for pipe in connection.wait(list(busy)):
-            _receive(busy[pipe], state, store, on_event)  # type: ignore[index]
+            try:
+                _receive(busy[pipe], state, store, on_event)  # type: ignore[index]
+            except errors.GradusError as error:
+                # Without a node it is no answer of a stage: its process died, or a defect.
+                if error.node is None or on_failure is None or not on_failure(error.node, error):
+                    raise
+                state.lost.add(error.node)
 
 
 def _start(worker: _Worker, node: Node, state: _Progress, store: Store, threads: int) -> None:
@@ -179,7 +201,12 @@ def _start(worker: _Worker, node: Node, state: _Progress, store: Store, threads:
         config=dict(node.config),
         inputs={role: state.done[i].key for role, i in node.inputs.items()},
         files={role: str(path) for role, path in node.files.items()},
-        options={**node.options, "threads": threads},
+        options={
+            **node.options,
+            "threads": threads,
+            "trackers": str(store.root / "trackers"),
+            "run_name": f"{node.id}-{node.key[:8]}",
+        },
         store=str(store.root),
     )
     worker.node, worker.began = node, time.monotonic()
@@ -206,6 +233,7 @@ def _receive(
             raise errors.GradusError(f"{node.id}: a defect of gradus: {event['text']}")
         error: errors.GradusError = known(event["text"])
         error.node = node.id
+        worker.node = None
         raise error
     if event["kind"] == "done":
         seconds = time.monotonic() - worker.began

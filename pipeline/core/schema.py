@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.core.schema_data import NO_WEIGHT, Data, Source
 from pipeline.core.schema_section import Section, Seed, as_list
+from pipeline.core.schema_sweep import Sweep
 from pipeline.core.schema_train import Train
 
 Level = Literal["L0", "L1", "L2"]
@@ -130,6 +131,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     gates: tuple[GateSpec, ...] = ()
     serve: Serve = Serve()
+    sweep: Sweep | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:

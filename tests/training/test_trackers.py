@@ -1,0 +1,153 @@
+"""Trackers: what is sent arrives, what is lost costs a line, and nothing costs the training."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core import tracking
+from pipeline.core.errors import UserError
+from pipeline.core.tracking import missing_tracker
+from pipeline.training.trackers import Trackers, open_trackers
+
+RUN = "tiny-task/train.sft.seed1-ab12cd34"
+CONFIG = {"learning_rate": 1e-3, "head": {"pooling": "last"}, "target_modules": ["q", "v"]}
+LOSSES = {1: 1.0, 2: 0.5, 3: 0.25}
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    # Not by importing it: trackio reads where to write when it is imported.
+    return pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed")
+
+
+@pytest.fixture(autouse=True)
+def own_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server of whoever runs the tests, and no setting that outlives one."""
+    for name in ("MLFLOW_TRACKING_URI", "WANDB_DIR", "WANDB_PROJECT", "TRACKIO_DIR"):
+        # Set first: a variable that was absent would not be taken away again afterwards.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+def sent(name: str, folder: Path, losses: dict[int, float], first_step: int = 0) -> list[str]:
+    told: list[str] = []
+    with open_trackers(
+        [name], RUN, folder, CONFIG, first_step=first_step, warn=told.append
+    ) as trackers:
+        for step, loss in losses.items():
+            trackers.log(step, {"loss": loss, "learning_rate": 1e-3})
+    return told
+
+
+def tensorboard_losses(folder: Path) -> dict[int, float]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(folder / "tensorboard" / RUN))
+    read.Reload()
+    return {event.step: event.value for event in read.Scalars("loss")}
+
+
+def test_tensorboard_itself_reads_what_was_sent(tmp_path: Path) -> None:
+    assert sent("tensorboard", tmp_path, LOSSES) == []
+    assert tensorboard_losses(tmp_path) == LOSSES
+
+
+def test_a_resumed_training_draws_over_nothing(tmp_path: Path) -> None:
+    sent("tensorboard", tmp_path, {1: 1.0, 2: 0.5, 3: 9.0})
+    sent("tensorboard", tmp_path, {3: 0.25, 4: 0.125}, first_step=2)
+    assert tensorboard_losses(tmp_path) == {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.125}
+
+
+@needs("mlflow")
+def test_mlflow_keeps_what_was_sent(tmp_path: Path) -> None:
+    assert sent("mlflow", tmp_path, LOSSES) == []
+    with sqlite3.connect(tmp_path / "mlflow.db") as base:
+        rows = base.execute("select step, value from metrics where key = 'loss'").fetchall()
+        settings = dict(base.execute("select key, value from params").fetchall())
+    base.close()
+    assert dict(rows) == LOSSES
+    assert settings["head.pooling"] == "last"
+
+
+@needs("trackio")
+def test_trackio_keeps_what_was_sent(tmp_path: Path) -> None:
+    assert sent("trackio", tmp_path, LOSSES) == []
+    with sqlite3.connect(tmp_path / "trackio" / "tiny-task.db") as base:
+        rows = base.execute("select step, metrics from metrics").fetchall()
+    base.close()
+    assert {step: json.loads(text)["loss"] for step, text in rows} == LOSSES
+
+
+@needs("wandb")
+def test_wandb_writes_an_offline_run(tmp_path: Path) -> None:
+    assert sent("wandb", tmp_path, LOSSES) == []
+    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+class _Broken:
+    """A tracker whose server has gone."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def log(self, _values: Any, step: int) -> None:
+        self.asked += 1
+        raise ConnectionError(f"gone at {step}\nwith much more to tell")
+
+    def finish(self) -> None:
+        self.asked += 1
+
+
+class _Good:
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def log(self, _values: Any, step: int) -> None:
+        self.steps.append(step)
+
+    def finish(self) -> None:
+        self.steps.append(-1)
+
+
+def test_a_lost_server_is_told_once_and_the_others_go_on() -> None:
+    told: list[str] = []
+    broken, good = _Broken(), _Good()
+    with Trackers({"mlflow": broken, "wandb": good}, told.append) as trackers:
+        for step in (1, 2, 3):
+            trackers.log(step, {"loss": 1.0})
+        assert trackers.names == ("wandb",)
+    assert told == ["mlflow takes no curves (gone at 1); training goes on without it"]
+    assert broken.asked == 1
+    assert good.steps == [1, 2, 3, -1]
+
+
+def test_a_folder_that_cannot_be_written_costs_no_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = sent("tensorboard", tmp_path / "file", LOSSES)
+    assert len(told) == 1
+    assert told[0].startswith("tensorboard takes no curves (")
+
+
+def test_only_the_main_process_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import PartialState
+
+    monkeypatch.setattr(PartialState, "is_main_process", property(lambda _self: False))
+    assert sent("tensorboard", tmp_path / "none", LOSSES) == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_tracker_that_is_not_installed_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert missing_tracker(["tensorboard"]) is None
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None if name == "wandb" else object())
+    with pytest.raises(UserError, match=r"train.report_to: wandb is not installed; `pip install"):
+        open_trackers(["tensorboard", "wandb"], RUN, tmp_path, CONFIG)
