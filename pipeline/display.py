@@ -26,6 +26,7 @@ def plan_json(plan: Plan, store: Store) -> dict[str, Any]:
     status = plan.status(store)
     return {
         "name": plan.recipe.recipe.name,
+        "notes": list(plan.notes),
         "stages": [
             {
                 "id": node.id,
@@ -57,6 +58,13 @@ def print_plan(plan: Plan, store: Store) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     counts = {s: list(status.values()).count(s) for s in ("hit", "run", "cannot run")}
     print(f"{counts['hit']} hit, {counts['run']} to run, {counts['cannot run']} cannot run")
+    print_notes(plan)
+
+
+def print_notes(plan: Plan) -> None:
+    """What a person should know before anything runs."""
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _note(node: Node, plan: Plan, store: Store) -> str:

@@ -80,8 +80,9 @@ def _outcomes(ladder: Ladder, built: Built, report: str | None) -> Iterator[Outc
         model = built.models[(objective, recipe.train.seeds[0])]
         merged = None
         if "merged" in recipe.serve.export and model.adapter is not None:
-            inputs = {"root": model.root, "adapter": model.adapter}
-            merged = ladder.add(Node(f"{model.name}/merge", "merge", {}, inputs))
+            export = ladder.nodes[model.adapter]
+            inputs = {**export.inputs, "adapter": model.adapter}
+            merged = ladder.add(Node(f"{model.name}/merge", "merge", export.config, inputs))
         for arm in arms_of(objective):
             outcome = outcome_of(built, objective, merged=merged, report=report)
             name = judged_name(model.name, objective, arm)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.base_look import look_at_bases
 from pipeline.core.errors import LockError, RecipeError
 from pipeline.core.lock import LockFile, RepoType
 from pipeline.core.objectives import model_name
@@ -16,13 +17,15 @@ from pipeline.core.recipe import (
     looks_like_hub_id,
     shown,
 )
+from pipeline.core.schema import Recipe
 from pipeline.core.schema import Train as TrainSection
 from pipeline.core.store import Store
 from pipeline.data_plan import prepare_node
 from pipeline.data_sources import train_sources
 from pipeline.judgement import add_judgement
 from pipeline.plan import UNLOCKED, Built, ModelRef, Node, Plan, with_keys
-from pipeline.preflight import launch_problem
+from pipeline.preflight import cell_refusal, launch_problem, machine_problem
+from pipeline.servable import export_of, require_exportable, serving_notes
 from pipeline.train_plan import train_config, train_options
 
 Resolve = Callable[[RepoType, str, str | None], str]
@@ -38,6 +41,7 @@ class Ladder:
         self._overrides = tuple(overrides)
         self._locked = locked
         self._resolve = resolve
+        self.notes: list[str] = []
         self._built: dict[Path, Built] = {}
         self._loaded: dict[Path, LoadedRecipe] = {}
 
@@ -76,6 +80,11 @@ class Ladder:
             )
         return self._loaded[path]
 
+    @property
+    def built(self) -> tuple[Built, ...]:
+        """What each recipe of the plan came to."""
+        return tuple(self._built.values())
+
     def require_known_names(self) -> None:
         """Refuses a ``--set NAME:...`` whose NAME is no recipe of the plan."""
         known = {loaded.recipe.name for loaded in self._loaded.values()}
@@ -113,6 +122,10 @@ class Ladder:
         if base.endswith((".yaml", ".yml")):
             if not target.is_file():
                 raise loaded.error("base", f"{base}: no such recipe; check the path")
+            if recipe.trust_remote_code:
+                raise loaded.error(
+                    "trust_remote_code", f"is for the recipe that fetches a base; set it in {base}"
+                )
             below = self.build(target, above)
             level = below.loaded.recipe.level
             if not level_above(recipe.level, level):
@@ -125,7 +138,8 @@ class Ladder:
         if target.is_dir():
             if not (target / "config.json").is_file():
                 raise loaded.error("base", f"{base}: no config.json there; point at a model folder")
-            node = Node(f"{target.name}/fetch", "fetch", {"folder": True}, files={"folder": target})
+            config = {"folder": True, **_own_code(recipe)}
+            node = Node(f"{target.name}/fetch", "fetch", config, files={"folder": target})
             return ModelRef(target.name, "L0", self.add(node)), ()
         if not looks_like_hub_id(base):
             raise loaded.error(
@@ -133,7 +147,8 @@ class Ladder:
             )
         commit, blocked = self.commit(loaded, "model", base, recipe.revision, "base")
         name = f"{base}@{(commit or 'unlocked')[:7]}/fetch"
-        node = Node(name, "fetch", {"repo": base, "commit": commit}, blocked=blocked)
+        config = {"repo": base, "commit": commit, **_own_code(recipe)}
+        node = Node(name, "fetch", config, blocked=blocked)
         return ModelRef(base, "L0", self.add(node)), ()
 
     def commit(
@@ -185,6 +200,8 @@ class Ladder:
         train = loaded.recipe.train
         if train is None:
             return Built(loaded, start, {}, {}, ancestors, tokenizer)
+        require_exportable(loaded, start, ancestors)
+        self.notes += serving_notes(loaded)
         first = (loaded, *(below.loaded for below in ancestors))[-1].recipe
         fetched = () if first.scratch is not None else (str(first.base),)
         prepared: dict[str, str] = {
@@ -208,6 +225,10 @@ class Ladder:
         if start.adapter is not None:
             inputs["parent"] = start.adapter
         launch = self._launch(loaded, train)
+        refusal = cell_refusal(train, objective, launch)
+        if refusal is not None:
+            key, _, reason = refusal.partition(": ")
+            raise loaded.error(key, reason)
         stem = f"{recipe.name}/{{}}.{objective}.seed{seed}"
         options = {**train_options(train), "launch": launch, "run_name": stem.format("train")}
         full = train.method == "full"
@@ -217,18 +238,14 @@ class Ladder:
             {**train_config(train, objective), "seed": seed},
             inputs,
             options=options,
-            blocked=launch_problem(launch),
+            blocked=launch_problem(launch) or machine_problem(train),
             note="full weights: a new engine root" if full and start.level != recipe.level else "",
         )
         trained = self.add(node)
         if full:
             return ModelRef(name, recipe.level, trained)
-        rank = start.rank + max((train.lora_r, *train.rank_pattern.values()))
-        over = {"root": start.root, "own": trained}
-        if start.adapter is not None:
-            over["parent"] = start.adapter
-        export = Node(stem.format("export"), "export", {}, over, note=f"rank {rank}")
-        return ModelRef(name, recipe.level, start.root, self.add(export), rank)
+        over = {**inputs, "own": trained}
+        return export_of(self.add, loaded, start, name, stem, over)
 
     def _launch(self, loaded: LoadedRecipe, train: TrainSection) -> dict[str, Any]:
         config = train.launch.config
@@ -238,6 +255,11 @@ class Ladder:
         if not path.is_file():
             raise loaded.error("train.launch.config", f"{config}: no such file; check the path")
         return {**train.launch.model_dump(), "config": str(path)}
+
+
+def _own_code(recipe: Recipe) -> dict[str, Any]:
+    """Said only where the base's code may run: all other keys stay as they were."""
+    return {"trust_remote_code": True} if recipe.trust_remote_code else {}
 
 
 def make_plan(
@@ -265,4 +287,5 @@ def make_plan(
     outcomes, gates = add_judgement(ladder, built, ungated=ungated)
     ladder.require_known_names()
     nodes = with_keys(ladder.nodes.values(), store)
-    return Plan(built.loaded, nodes, outcomes, gates)
+    notes = (*ladder.notes, *look_at_bases(ladder.built, nodes, store))
+    return Plan(built.loaded, nodes, outcomes, gates, notes)

@@ -105,12 +105,17 @@ def outcome_of(built: Built, objective: str, **refs: str | None) -> Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every stage that a recipe needs, in an order that can run."""
+    """Every stage that a recipe needs, in an order that can run.
+
+    Attributes:
+        notes: what a person should know before anything runs, a line each.
+    """
 
     recipe: LoadedRecipe
     nodes: Mapping[str, Node]
     outcomes: tuple[Outcome, ...]
     gates: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def status(self, store: Store) -> dict[str, str]:
         """Node id to ``hit``, ``run`` or ``cannot run``; nothing is written."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline.core.errors import RecipeError
+from pipeline.core.launch import launch_settings
+from pipeline.core.objectives import cell_problem
+from pipeline.core.schema_train import Train
+from pipeline.core.tracking import missing_tracker
 
 ENGINE_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -24,22 +26,58 @@ def gpu_count() -> int:
 
 
 def launch_problem(launch: Mapping[str, Any]) -> str | None:
-    """Why a launch cannot run here, or None."""
-    config = launch["config"]
-    if config is None:
+    """Why a launch cannot run here, or None.
+
+    Raises:
+        RecipeError: a configuration file that is none.
+    """
+    settings = launch_settings(launch)
+    if settings.wrapper == "deepspeed" and find_spec("deepspeed") is None:
+        return (
+            "train.launch.config: deepspeed is not installed; `pip install deepspeed`, or use "
+            "recipes/accelerate/fsdp.yaml"
+        )
+    if settings.config is None or settings.use_cpu:
         return None
-    try:
-        settings = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise RecipeError(f"train.launch.config: {config}: not an accelerate configuration")
-    if settings.get("use_cpu"):
-        return None
-    wanted, found = launch["num_processes"], gpu_count()
+    wanted, found = settings.processes // settings.machines, gpu_count()
     if found >= wanted:
         return None
     return f"needs {wanted} GPUs, and this machine has {found}"
+
+
+def machine_problem(train: Train) -> str | None:
+    """What a training asks for that this machine does not have, or None.
+
+    8-bit optimisers are no matter of hardware: bitsandbytes 0.50.2 runs AdamW8bit on CPUs. Paged
+    ones it does not page there, with a warning that nobody would see.
+    """
+    if train.optim != "adamw" and find_spec("bitsandbytes") is None:
+        return (
+            f"train.optim: {train.optim}: bitsandbytes is not installed; "
+            "`pip install bitsandbytes`, or use adamw"
+        )
+    if train.optim.startswith("paged") and gpu_count() == 0:
+        return (
+            f"train.optim: {train.optim} moves its state between GPU and main memory, and this "
+            f"machine has no GPU; use {train.optim.removeprefix('paged_')}"
+        )
+    if train.attention == "flash_attention_2" and find_spec("flash_attn") is None:
+        return (
+            "train.attention: flash_attention_2: flash_attn is not installed; "
+            "`pip install flash-attn`, or use attention: auto"
+        )
+    return missing_tracker(train.report_to)
+
+
+def cell_refusal(train: Train, objective: str, launch: Mapping[str, Any]) -> str | None:
+    """Why objective, method, optimiser and processes do not go together, or None."""
+    wrapper = launch_settings(launch).wrapper
+    if wrapper in {"fsdp", "deepspeed"} and train.optim != "adamw":
+        return (
+            f"train.optim: {train.optim}: bitsandbytes does not know sharded weights; "
+            f"use adamw with {wrapper}"
+        )
+    return cell_problem(objective, train.method, wrapper)
 
 
 def slot_bytes(config: Mapping[str, Any], rank: int, bytes_per_value: int = 2) -> int:

@@ -125,6 +125,9 @@ class Recipe(Section):
         None, min_length=1, description="Another recipe, a hub id, or a folder"
     )
     revision: str | None = Field(None, description="The base's hub revision; locked at first use")
+    trust_remote_code: bool = Field(
+        False, description="Run the code that the base brings with it; read that code first"
+    )
     scratch: Scratch | None = None
     data: Data | None = None
     train: Train | None = None
@@ -137,6 +140,8 @@ class Recipe(Section):
     def _whole(self) -> Recipe:
         if (self.base is None) == (self.scratch is None):
             raise ValueError("give exactly one of base or scratch")
+        if self.trust_remote_code and self.base is None:
+            raise ValueError("trust_remote_code is for a base that brings code; leave it out")
         if self.scratch is not None and self.level != "L0":
             raise ValueError(f"scratch makes an L0, and this recipe is {self.level}")
         if (self.train is None) != (self.data is None):

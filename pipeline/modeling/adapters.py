@@ -16,22 +16,24 @@ __all__ = [
     "read_adapter", "write_adapter",
 ]  # fmt: skip
 
-EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out")
 OUTPUTS = ("lm_head", "embed_out")
 
 
-def lora_config(settings: Mapping[str, Any], *, encoder: bool, tied: bool = False) -> Any:
+def lora_config(settings: Mapping[str, Any], *, encoder: bool, tied_to: str | None = None) -> Any:
     """PEFT's LoraConfig from a recipe's training settings.
 
     Args:
-        tied: the model reads and writes with one embedding matrix.
+        tied_to: the input embedding's name, of a model that writes with the same matrix.
     """
     from peft import LoraConfig
 
     targets = settings["target_modules"]
     whole = list(settings["modules_to_save"])
     # One matrix at both ends stays one: trained as two, the model would no longer be of its kind.
-    keep_tied = tied and any(_last(name) in EMBEDDINGS for name in whole)
+    ends = {tied_to, *OUTPUTS} if tied_to is not None else set()
+    keep_tied = any(_last(name) in ends for name in whole)
+    if keep_tied:
+        whole = [tied_to or "", *(name for name in whole if _last(name) not in ends)]
     return LoraConfig(
         r=settings["lora_r"],
         lora_alpha=settings["lora_alpha"] or 2 * settings["lora_r"],
@@ -39,7 +41,7 @@ def lora_config(settings: Mapping[str, Any], *, encoder: bool, tied: bool = Fals
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_rslora=settings["use_rslora"],
         use_dora=settings["use_dora"],
-        modules_to_save=[n for n in whole if not (keep_tied and _last(n) in OUTPUTS)] or None,
+        modules_to_save=whole or None,
         ensure_weight_tying=keep_tied,
         rank_pattern=dict(settings["rank_pattern"]),
         alpha_pattern=dict(settings["alpha_pattern"]),
@@ -72,8 +74,7 @@ def add_lora(model: Any, settings: Mapping[str, Any], *, seed: int, encoder: boo
             "train.use_dora: the parent's adapter lies beside rounded weights, and DoRA's "
             "magnitudes would not see it; use precision fp32 with method lora, or a merged parent"
         )
-    tied = bool(getattr(plain.config, "tie_word_embeddings", False))
-    config = lora_config(settings, encoder=encoder, tied=tied)
+    config = lora_config(settings, encoder=encoder, tied_to=_tied_to(plain))
     _require_modules(plain, settings)
     torch.manual_seed(seed)
     try:
@@ -94,6 +95,14 @@ def add_lora(model: Any, settings: Mapping[str, Any], *, seed: int, encoder: boo
             parameter.requires_grad_(_is_own(name))
     _require_patterns(body, settings)
     return body
+
+
+def _tied_to(model: Any) -> str | None:
+    """The input embedding's name, where the model writes with the same matrix."""
+    inward, outward = model.get_input_embeddings(), model.get_output_embeddings()
+    if inward is None or outward is None or inward.weight is not outward.weight:
+        return None
+    return _last(next(name for name, module in model.named_modules() if module is inward))
 
 
 def _is_own(name: str) -> bool:

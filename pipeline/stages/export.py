@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
-from pipeline.modeling.adapters import (
-    canonical,
-    factors,
-    merge_into,
-    read_adapter,
-    stack,
-    write_adapter,
-)
+from pipeline.modeling.adapter_files import factors, read_adapter, write_adapter
+from pipeline.modeling.adapters import attach_frozen, merge_into
 from pipeline.modeling.heads import HEAD_CONFIG, HEAD_WEIGHTS
 from pipeline.modeling.loading import load_model, load_tokenizer, model_kind, save_model
+from pipeline.modeling.stacking import canonical, stack
+from pipeline.stages.golden import (
+    Answers,
+    answers,
+    checked,
+    golden_rows,
+    numerics,
+    on_device,
+)
 
 
 class Export:
@@ -26,34 +33,108 @@ class Export:
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """Inputs: root (Model), own (Adapter), parent (stacked Adapter, optional)."""
-        order = [inputs[role] for role in ("parent", "own") if role in inputs]
-        parts = [factors(*read_adapter(artifact.path)) for artifact in order]
-        joined, rank = stack(parts)
-        causal = model_kind(inputs["root"].path) == "causal"
+        """Inputs: root (Model), own (Adapter), data (Dataset), parent (stacked, optional).
+
+        Raises:
+            IntegrityError: the stacked adapter does not answer as what was trained.
+        """
+        parts = _parts(inputs)
+        joined, rank = stack([factors(*read_adapter(folder)) for folder in parts.values()])
+        root, own = inputs["root"].path, inputs["own"].path
+        causal = model_kind(root) == "causal"
         tensors, plain = canonical(joined, rank, "CAUSAL_LM" if causal else None)
         write_adapter(context.out, tensors, plain)
-        for name in (HEAD_WEIGHTS, HEAD_CONFIG):
-            head = inputs["own"].path / name
-            if head.is_file():
-                shutil.copyfile(head, context.out / name)
-        return {"rank": rank, "modules": len(joined), "parts": len(parts)}
+        _copy_head(own, context.out)
+        rows = golden_rows(inputs["data"].path)
+        body = _side_by_side(on_device(load_model(root)), parts)
+        trained = answers(body, rows, causal=causal, head=own)
+        body = attach_frozen(body, context.out, "exported")
+        body.base_model.set_adapter(["exported"], inference_mode=True)
+        served = answers(body, rows, causal=causal, head=context.out)
+        return {
+            "rank": rank,
+            "modules": len(joined),
+            "parts": len(parts),
+            "golden": checked(rows, trained, served, "the stacked adapter"),
+            "numerics": numerics(root, parts, rows, served, config),
+        }
 
 
 class Merge:
-    """Adds a stacked adapter to the root's weights, in float32."""
+    """Full weights: a trained adapter, and its parent's, added to the root's in float32."""
 
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """Inputs: root (Model), adapter (stacked Adapter)."""
-        root = inputs["root"].path
+        """Inputs: root, own, data, parent (optional); adapter (stacked) where it could be.
+
+        Raises:
+            IntegrityError: the merged weights do not answer as what was trained.
+        """
+        root, own = inputs["root"].path, inputs["own"].path
+        parts, rows = _parts(inputs), golden_rows(inputs["data"].path)
+        causal = model_kind(root) == "causal"
+        # A vocabulary head that an encoder lacks is drawn: the same one each time.
+        torch.manual_seed(0)
         # Merge in float32: rounding inside 4-bit or bf16 weights would eat the update.
-        model = load_model(root)
-        merge_into(model, inputs["adapter"].path)
+        model = on_device(load_model(root))
+        if "adapter" in inputs:
+            body = _side_by_side(model, parts)
+            trained = answers(body, rows, causal=causal, head=own)
+            model = body.unload()
+            merge_into(model, inputs["adapter"].path)
+        else:
+            body = _over_merged_parent(model, parts)
+            trained = answers(body, rows, causal=causal, head=own)
+            model = _merged_by_peft(body)
         save_model(model, load_tokenizer(root), context.out)
-        for name in (HEAD_WEIGHTS, HEAD_CONFIG):
-            head = inputs["adapter"].path / name
-            if head.is_file():
-                shutil.copyfile(head, context.out / name)
-        return {"dtype": "float32"}
+        _copy_head(own, context.out)
+        del model, body
+        found = answers(on_device(load_model(context.out)), rows, causal=causal, head=context.out)
+        _forget_random_logits(trained, found)
+        return {
+            "dtype": "float32",
+            "golden": checked(rows, trained, found, "the merged model"),
+            "numerics": numerics(root, parts, rows, found, config),
+        }
+
+
+def _parts(inputs: Mapping[str, Artifact]) -> dict[str, Path]:
+    return {role: inputs[role].path for role in ("parent", "own") if role in inputs}
+
+
+def _copy_head(own: Path, out: Path) -> None:
+    for name in (HEAD_WEIGHTS, HEAD_CONFIG):
+        if (own / name).is_file():
+            shutil.copyfile(own / name, out / name)
+
+
+def _side_by_side(model: Any, parts: Mapping[str, Path]) -> Any:
+    """Each adapter in PEFT's own layers, as training had them, all active."""
+    for name, folder in parts.items():
+        model = attach_frozen(model, folder, name)
+    return model
+
+
+def _over_merged_parent(model: Any, parts: Mapping[str, Path]) -> Any:
+    """The own adapter over the parent's merged weights.
+
+    DoRA's magnitudes are of the weights that it was trained over, the parent's update included.
+    """
+    if "parent" in parts:
+        merge_into(model, parts["parent"])
+    return attach_frozen(model, parts["own"], "own")
+
+
+def _merged_by_peft(body: Any) -> Any:
+    with warnings.catch_warnings():
+        # Two matrices from one, where only one end was trained: PEFT writes it into the config.
+        warnings.filterwarnings("ignore", ".*no longer tied.*")
+        return body.merge_and_unload()
+
+
+def _forget_random_logits(trained: Answers, found: Answers) -> None:
+    """A vocabulary head that nobody trained is drawn anew with each load."""
+    for name in set(trained.values) ^ set(found.values):
+        trained.values.pop(name, None)
+        found.values.pop(name, None)

@@ -1,0 +1,158 @@
+"""Whether the installed engine can serve what a recipe makes; asked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pipeline.core.objectives import OBJECTIVES, model_name
+from pipeline.core.recipe import LoadedRecipe
+from pipeline.core.schema_train import Train
+from pipeline.plan import Built, ModelRef, Node
+from pipeline.preflight import ENGINE_RANKS, engine_rank
+
+ENGINE = "vLLM 0.32.0"
+# Names that transformers gives to the matrices at both ends of a model.
+_EMBEDDINGS = {
+    "embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out", "embeddings",
+}  # fmt: skip
+
+
+def unstackable(train: Train) -> str | None:
+    """The setting by which an adapter is no sum of low-rank updates, or None."""
+    if train.method == "full":
+        return None
+    if train.use_dora:
+        return "use_dora"
+    if train.modules_to_save:
+        return "modules_to_save"
+    targets = () if isinstance(train.target_modules, str) else train.target_modules
+    ends = {name.rpartition(".")[2] for name in targets} & _EMBEDDINGS
+    return "target_modules" if ends else None
+
+
+def adapter_rank(train: Train) -> int:
+    """The largest rank among the modules of an adapter."""
+    return max((train.lora_r, *train.rank_pattern.values()))
+
+
+def require_exportable(loaded: LoadedRecipe, start: ModelRef, below: Sequence[Built]) -> None:
+    """Refuses what could be trained, and then neither exported nor served.
+
+    Args:
+        start: what training starts from.
+        below: the recipes that it stands on, nearest first.
+
+    Raises:
+        RecipeError: one line with the recipe's place and what to set instead.
+    """
+    train, serve = loaded.recipe.train, loaded.recipe.serve
+    if train is None or train.method == "full":
+        return
+    key = unstackable(train)
+    if key is not None and serve.export != ("merged",):
+        raise loaded.error(
+            f"train.{key}",
+            f"{ENGINE} serves no such adapter, and none can be stacked over it: set "
+            f"serve.export: merged for full weights, or {_instead(key)}",
+        )
+    if start.adapter is None:
+        return
+    if key == "use_dora" and (train.method == "qlora" or train.precision == "bf16"):
+        raise loaded.error(
+            "train.use_dora",
+            f"the adapter of {start.name} would lie beside rounded weights, where DoRA's "
+            "magnitudes do not see it; set method: lora with precision: fp32, or give "
+            f"{start.name} serve.export: merged",
+        )
+    _require_numerics(loaded, start, below[0].loaded if below else loaded)
+    rank = start.rank + adapter_rank(train)
+    _require_rank(loaded, start, rank)
+
+
+def _instead(key: str) -> str:
+    return {
+        "use_dora": "use_dora: false",
+        "modules_to_save": "leave modules_to_save out",
+        "target_modules": "name no embeddings in target_modules",
+    }[key]
+
+
+def _require_numerics(loaded: LoadedRecipe, start: ModelRef, parent: LoadedRecipe) -> None:
+    """One adapter over another means the sum of both only over the same weights."""
+    mine = loaded.recipe.train.method if loaded.recipe.train else "full"
+    theirs = parent.recipe.train.method if parent.recipe.train else "full"
+    if "full" in {mine, theirs} or mine == theirs:
+        return
+    raise loaded.error(
+        "train.method",
+        f"{mine} over {start.name}, whose adapter was trained with {theirs}: one stood on 4-bit "
+        f"weights and the other on full ones; set method: {theirs}, or give {start.name} "
+        "serve.export: merged (a new root)",
+    )
+
+
+def _require_rank(loaded: LoadedRecipe, start: ModelRef, rank: int) -> None:
+    train, export = loaded.recipe.train, loaded.recipe.serve.export
+    if train is None or "stacked" not in export or engine_rank(rank) is not None:
+        return
+    if not any(OBJECTIVES[objective].writes for objective in train.objective):
+        return
+    most = ENGINE_RANKS[-1]
+    left = most - start.rank
+    lower = f"set lora_r (and rank_pattern) to {left} at most" if left > 0 else "train it from less"
+    raise loaded.error(
+        "train.lora_r",
+        f"rank {rank} over all levels ({start.rank} of {start.name}) is above {ENGINE}'s largest "
+        f"({most}); {lower}, or set serve.export: merged",
+    )
+
+
+def serving_notes(loaded: LoadedRecipe) -> list[str]:
+    """What is made and judged, and not served; one line for each model."""
+    recipe = loaded.recipe
+    notes = []
+    for objective in recipe.train.objective if recipe.train else ():
+        info = OBJECTIVES[objective]
+        if info.head:
+            what = "its head is" if info.writes else "it is"
+            notes.append(
+                f"{model_name(recipe.name, objective)}: {what} made and judged here, and not "
+                "served yet: the gateway speaks chat, and the engine loads no head of this kind"
+            )
+        elif not info.writes:
+            notes.append(f"{recipe.name}: reads and does not write, so there is no chat to serve")
+    if recipe.trust_remote_code:
+        notes.append(
+            f"{recipe.name}: the base runs code of its own here; the engine is not told to run it, "
+            "and serves it only where it knows the architecture itself"
+        )
+    return notes
+
+
+def export_of(
+    add: Callable[[Node], str],
+    loaded: LoadedRecipe,
+    start: ModelRef,
+    name: str,
+    stem: str,
+    inputs: dict[str, str],
+) -> ModelRef:
+    """Adds the node that makes a trained adapter what is served.
+
+    Args:
+        stem: of the node's id, with a place for the stage's name.
+        inputs: root, own, data, and parent where there is one.
+
+    Returns:
+        The root with one stacked adapter; with ``serve.export: merged`` alone a new root.
+    """
+    recipe = loaded.recipe
+    assert recipe.train is not None
+    config = {"method": recipe.train.method, "precision": recipe.train.precision}
+    if recipe.serve.export == ("merged",):
+        note = "full weights: a new engine root"
+        merged = Node(stem.format("merge"), "merge", config, inputs, note=note)
+        return ModelRef(name, recipe.level, add(merged))
+    rank = start.rank + adapter_rank(recipe.train)
+    export = Node(stem.format("export"), "export", config, inputs, note=f"rank {rank}")
+    return ModelRef(name, recipe.level, start.root, add(export), rank)
