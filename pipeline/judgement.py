@@ -47,12 +47,12 @@ def add_judgement(
     recipe = built.loaded.recipe
     if recipe.train is None:
         return (outcome_of(built, "fetch"),), ()
-    reports = {built.loaded.path: _report(ladder, built)}
+    reports = {built.loaded.recipe.name: _report(ladder, built)}
     for below in built.ancestors:
         if below.loaded.recipe.gates:
-            reports[below.loaded.path] = _report(ladder, below)
+            reports[below.loaded.recipe.name] = _report(ladder, below)
     deciding = tuple(report for report in reports.values() if report is not None)
-    outcomes = list(_outcomes(ladder, built, reports[built.loaded.path]))
+    outcomes = list(_outcomes(ladder, built, reports[built.loaded.recipe.name]))
     if OBJECTIVES[recipe.train.objective[0]].writes:
         bundle = _bundle(ladder, built, deciding, ungated=ungated)
         outcomes[0] = replace(outcomes[0], bundle=bundle)
@@ -60,7 +60,7 @@ def add_judgement(
     if recipe.evaluate.control is not None:
         others.append(_control(ladder, built))
     for other in others:
-        outcomes += _outcomes(ladder, other, reports.get(other.loaded.path))
+        outcomes += _outcomes(ladder, other, reports.get(other.loaded.recipe.name))
     return tuple(outcomes), deciding
 
 

@@ -23,6 +23,7 @@ from pipeline.core.store import Store
 from pipeline.data_plan import prepare_node
 from pipeline.data_sources import train_sources
 from pipeline.judgement import add_judgement
+from pipeline.phases import adapter_folder, phase_recipes, require_same_form
 from pipeline.plan import UNLOCKED, Built, ModelRef, Node, Plan, with_keys
 from pipeline.preflight import cell_refusal, launch_problem, machine_problem
 from pipeline.servable import export_of, require_exportable, serving_notes
@@ -107,6 +108,9 @@ class Ladder:
         start, ancestors = self._base(loaded, (*above, path))
         # Training never changes a tokenizer: it is that of the L0's first node.
         tokenizer = ancestors[0].tokenizer if ancestors else start.root
+        for phase in phase_recipes(loaded):
+            before = self._trained(phase, start, ancestors, tokenizer)
+            start, ancestors = before.first, (before, *ancestors)
         built = self._trained(loaded, start, ancestors, tokenizer)
         self._built[path] = built
         return built
@@ -224,6 +228,7 @@ class Ladder:
         inputs = {"root": start.root, "data": data}
         if start.adapter is not None:
             inputs["parent"] = start.adapter
+        init, files = self._init(loaded, train, inputs)
         launch = self._launch(loaded, train)
         refusal = cell_refusal(train, objective, launch)
         if refusal is not None:
@@ -236,7 +241,8 @@ class Ladder:
             stem.format("train"),
             "train-full" if full else "train",
             {**train_config(train, objective), "seed": seed},
-            inputs,
+            {**inputs, **init},
+            files,
             options=options,
             blocked=launch_problem(launch) or machine_problem(train),
             note="full weights: a new engine root" if full and start.level != recipe.level else "",
@@ -246,6 +252,33 @@ class Ladder:
             return ModelRef(name, recipe.level, trained)
         over = {**inputs, "own": trained}
         return export_of(self.add, loaded, start, name, stem, over)
+
+    def _init(
+        self, loaded: LoadedRecipe, train: TrainSection, inputs: dict[str, str]
+    ) -> tuple[dict[str, str], dict[str, Path]]:
+        """The adapter whose weights are trained on: a node's, or a folder."""
+        if train.init_from is None:
+            return {}, {}
+        target = loaded.local(train.init_from)
+        if target.is_dir():
+            return {}, {"init": adapter_folder(loaded, target)}
+        if not target.is_file():
+            raise loaded.error(
+                "train.init_from", f"{train.init_from}: no such recipe or folder; check the path"
+            )
+        other = self.build(target, (loaded.path,))
+        theirs, export = other.loaded.recipe.train, other.first.adapter
+        if theirs is None or export is None or other.start.root != inputs["root"]:
+            raise loaded.error(
+                "train.init_from",
+                f"{target.name}: has no adapter over this recipe's base; name one that has",
+            )
+        if other.start.adapter != inputs.get("parent"):
+            raise loaded.error(
+                "train.init_from", f"{target.name}: its adapter was trained over another one"
+            )
+        require_same_form(loaded, theirs, target.name)
+        return {"init": self.nodes[export].inputs["own"]}, {}
 
     def _launch(self, loaded: LoadedRecipe, train: TrainSection) -> dict[str, Any]:
         config = train.launch.config

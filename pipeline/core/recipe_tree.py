@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.core.errors import RecipeError
 
-PATH_KEYS = frozenset({"path", "base", "control", "recipe", "chat_template"})
+PATH_KEYS = frozenset({"path", "base", "control", "recipe", "chat_template", "init_from"})
 
 
 def is_path_key(key: str) -> bool:
@@ -107,7 +107,7 @@ def _extend(
     if not target.is_file():
         raise RecipeError(f"{place}: {parent}: no such recipe; check the path")
     under, under_places = read_tree(target, (*above, path))
-    for key in ("base", "evaluate", "data", "train"):
+    for key in ("base", "evaluate", "data", "train", "phases"):
         _rebase_paths(under.get(key), target.parent, path.parent)
     if isinstance(under.get("base"), str):
         under["base"] = _moved(under["base"], target.parent, path.parent)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.schema_data import NO_WEIGHT, Data, Source
 from pipeline.core.schema_section import Section, Seed, as_list
 from pipeline.core.schema_sweep import Sweep
@@ -39,6 +40,26 @@ class Scratch(Section):
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
         return self
+
+
+def require_read(data: Data, objectives: set[str]) -> None:
+    """Refuses what is said of rows and no objective would read.
+
+    Raises:
+        ValueError: the key, and what it is for.
+    """
+    if data.replay is not None and not objectives <= {"pretrain", "cpt"}:
+        raise ValueError("data.replay mixes in text: it needs objective pretrain or cpt")
+    if data.clean.balance.action == "weights" and "classify" not in objectives:
+        raise ValueError(
+            "data.clean.balance: weights are for objective classify, and no other reads them; "
+            "take report or cap"
+        )
+    if data.features and "classify" not in objectives:
+        raise ValueError(
+            "data.features are joined to what objective classify's head reads, and no other "
+            "objective reads them; leave them out"
+        )
 
 
 class RecipeSuite(Section):
@@ -116,6 +137,26 @@ class Serve(Section):
     max_model_len: int = Field(1024, ge=16)
 
 
+class Phase(Section):
+    """A training before the recipe's own, over the same base: it goes on from the one before."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")
+    data: Data
+    train: Train
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Phase:
+        if len(self.train.objective) > 1 or len(self.train.seeds) > 1:
+            raise ValueError("a phase trains one model: give it one objective and one seed")
+        if OBJECTIVES[self.train.objective[0]].head:
+            raise ValueError(
+                f"objective {self.train.objective[0]} trains a head, which the next phase would "
+                "leave behind; put it into the recipe's own train"
+            )
+        require_read(self.data, set(self.train.objective))
+        return self
+
+
 class Recipe(Section):
     """One YAML file: one model to make (NAME; with a head also NAME-classifier)."""
 
@@ -131,6 +172,9 @@ class Recipe(Section):
     scratch: Scratch | None = None
     data: Data | None = None
     train: Train | None = None
+    phases: tuple[Phase, ...] = Field(
+        (), description="Trainings before `train`, in order, each with rows and settings of its own"
+    )
     evaluate: Evaluate = Evaluate()
     gates: tuple[GateSpec, ...] = ()
     serve: Serve = Serve()
@@ -150,22 +194,15 @@ class Recipe(Section):
             raise ValueError("only an L0 with a base may leave out data and train")
         if self.train is None and (self.gates or self.evaluate != Evaluate()):
             raise ValueError("evaluate and gates need train: nothing would be judged")
-        replay = self.data.replay if self.data is not None else None
-        objectives = set(self.train.objective) if self.train is not None else set()
-        if replay is not None and not objectives <= {"pretrain", "cpt"}:
-            raise ValueError("data.replay mixes in text: it needs objective pretrain or cpt")
-        balance = self.data.clean.balance.action if self.data is not None else "report"
-        if balance == "weights" and "classify" not in objectives:
-            raise ValueError(
-                "data.clean.balance: weights are for objective classify, and no other reads them; "
-                "take report or cap"
-            )
-        if self.data is not None and self.data.features and "classify" not in objectives:
-            raise ValueError(
-                "data.features are joined to what objective classify's head reads, and no other "
-                "objective reads them; leave them out"
-            )
-        if self.scratch is not None and self.train is not None and self.train.method != "full":
+        if self.data is not None and self.train is not None:
+            require_read(self.data, set(self.train.objective))
+        if self.phases and self.train is None:
+            raise ValueError("phases come before train; give it")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) != len(names):
+            raise ValueError("phases: two of one name; give each its own")
+        first = self.phases[0].train if self.phases else self.train
+        if self.scratch is not None and first is not None and first.method != "full":
             raise ValueError("scratch weights are random: train.method must be full")
         return self
 

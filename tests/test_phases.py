@@ -1,0 +1,135 @@
+"""Several trainings in one recipe, and an adapter that is trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import RecipeError
+from pipeline.core.store import Store
+from pipeline.ladder import make_plan
+from tests.tiny_ladder import write_ladder
+
+PHASES = """\
+name: tiny-phased
+level: L2
+base: l0.yaml
+phases:
+  - name: reading
+    data: {train: {path: domain.jsonl}, validation: {carve: 0.1}}
+    train:
+      {objective: cpt, method: lora, lora_r: 4, packing: true, max_length: 32,
+       global_batch_size: 8, max_steps: 6, learning_rate: 3.0e-3, precision: fp32}
+data:
+  train: {path: task.jsonl, format: classification}
+  validation: {carve: 0.2}
+  test: {path: task-test.jsonl, format: classification}
+train:
+  {objective: sft, method: lora, lora_r: 4, global_batch_size: 8, max_steps: 6,
+   learning_rate: 3.0e-3, max_length: 64, precision: fp32}
+serve: {max_model_len: 128}
+"""
+ON = """\
+extends: phased.yaml
+name: tiny-on
+phases: []
+train: {init_from: first.yaml}
+"""
+FIRST = """\
+extends: phased.yaml
+name: tiny-first
+phases: []
+"""
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Path:
+    write_ladder(tmp_path)
+    (tmp_path / "phased.yaml").write_text(PHASES)
+    (tmp_path / "first.yaml").write_text(FIRST)
+    (tmp_path / "on.yaml").write_text(ON)
+    return tmp_path
+
+
+def test_second_phase_stands_on_the_first(recipes: Path, tmp_path: Path) -> None:
+    plan = make_plan(recipes / "phased.yaml", Store(tmp_path / "store"))
+    nodes = plan.nodes
+    own = nodes["tiny-phased/train.sft.seed1"]
+    assert own.inputs["parent"] == "tiny-phased.reading/export.cpt.seed1"
+    # Its rows were compared with the test set of the recipe, as those of a level below are.
+    assert "tiny-phased.reading/prepare.text" in nodes["tiny-phased/prepare.sft"].inputs.values()
+    assert plan.outcomes[0].model.rank == 8
+
+
+def test_change_of_a_phase_changes_what_stands_on_it(recipes: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    first = make_plan(recipes / "phased.yaml", store).nodes
+    other = make_plan(recipes / "phased.yaml", store, ["phases.0.train.lora_r=8"]).nodes
+    name = "tiny-phased/train.sft.seed1"
+    assert first[name].key != other[name].key
+
+
+def test_error_in_a_phase_names_its_line(recipes: Path, tmp_path: Path) -> None:
+    text = PHASES.replace("path: domain.jsonl", "path: nowhere.jsonl")
+    (recipes / "phased.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=r"phased.yaml:6: data.train"):
+        make_plan(recipes / "phased.yaml", Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("phases.0.train.objective", "classify", "leave behind"),
+        ("phases.0.train.seeds", "[1, 2]", "one objective and one seed"),
+        ("phases.0.train.objective", "sft", "replay"),
+    ],
+)
+def test_phase_that_makes_no_sense_is_refused(
+    key: str, value: str, said: str, recipes: Path, tmp_path: Path
+) -> None:
+    sets = [f"{key}={value}", "phases.0.train.packing=false"]
+    if said == "replay":
+        sets.append("phases.0.data.replay={recipe: l0.yaml, share: 0.2}")
+    with pytest.raises(RecipeError, match=said):
+        make_plan(recipes / "phased.yaml", Store(tmp_path / "store"), sets)
+
+
+def test_adapter_of_another_recipe_is_an_input(recipes: Path, tmp_path: Path) -> None:
+    plan = make_plan(recipes / "on.yaml", Store(tmp_path / "store"))
+    node = plan.nodes["tiny-on/train.sft.seed1"]
+    assert node.inputs["init"] == "tiny-first/train.sft.seed1"
+    assert "init_from" not in node.config
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["train.lora_r=8"], "its lora_r is 4, and here it is 8; set train.lora_r: 4"),
+        (["train.init_from=nowhere"], "no such recipe or folder"),
+        (["train.init_from=l0.yaml"], "no adapter over this recipe's base"),
+        (["base=l1.yaml"], "no adapter over this recipe's base|trained over another"),
+    ],
+)
+def test_adapter_of_another_form_is_refused(
+    sets: list[str], said: str, recipes: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=said):
+        make_plan(recipes / "on.yaml", Store(tmp_path / "store"), sets)
+
+
+def test_folder_with_an_adapter_is_taken_and_one_without_is_refused(
+    recipes: Path, tmp_path: Path
+) -> None:
+    folder = recipes / "adapter"
+    folder.mkdir()
+    with pytest.raises(RecipeError, match="no adapter there"):
+        make_plan(recipes / "on.yaml", Store(tmp_path / "s"), ["train.init_from=adapter"])
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4}))
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    plan = make_plan(recipes / "on.yaml", Store(tmp_path / "s"), ["train.init_from=adapter"])
+    assert plan.nodes["tiny-on/train.sft.seed1"].files["init"] == folder
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 6}))
+    with pytest.raises(RecipeError, match="its lora_r is 6"):
+        make_plan(recipes / "on.yaml", Store(tmp_path / "s"), ["train.init_from=adapter"])
