@@ -13,8 +13,9 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Logits of one chunk: 2^24 of them are 64 MiB in float32.
-CHUNK_ELEMENTS = 1 << 24
+# Logits of one chunk: 2^25 of them are 128 MiB in float32, and enough rows of a vocabulary of
+# 150,000 that a GPU is not kept waiting for the weight.
+CHUNK_ELEMENTS = 1 << 25
 
 
 def chunk_rows(vocabulary: int) -> int:
