@@ -8,7 +8,6 @@ checkpoint holds weights and optimiser only, and a resumed run makes the same by
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,18 +19,25 @@ from pipeline.core.launch import launch_settings
 from pipeline.data.arrow import Split
 from pipeline.modeling.packing_probe import ProbeResult, probe
 from pipeline.training.batches import BatchOrder, shares, steps_in_all
+from pipeline.training.checkpoint import forget, together
 from pipeline.training.curves import Curves
 from pipeline.training.health import Health
 from pipeline.training.memory import memory_errors, micro_batch
 from pipeline.training.optimisers import new_optimiser
 from pipeline.training.packed import is_packed, rows_for
-from pipeline.training.parallel import decoder_layers, parallel, whole
+from pipeline.training.parallel import decoder_layers, parallel, restarted, whole
 from pipeline.training.reference import WithReference, reference_of
 from pipeline.training.schedule import learning_rate_factor
-from pipeline.training.state import Keeper, State, fingerprint
+from pipeline.training.state import Keeper, State, fingerprint, watch_weights
 from pipeline.training.targets import TOKENWISE, batch_of, target_count
-from pipeline.training.trainee import TrainJob, build, result_tensors, write_result
-from pipeline.training.validation import Validator
+from pipeline.training.trainee import (
+    TrainJob,
+    build,
+    masked_attention,
+    result_tensors,
+    write_result,
+)
+from pipeline.training.validation import ROWS_AT_ONCE, Validator
 
 Progress = Callable[[Mapping[str, Any]], None]
 TOKENS_AT_ONCE = 16_384
@@ -67,6 +73,7 @@ class Training:
         self.rate = learning_rate_factor(self.config, self.total)
         self.keeper = Keeper(Path(job.work), base, self.group, self.optimizer, self.trainable)
         self.state = State()
+        self._micro_rows = self._rows_at_once
 
     def _probed(self, splits: tuple[Split, Split]) -> ProbeResult | None:
         """What the packing probe says of this very model; None where no row is packed."""
@@ -76,7 +83,8 @@ class Training:
             # There it is fast; FSDP's shards go to their devices only when they are cut.
             self.trainee.module.to(self.device)
         longest = max(int(split.lengths().max(initial=0)) for split in splits)
-        found = probe(self.trainee.body, self.trainee.tokenizer.pad_token_id or 0, longest)
+        pad_id, masked = self.trainee.tokenizer.pad_token_id or 0, masked_attention(splits[0])
+        found = probe(self.trainee.body, pad_id, longest, masked)
         leaks = self.group.total(torch.tensor(float(not found.ok), device=self.device))
         if found.ok and leaks > 0:
             # All processes must take the same rows.
@@ -88,23 +96,26 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Trains to the end and writes the result; facts for the manifest."""
         try:
-            return self._run()
+            with memory_errors(lambda: self._micro_rows):
+                return self._run()
         finally:
             self.group.close()
 
     def _run(self) -> dict[str, Any]:
         self._start()
         validator = Validator(
-            self.validation, self.trainee, self.config, self.group, self._autocast, TOKENS_AT_ONCE
+            self.validation, self.trainee, self.config, self.group, self._autocast,
+            self._rows_at_once, TOKENS_AT_ONCE,
+        )  # fmt: skip
+        health = Health(
+            watch_weights(self.trainable, self.group), fresh=self.state.step == 0
         )
-        health = Health(fresh=self.state.step == 0)
         first = self.state.step
         self.trainee.module.train()
         with Curves(self.job, self.state, self.total, self.group.rank, self.progress) as curves:
             while self.state.step < self.total:
                 step = self.state.step
-                with memory_errors(lambda: self._micro_rows):
-                    loss, norm, tokens, rows = self._update(step)
+                loss, norm, tokens, rows = self._update(step)
                 health.require(step + 1, loss, norm, self._lr, rows)
                 self.state.step += 1
                 curves.update(loss, norm, self._lr, tokens)
@@ -112,20 +123,25 @@ class Training:
                     break
                 if self.state.step % self.job.options["save_steps"] == 0:
                     self.keeper.save(self.state)
+        health.end(self.state.step)
         self._write()
         return self._facts(curves, first)
 
     def _start(self) -> None:
-        if self.job.options.get("resume", True):
+        if self.job.options.get("resume", True) or restarted():
             self.state = self.keeper.restored(lambda text: self.progress({"message": text}))
+        elif self.group.rank == 0:
+            # What goes on later, after a kill or a halved micro-batch, is this training.
+            forget(self.keeper.folder)
         if self.config["objective"] != "dpo":
             return
         if not self.state.reference:
             for name, rows in (("train", self.rows), ("validation", self.validation)):
                 if len(rows):
                     self.state.reference[name] = reference_of(
-                        rows, self.trainee, self.config, self.group, self._autocast, TOKENS_AT_ONCE
-                    )
+                        rows, self.trainee, self.config, self.group, self._autocast,
+                        self._rows_at_once, TOKENS_AT_ONCE,
+                    )  # fmt: skip
         self.rows = WithReference(self.rows, self.state.reference["train"])
         if "validation" in self.state.reference:
             self.validation = WithReference(self.validation, self.state.reference["validation"])
@@ -168,11 +184,11 @@ class Training:
         for index, part in enumerate(parts):
             with self.group.accumulating(index == len(parts) - 1):
                 summed += self._backward(batch, part, targets)
-        norm = self.group.clip(list(self.trainable.values()), self.config["max_grad_norm"])
+        norm = self.group.update(
+            self.optimizer, list(self.trainable.values()), self.config["max_grad_norm"]
+        )
         # One look at the device for an update: loss and norm together.
         found = torch.stack([self.group.total(summed), norm.to(summed)]).tolist()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         return found[0] / targets, found[1], int(batch["attention_mask"].sum()), rows
 
     def _backward(self, batch: dict[str, torch.Tensor], part: list[int], targets: float) -> Any:
@@ -188,7 +204,7 @@ class Training:
         with self._autocast():
             loss, _ = self.group.module(micro)
         weight = float(bool(part))
-        (loss * (weight * self.world / targets)).backward()
+        self.group.backward(loss * (weight * self.world / targets))
         return loss.detach() * weight
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -199,11 +215,16 @@ class Training:
     def _micro(self, batch: Mapping[str, torch.Tensor]) -> int:
         shape = batch["input_ids"].shape
         self._micro_rows = micro_batch(
-            self.job.options, shape[0], TOKENS_AT_ONCE // (shape[1:].numel() or 1)
+            self.job.options,
+            -(-shape[0] // self.world),
+            TOKENS_AT_ONCE // (shape[1:].numel() or 1),
         )
         return self._micro_rows
 
-    _micro_rows = 1
+    @property
+    def _rows_at_once(self) -> int:
+        """Of a pass without gradients: memory that is too small for more makes this smaller."""
+        return min(ROWS_AT_ONCE, self.job.options.get("micro_batch_size") or ROWS_AT_ONCE)
 
     @property
     def _lr(self) -> float:
@@ -215,11 +236,15 @@ class Training:
                 for name, tensor in self.state.best_tensors.items():
                     self.trainable[name].copy_(tensor)
         tensors = whole(result_tensors(self.trainee, self.config["method"]))
-        if self.group.rank == 0:
-            write_result(self.trainee, self.job, tensors)
-            lines = [json.dumps(record, sort_keys=True) for record in self.state.history]
-            (Path(self.job.out) / "history.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-        self.group.wait()
+        out = Path(self.job.out)
+
+        def write() -> None:
+            if self.group.rank == 0:
+                write_result(self.trainee, self.job, tensors)
+                lines = [json.dumps(record, sort_keys=True) for record in self.state.history]
+                (out / "history.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+
+        together(self.group, out, write)
 
     def _facts(self, curves: Curves, first: int) -> dict[str, Any]:
         losses = [record["loss"] for record in self.state.history if "loss" in record]
@@ -243,4 +268,6 @@ class Training:
 
 def train(job: TrainJob, progress: Progress) -> dict[str, Any]:
     """Runs one training in this process (one of several under a launcher)."""
-    return Training(job, progress).run()
+    with memory_errors(None):
+        training = Training(job, progress)
+    return training.run()

@@ -46,8 +46,16 @@ class Parallel(Protocol):
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         """Around the forward and backward of one micro-batch; gradients meet in the last."""
 
-    def clip(self, parameters: Sequence[nn.Parameter], longest: float) -> torch.Tensor:
-        """Clips the gradient's global norm; the norm before."""
+    def backward(self, loss: torch.Tensor) -> None:
+        """The gradient of one micro-batch, added to those before."""
+
+    def update(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        longest: float,
+    ) -> torch.Tensor:
+        """Clips the gradient's global norm, steps, forgets the gradient; the norm before."""
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, in place."""
@@ -77,8 +85,20 @@ class Single:
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def clip(self, parameters: Sequence[nn.Parameter], longest: float) -> torch.Tensor:
-        return nn.utils.clip_grad_norm_(parameters, longest, foreach=True)
+    def backward(self, loss: torch.Tensor) -> None:
+        loss.backward()
+
+    def update(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        longest: float,
+    ) -> torch.Tensor:
+        norm: Any = nn.utils.clip_grad_norm_(parameters, longest, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        found: torch.Tensor = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        return found
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
@@ -184,10 +204,6 @@ class Fsdp(_Group):
         module.set_requires_gradient_sync(last)
         return nullcontext()
 
-    def clip(self, parameters: Sequence[nn.Parameter], longest: float) -> torch.Tensor:
-        norm: Any = nn.utils.clip_grad_norm_(parameters, longest, foreach=True)
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
 
 def decoder_layers(body: Any) -> list[nn.Module]:
     """The layers that are sharded and compiled one by one, in order.
@@ -229,6 +245,11 @@ def parallel(settings: LaunchSettings, *, bf16: bool) -> Parallel:
             "the launcher lost some"
         )
     return made
+
+
+def restarted() -> bool:
+    """Whether the launcher has started these processes again after one had died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def _device() -> torch.device:
