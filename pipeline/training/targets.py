@@ -34,8 +34,8 @@ def batch_of(rows: Rows, trainee: Trainee, config: Mapping[str, Any], step: int)
     """
     pad_id, objective = trainee.tokenizer.pad_token_id or 0, config["objective"]
     if objective == "dpo":
-        return _pairs(rows, pad_id)
-    batch = collate(rows, pad_id)
+        return _pairs(rows, pad_id, trainee.pad_to)
+    batch = collate(rows, pad_id, trainee.pad_to)
     if objective in _WITH_HEAD:
         return batch | _features(rows, trainee) | _WITH_HEAD[objective](rows, batch, trainee)
     if objective == "hybrid":
@@ -158,14 +158,14 @@ def _hybrid(rows: Rows, batch: Batch, trainee: Trainee, config: Mapping[str, Any
     }
 
 
-def _pairs(rows: Rows, pad_id: int) -> Batch:
+def _pairs(rows: Rows, pad_id: int, pad_to: int) -> Batch:
     """[B, 2, T]: chosen and rejected."""
     flat = [
         {"input_ids": row[ids], "supervised": row[flags]}
         for row in rows
         for ids, flags in (("input_ids", "supervised"), ("rejected_ids", "rejected_supervised"))
     ]
-    batch = {name: t.unflatten(0, (-1, 2)) for name, t in collate(flat, pad_id).items()}
+    batch = {name: t.unflatten(0, (-1, 2)) for name, t in collate(flat, pad_id, pad_to).items()}
     if all(row.get("reference") is not None for row in rows):
         batch["reference"] = torch.tensor([list(row["reference"]) for row in rows])
     return batch

@@ -19,7 +19,6 @@ from pipeline.modeling.adapters import (
     add_lora,
     attach_frozen,
     load_adapter_into,
-    lora_config,
     merge_into,
 )
 from pipeline.modeling.adapters import write_adapter as write_adapter_folder
@@ -38,6 +37,7 @@ from pipeline.training.packed import is_packed
 # Rows up to this mean length are short: plain attention was 1.4 times as fast as the fused
 # kernel on a CPU.
 SHORT_ROWS = 64
+_COMPILED_PAD = 128
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Trainee:
         body: the language model, perhaps wrapped by PEFT.
         labels: of a head, in the order of its logits.
         class_weights: what each label counts in a classifier's loss; None: all the same.
+        pad_to: rows are padded to a multiple of so many tokens.
     """
 
     module: nn.Module
@@ -80,6 +81,7 @@ class Trainee:
     tokenizer: Any
     labels: tuple[str, ...]
     class_weights: torch.Tensor | None = None
+    pad_to: int = 8
 
     @property
     def kind(self) -> str | None:
@@ -99,6 +101,11 @@ def attention_of(job: TrainJob, rows: Split) -> str:
         return str(asked)
     if is_packed(rows) and segments.suits(read_config(Path(job.root))):
         return segments.offer()
+    return masked_attention(rows)
+
+
+def masked_attention(rows: Split) -> str:
+    """The kernel for rows that keep their masks."""
     lengths = rows.lengths()
     short = len(lengths) > 0 and lengths.mean() <= SHORT_ROWS
     return "eager" if short and not torch.cuda.is_available() else "sdpa"
@@ -127,6 +134,7 @@ def build(job: TrainJob, rows: Split, *, sharded: bool = False) -> Trainee:
         root,
         bf16_weights=torch.cuda.is_available() and method != "full" and bf16 and not sharded,
         quantisation="nf4" if method == "qlora" else None,
+        compute=config["precision"],
         attention=attention_of(job, rows),
     )
     if objective == "mlm" and method != "full" and model.gradus_untrained:
@@ -143,8 +151,15 @@ def build(job: TrainJob, rows: Split, *, sharded: bool = False) -> Trainee:
     module = module_for(objective, body, Path(job.data), config, labels)
     if OBJECTIVES[objective].head and not OBJECTIVES[objective].writes:
         _freeze_language_head(model)
-    weights = class_weights(Path(job.data), labels) if objective == "classify" else None
-    return Trainee(module, body, tokenizer, labels, weights)
+    weights = class_weights(Path(job.data), labels) if objective in {"classify", "hybrid"} else None
+    return Trainee(module, body, tokenizer, labels, weights, pad_to=_pad_to(job, rows))
+
+
+def _pad_to(job: TrainJob, rows: Split) -> int:
+    """A compiled layer is compiled anew for each width: then few widths, of blocks only one."""
+    if not job.options.get("compile"):
+        return 8
+    return int(rows.lengths().max(initial=1)) if is_packed(rows) else _COMPILED_PAD
 
 
 def _with_adapters(model: Any, job: TrainJob, *, encoder: bool) -> Any:
@@ -162,13 +177,8 @@ def _with_adapters(model: Any, job: TrainJob, *, encoder: bool) -> Any:
         return _started(add_lora(model, config, seed=config["seed"], encoder=encoder), job)
     # 4-bit or bf16 weights would round the parent's update away: it stays beside them.
     assert job.parent is not None
-    body = attach_frozen(model, Path(job.parent))
-    torch.manual_seed(config["seed"])
-    body.add_adapter("default", lora_config(config, encoder=encoder))
-    body.base_model.set_adapter(["parent", "default"])
-    for name, parameter in body.named_parameters():
-        parameter.requires_grad_(".default." in name)
-    return _started(body, job)
+    beside = attach_frozen(model, Path(job.parent))
+    return _started(add_lora(beside, config, seed=config["seed"], encoder=encoder), job)
 
 
 def _started(body: Any, job: TrainJob) -> Any:

@@ -195,5 +195,27 @@ def write_golden() -> None:
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
+def table() -> str:
+    """The README's table: what runs, and why the rest does not."""
+    lines = ["| objective | minimises | " + " | ".join(METHODS) + " |",
+             "| --- | --- |" + " --- |" * len(METHODS)]  # fmt: skip
+    for objective, info in OBJECTIVES.items():
+        shown = []
+        for method in METHODS:
+            words = []
+            for wrapper, name in (("single", "1"), ("ddp", "DDP"), ("fsdp", "FSDP")):
+                problem = cell_problem(objective, method, wrapper)
+                if problem is None:
+                    words.append(name)
+            shown.append(", ".join(words) or "refused")
+        lines.append(f"| `{objective}` | {info.loss} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    write_golden() if sys.argv[1] == "golden" else main(sys.argv[1])
+    if sys.argv[1] == "table":
+        print(table())
+    elif sys.argv[1] == "golden":
+        write_golden()
+    else:
+        main(sys.argv[1])

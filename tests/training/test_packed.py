@@ -22,6 +22,7 @@ from pipeline.modeling import segments
 from pipeline.modeling.packing_probe import BACKENDS, EXECUTED, packed_inputs
 from pipeline.training.batches import collate, row_weights, shares
 from pipeline.training.loop import Training, train
+from pipeline.training.parallel import Single
 from pipeline.training.modules import class_weights
 from pipeline.training.objectives import LabelModel, TokenModel
 from pipeline.training.packed import Unpacked, is_packed
@@ -285,7 +286,7 @@ def test_leaking_model_is_trained_row_by_row_and_says_so(
 def test_processes_that_disagree_all_unpack(
     root: Path, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Training, "_reduce", lambda _self, summed: summed.add_(1.0))
+    monkeypatch.setattr(Single, "total", lambda _self, summed: summed.add_(1.0))
     training = Training(job(root, folders[0], tmp_path / "job"), quiet)
     assert training.packing == "off: it leaks on another process"
     assert len(training.rows) == len(Split(folders[1] / "train.arrow"))
