@@ -25,6 +25,7 @@ from eval.report_page import (
 )
 from eval.report_plots import accuracy_plot, loss_plot
 from eval.report_tasks import task_tiles, tasks_table
+from eval.report_training import training_part
 
 _METHOD = (
     "Intervals are 95 %. With several seeds they cover seeds and items (crossed random effects, "
@@ -64,6 +65,8 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
     if data is not None:
         # What is drawn is not listed once more.
         facts = {**facts, "data": other}
+    training = training_part(facts.get("training"))
+    facts = {name: value for name, value in facts.items() if name != "training"}
     sections = [
         _header(comparison, title),
         _tiles(comparison),
@@ -76,6 +79,7 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
         _clean(comparison),
         _models(comparison),
         _classes(comparison),
+        _section("Training", training) if training is not None else None,
         _section("Data", data) if data is not None else None,
         _facts(facts),
     ]

@@ -205,6 +205,7 @@ svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .grid{stroke:var(--line)
 svg .chance{stroke:var(--soft);stroke-dasharray:5 4}
 .a{stroke:var(--a);fill:var(--a)}.b{stroke:var(--b);fill:var(--b)}
 svg text.a,svg text.b{stroke:none}svg polyline{fill:none!important;stroke-width:2.25}
+svg polyline.thin{stroke-width:1.6;stroke-linejoin:round}svg .faint{opacity:.3}
 svg .hollow{fill:var(--panel)}rect.a,rect.b{stroke:none}
 rect.soft{fill:var(--soft);opacity:.6}rect.pale{fill:var(--line)}
 .scroll{overflow-x:auto;margin:8px 0}
@@ -224,7 +225,7 @@ white-space:nowrap;background:var(--panel);color:var(--soft);border:1px solid cu
 dl{display:grid;grid-template-columns:minmax(90px,max-content) 1fr;gap:5px 18px;margin:4px 0}
 dt{color:var(--soft);font-size:.9rem}dd{margin:0;font-size:.9rem;min-width:0;overflow-wrap:anywhere}
 dd>ul,.facts ul{margin:0;padding-left:18px}
-summary{cursor:pointer;padding:6px 0;font-weight:600}
+summary{cursor:pointer;padding:6px 0;font-weight:600}details .plots{margin:8px 0 20px}
 @media (max-width:560px){main{padding:24px 16px 48px}h1{font-size:1.5rem}
 .tile b{font-size:1.3rem}dl{grid-template-columns:1fr;gap:1px}dd{margin-bottom:8px}}
 @media print{:root{--paper:#fff;--panel:#fff;--ink:#000;--soft:#444;--line:#bbb;--a:#1d5fd1;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,9 @@ class Compare:
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """Inputs: ``modelN`` (Report of evaluate) in the order of config's models, data.* ."""
+        """Inputs: ``modelN`` (Report of evaluate) in the order of config's models, ``trainedN``
+        (Model or Adapter) in that of its trainings, data.* .
+        """
         results = [
             _result(inputs[f"model{index}"], about) for index, about in enumerate(config["models"])
         ]
@@ -139,7 +141,8 @@ class Compare:
             through_l1=config["through_l1"],
         )
         tree = comparison.to_json()
-        write_report(tree, config["name"], _facts(inputs), context.out)
+        facts = {**_facts(inputs), "training": _trainings(inputs, config["trainings"])}
+        write_report(tree, config["name"], facts, context.out)
         return {
             "verdict": tree["verdict"],
             "gates": {
@@ -184,6 +187,27 @@ def _facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
         },
         "made_from": {a.manifest.run["node"]: a.digest[:16] for a in inputs.values()},
     }
+
+
+def _trainings(
+    inputs: Mapping[str, Artifact], about: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """What the curves are drawn from: history lies with the model, speed in its manifest."""
+    found = []
+    for index, one in enumerate(about):
+        artifact = inputs[f"trained{index}"]
+        facts, config = artifact.manifest.facts, artifact.manifest.config
+        lines = (artifact.path / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        found.append(
+            {
+                **one,
+                "history": [json.loads(line) for line in lines if line],
+                "speed": facts.get("speed", []),
+                "tokens_per_s": facts.get("tokens_per_s"),
+                "kept": facts.get("best_step") if config.get("load_best_model_at_end") else None,
+            }
+        )
+    return found
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -124,12 +124,16 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
     # Its `prepare` has compared its rows with all suites, and those with all rows below.
     for objective, node in built.prepared.items():
         inputs[f"data.{objective}"] = node
+    trainings = list(_trainings(ladder, built))
+    for index, (node, _) in enumerate(trainings):
+        inputs[f"trained{index}"] = node
     names = set(suites)
     test_is_text = suites.get("test") == "text"
     config = {
         "name": recipe.name,
         "level": recipe.level,
         "models": [item.about for item in judged],
+        "trainings": [about for _, about in trainings],
         "gates": [gate.model_dump(exclude_none=True) for gate in recipe.gates],
         "general": "general" if "general" in names else None,
         "domain": "domain" if "domain" in names else ("test" if test_is_text else None),
@@ -137,6 +141,18 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
         "through_l1": "L1" in {recipe.level, *(m.level for m in _below(built))},
     }
     return ladder.add(Node(f"{recipe.name}/compare", "compare", config, inputs))
+
+
+def _trainings(ladder: Ladder, built: Built) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every training of the recipe and of its control: its node, and what its curves are called."""
+    compared = {"model": built}
+    if built.loaded.recipe.evaluate.control is not None:
+        compared["control"] = _control(ladder, built)
+    for role, one in compared.items():
+        recipe = one.loaded.recipe
+        for objective, seed in one.models:
+            about = {"name": recipe.name, "objective": objective, "role": role, "seed": seed}
+            yield f"{recipe.name}/train.{objective}.seed{seed}", about
 
 
 def _control(ladder: Ladder, built: Built) -> Built:

@@ -101,4 +101,5 @@ def test_a_comparison_takes_only_what_it_reads(ladder: Path, store: Store) -> No
     assert {role for role in inputs if not role.startswith("model")} == {
         "data.sft",
         "data.classify",
+        *(f"trained{index}" for index in range(4)),
     }

@@ -127,6 +127,20 @@ def test_lineage_reaches_l0_and_every_source(undisturbed: Any) -> None:
             "tiny-l1/prepare.text", "tiny-task/prepare.sft"} <= stages  # fmt: skip
 
 
+def test_the_report_has_every_training_without_a_tracker(undisturbed: Any) -> None:
+    page = Path(undisturbed[1]["report"])
+    trainings = json.loads(page.with_name("report.json").read_text())["facts"]["training"]
+    assert {(t["name"], t["objective"], t["role"]) for t in trainings} == {
+        (name, objective, role)
+        for name, role in (("tiny-task", "model"), ("tiny-task-from-l0", "control"))
+        for objective in ("sft", "classify")
+    }
+    for training in trainings:
+        assert [record["step"] for record in training["history"]] == list(range(1, 9))
+        assert [step for step, _ in training["speed"]] == list(range(1, 9))
+    assert page.read_text().count('aria-label="Loss: training ') == len(trainings)
+
+
 def test_manifest_counts_looks_at_test(undisturbed: Any) -> None:
     store, _ = undisturbed
     looks = [
