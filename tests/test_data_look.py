@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 from rich.text import Text
 
+from pipeline.data.arrow import write_split
 from pipeline.data_view import coloured, print_data, print_rows, visible
 
 Gradus = Callable[..., Result]
@@ -243,3 +244,48 @@ def test_what_was_dropped_is_shown_without_its_escapes(
     assert not set("\x1b\x07\x9b\u202e") & set(told)
     assert told.count("[/] [red]") == 6
     assert "9 tokens" in told
+
+
+def row_of(**columns: Any) -> dict[str, Any]:
+    ids = list(map(ord, columns.pop("said")))
+    return {"example_id": "r", "text": "", "input_ids": ids, "supervised": [], **columns}
+
+
+def test_what_each_objective_reads_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.modeling.loading.load_tokenizer", lambda _folder: Letters())
+    (tmp_path / "labels.json").write_text('["O", "B-PER", "I-PER"]')
+    (tmp_path / "features.json").write_text('[{"name": "size", "column": "size"}]')
+    write_split(tmp_path / "train.arrow", [
+        row_of(said="Ann Bo met", tags=[1, 2, 2, 0, 1, 2, 0, 0, 0, 0]),
+        row_of(said="Q:yes", supervised=[0, 0, 1, 1, 1], prompt=2,
+               rejected_ids=list(map(ord, "Q:no")), rejected_supervised=[0, 0, 1, 1]),
+        row_of(said="far", value=-2.5),
+        row_of(said="sea", label="x, y", labels=["x", "y"], features=[3.0]),
+        row_of(said="sea", label="", labels=[]),
+    ])  # fmt: skip
+    print_rows(tmp_path, tmp_path, 9)
+    told = capsys.readouterr().out
+    for words in (
+        "Ann[PER] Bo[PER] met", "Q:yes\nrejected: no\n", "3 tokens, value -2.5",
+        "3 tokens, labels x, y, size 3", "3 tokens, labels none",
+    ):  # fmt: skip
+        assert words in told
+
+
+def test_entities_and_numbers_of_a_file_are_told(tmp_path: Path, gradus: Gradus) -> None:
+    span = {"start": 0, "end": 3, "label": "PER"}
+    rows = [{"text": f"Ann {n} is here", "entities": [span] * (n % 2)} for n in range(20)]
+    rows.append({"text": "Ann", "entities": [{**span, "end": 9}]})
+    told = gradus("data", jsonl(tmp_path / "t.jsonl", rows)).stdout
+    assert "read as tagging, 20 of 21 rows" in told
+    assert "rows without an entity: 10" in told
+    assert "an entity from 0 to 9 is out of range" in told
+    assert "labels: 1, from 10 to 10 rows" in told
+    rows = [{"text": f"row {n}", "score": n / 8} for n in range(20)]
+    file = jsonl(tmp_path / "r.jsonl", rows)
+    assert "no row reads as regression" in gradus("data", file, "--format", "regression").output
+    rows = [{"text": f"row {n}", "value": n / 8} for n in range(20)]
+    told = gradus("data", jsonl(tmp_path / "v.jsonl", rows)).stdout
+    assert "read as regression, 20 of 20 rows" in told

@@ -18,6 +18,7 @@ from pipeline.data.rows import Row
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 Rows = list[dict[str, Any]]
+SPAN = {"start": 4, "end": 8, "label": "THING"}
 WORDS = "the card has not come yet and nobody can say when it will be here"
 
 
@@ -133,6 +134,21 @@ SHAPES: list[tuple[str, Mapping[str, Any], str, Mapping[str, str]]] = [
       "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}},
      "preference", {}),
 ]  # fmt: skip
+SHAPES += [
+    ("entities", {"text": sentence, "entities": lambda i: [SPAN] * (i % 2)}, "tagging", {}),
+    ("spans beside a class", {"sentence": sentence, "spans": [SPAN], "topic": kind}, "tagging",
+     {"text": "sentence", "entities": "spans"}),
+    ("CoNLL", {"id": str, "tokens": ["Ann", "runs"], "ner_tags": ["B-PER", "O"]}, "tagging",
+     {"tags": "ner_tags"}),
+    ("tokens and tags", {"tokens": ["a"], "tags": ["O"]}, "tagging", {}),
+    ("numbers to tell", {"text": sentence, "value": lambda i: i / 4}, "regression", {}),
+    ("numbers beside a sentence", {"sentence": sentence, "value": lambda i: -i * 1.5},
+     "regression", {"text": "sentence"}),
+    ("whole numbers that come again", {"text": sentence, "value": lambda i: i % 3},
+     "classification", {"label": "value"}),
+    ("a class beside a number", {"text": sentence, "label": kind, "value": lambda i: i / 4},
+     "classification", {}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -232,6 +248,8 @@ UNCLEAR: list[tuple[str, Rows, str]] = [
      "chosen and rejected are texts without a prompt"),
     ("other turns", rows_of({"dialog": lambda i: [{"speaker": "a", "line": sentence(i)}]}),
      "dialog: turns have speaker, line; write them as role and content"),
+    ("tags by number", rows_of({"tokens": ["a", "b"], "ner_tags": [0, 3]}),
+     "ner_tags are numbers, and the rows do not say what they stand for; write names: B-PER"),
     ("no row that fits", rows_of({"messages": lambda i: turns(i, "assistant")}),
      "looks like format messages, and none of 60 rows fits it (60: turn 1: the assistant's comes"),
 ]  # fmt: skip

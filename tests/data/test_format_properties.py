@@ -25,7 +25,7 @@ def made(form: str, row: Mapping[str, Any], **settings: Any) -> Row:
 def require_canonical(row: Row) -> None:
     assert json.loads(json.dumps(row, ensure_ascii=False).encode()) == row
     known = {"id", "text", "messages", "tools", "chosen", "rejected", "label", "labels",
-             "source_text", "meta"}  # fmt: skip
+             "source_text", "meta", "entities", "value"}  # fmt: skip
     assert set(row) <= known
     assert ("text" in row) != ("messages" in row)
     assert all(isinstance(row.get(name, "x"), str) and row.get(name, "x").strip()
@@ -33,6 +33,14 @@ def require_canonical(row: Row) -> None:
     assert row.get("labels", []) == sorted(set(row.get("labels", [])))
     assert not {"label", "labels"} <= set(row)
     assert ("chosen" in row) == ("rejected" in row)
+    assert isinstance(row.get("value", 0.0), float)
+    end = 0
+    for entity in row.get("entities", ()):
+        assert set(entity) == {"start", "end", "label"}
+        assert end <= entity["start"] < entity["end"] <= len(row["text"])
+        assert row["text"][entity["start"] : entity["end"]].strip()
+        assert entity["label"].strip()
+        end = entity["end"]
     if "messages" in row:
         require_conversation(row)
 
@@ -72,6 +80,7 @@ def require_turn(turn: Mapping[str, Any]) -> None:
 NAMES = sorted(
     {name for fields in FIELDS.values() for name in fields}
     | {"id", "system", "tools", "history", "input", "context", "choices", "labels", "doc"}
+    | {"tokens", "tags"}
 )
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats()
@@ -79,7 +88,7 @@ SCALARS = (
 )  # fmt: skip
 KEYS = st.sampled_from(
     ["role", "content", "from", "value", "text", "type", "name", "function", "arguments",
-     "tool_calls", "train", "weight", "function_call", "thinking", "label"]
+     "tool_calls", "train", "weight", "function_call", "thinking", "label", "start", "end"]
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS | st.sampled_from(["user", "assistant", "tool", "system", "human", "gpt", "{}"]),
@@ -116,6 +125,14 @@ def near_turns(draw: st.DrawFn) -> list[Any]:
 @example("classification", {"text": "x", "label": -(10**5000)}, None, {}, ())
 @example("text", {"question": 10**5000, "choices": ["a", "b"]}, "{question} {choices}", {}, ())
 @example("question_answer", {"question": "a", "answer": 10**5000}, None, {}, ())
+@example(
+    "tagging",
+    {"text": "ab", "entities": [{"start": 0, "end": 10**5000, "label": "P"}]},
+    None,
+    {},
+    (),
+)
+@example("regression", {"text": "a", "value": 10**5000}, None, {}, ())
 @example("question_answer", {"question": "a", "answer": float("inf")}, None, {}, ())
 def test_any_json_row_becomes_canonical_or_is_refused(
     form: str, row: Row, asked: str | None, columns: dict[str, str], keep: tuple[str, ...]

@@ -139,6 +139,9 @@ DOCUMENTED: list[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]] = [
      {"text": "a", "labels": []}),
     ("classes of a chat", "classification", {"messages": [user()], "label": "a"},
      {"messages": [user()], "label": "a"}),
+    ("a number", "regression", {"text": "a", "value": 2}, {"text": "a", "value": 2.0}),
+    ("a number of a CSV", "regression", {"text": "a", "value": " -1.5e1"},
+     {"text": "a", "value": -15.0}),
     ("preference", "preference", {"prompt": "The sky is", "chosen": " blue.", "rejected": " red."},
      {"messages": [user("The sky is")], "chosen": assistant(" blue."),
       "rejected": assistant(" red.")}),
@@ -289,6 +292,16 @@ BROKEN: list[tuple[str, Mapping[str, Any], str]] = [
      "chosen differs in 2 turns, not in its last alone"),
     ("preference", {"prompt": ASKED, "chosen": "a", "rejected": "b"}, "nothing is asked"),
     ("preference", {"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt is a number"),
+    ("regression", {"text": "a"}, "no column 'value'"),
+    ("regression", {"text": "a", "value": None}, "value is null"),
+    ("regression", {"text": "a", "value": True}, "value is true, not a number"),
+    ("regression", {"text": "a", "value": float("nan")}, "value is no finite number"),
+    ("regression", {"text": "a", "value": float("-inf")}, "value is no finite number"),
+    ("regression", {"text": "a", "value": "high"}, "value is text, not a number"),
+    ("regression", {"text": "a", "value": "NaN"}, "value is text, not a number"),
+    ("regression", {"text": "a", "value": ""}, "value is empty"),
+    ("regression", {"text": "a", "value": [1]}, "value is no number"),
+    ("regression", {"text": "", "value": 1}, "text is empty"),
 ]  # fmt: skip
 
 

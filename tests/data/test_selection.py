@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.core.errors import DataError
 from pipeline.data.funnel import REASONS
 from pipeline.data.selection import (
     CODES,
@@ -124,6 +125,19 @@ def test_a_cap_leaves_at_most_so_many_rows_of_a_class(tmp_path: Path) -> None:
     assert told["counts"] == {"a": 9, "b": 3}
     assert np.bincount(shelf.label[verdicts.live]).tolist() == [4, 3]
     assert (verdicts.code == CODES["balance"]).sum() == 5
+
+
+def test_each_of_several_labels_is_counted_and_none_is_weighed(tmp_path: Path) -> None:
+    rows: list[tuple[str, str | None]] = [(f"row {n}", ["a, b", "b", ""][n % 3]) for n in range(9)]
+    shelf = shelf_of(tmp_path, rows, [0] * 9)
+    verdicts = verdicts_of(shelf)
+    told = class_balance(shelf, verdicts, {"action": "report"}, joined=True)
+    assert told["counts"] == {"b": 6, "a": 3}
+    assert len(verdicts.live) == 9
+    with pytest.raises(DataError, match=r"data\.clean\.balance: weights are for rows with one"):
+        class_balance(shelf, verdicts, {"action": "weights"}, joined=True)
+    class_balance(shelf, verdicts, {"action": "cap", "max_per_class": 2}, joined=True)
+    assert len(verdicts.live) == 6
 
 
 def test_every_reason_of_a_funnel_has_a_code_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from pipeline.core.errors import DataError
+from pipeline.data.selection import take_fractions
 from pipeline.data.splits import hold_out
+from pipeline.data.strata import single_labels, strata
+from tests.data.test_selection import shelf_of, verdicts_of
 
 NO_TIME = None
 
@@ -91,3 +95,38 @@ def test_a_group_of_two_labels_keeps_both_in_train() -> None:
     label = [0, 1, 0, 1, 1]
     mask = held(label, [7, 7, 8, 9, 10], 0.45)
     assert {lab for lab, m in zip(label, mask, strict=True) if not m} == {0, 1}
+
+
+@given(
+    st.lists(st.sets(st.integers(0, 4), max_size=3), min_size=4, max_size=60),
+    st.integers(0, 5),
+)
+def test_no_label_of_several_is_held_out_whole(sets: list[set[int]], seed: int) -> None:
+    label = [min(labels, default=-1) for labels in sets]
+    group = [n // 2 if n % 3 else n for n in range(len(sets))]
+    try:
+        mask = held(label, group, seed=seed, sets=sets)
+    except DataError:
+        return
+    left = set[int]().union(*(labels for labels, m in zip(sets, mask, strict=True) if not m))
+    assert left == set[int]().union(*sets)
+
+
+def test_combinations_that_stand_once_are_held_out_by_their_rarest_label(tmp_path: Path) -> None:
+    """Each row has labels of its own: by combination not one could be held out."""
+    rows: list[tuple[str, str | None]] = [
+        (f"row {n}", ", ".join(sorted({f"l{n % 3}", f"m{n % 7}", f"n{n % 11}"})))
+        for n in range(231)
+    ]
+    shelf = shelf_of(tmp_path, rows, [0] * len(rows))
+    live = np.arange(len(rows))
+    label, sets = strata(shelf, live)
+    assert (np.bincount(label) == 21).sum() == 11
+    mask = held(label.tolist(), list(range(231)), 0.2, sets=sets)
+    assert 40 <= mask.sum() <= 55
+    counts = single_labels(shelf, live)
+    assert counts == {**{f"l{n}": 77 for n in range(3)}, **{f"m{n}": 33 for n in range(7)},
+                      **{f"n{n}": 21 for n in range(11)}}  # fmt: skip
+    verdicts = verdicts_of(shelf)
+    take_fractions(shelf, verdicts, [{"fraction": 0.5, "seed": 1}], joined=True)
+    assert len(verdicts.live) == 11 * 10
