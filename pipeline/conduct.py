@@ -16,7 +16,7 @@ import click
 from pipeline.core.errors import GateFailed, GradusError, UserError
 from pipeline.core.lock import RepoType
 from pipeline.core.store import Store
-from pipeline.display import LiveDisplay, print_outcome
+from pipeline.display import LiveDisplay, print_notes, print_outcome
 from pipeline.ladder import make_plan
 from pipeline.plan import Plan
 from pipeline.rehearsal import placed, rehearse
@@ -31,6 +31,8 @@ def run_recipe(
     plan = make_plan(recipe, store, overrides, locked=locked, resolve=_resolve)
     goal = _without_bundle(plan)
     rehearse(goal, store)
+    if goal.wanted(store):
+        print_notes(plan)
     with LiveDisplay(goal, store) as display:
         record = _executed(goal, store, jobs, display)
     report = _report(plan, store, plan.outcomes[0].report)
@@ -212,6 +214,7 @@ def summary(
         "models": [o.model.name for o in plan.outcomes],
         "levels": comparison.get("levels"),
         "heads": comparison.get("heads"),
+        "tasks": comparison.get("tasks"),
         "chance": comparison.get("chance"),
         "gates": _gates(plan, store),
         "report": str(store.path_of(plan.nodes[page].key or "") / "report.html") if page else None,

@@ -8,7 +8,9 @@ from typing import Any
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 
-_MAY_DIFFER = {"name", "base", "revision", "level", "evaluate", "gates", "serve", "sweep"}
+_MAY_DIFFER = {
+    "name", "base", "revision", "trust_remote_code", "level", "evaluate", "gates", "serve", "sweep",
+}  # fmt: skip
 _HEADS = {"classifier", "tagger", "regressor"}
 _LABELS = frozenset({"generative", "classifier"})
 # Metric of a gate on a task, and the forms of answering that it is measured of.

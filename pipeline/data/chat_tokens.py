@@ -46,8 +46,8 @@ def chat_token_note(folder: Path, train: Mapping[str, Any]) -> str | None:
     if not found:
         return None
     return (
-        f"{folder.name}: its chat tokens {', '.join(found)} look untrained (their embeddings are "
-        "like those of tokens that no text has), and an adapter leaves embeddings as they are: "
+        f"the base's chat tokens {', '.join(found)} look untrained (their embeddings are like "
+        "those of tokens that no text has), and an adapter leaves embeddings as they are: "
         "take a base that knows its template, set train.modules_to_save: [embed_tokens, lm_head] "
         "with serve.export: merged, or train.method: full"
     )

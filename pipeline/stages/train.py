@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from pipeline.core.artifact import Artifact
 from pipeline.core.errors import OutOfMemory
 from pipeline.core.launch import launch_settings
 from pipeline.core.stage import Progress, StageContext
+from pipeline.data.chat_tokens import chat_token_note
 from pipeline.training.launching import run_launched
 from pipeline.training.trainee import TrainJob
 
@@ -22,6 +24,9 @@ class Train:
     ) -> Mapping[str, Any]:
         """Inputs: root (Model), data (Dataset), parent (stacked Adapter, optional), init (Adapter
         to start from, optional; or a folder among the files)."""
+        note = chat_token_note(inputs["root"].path, config)
+        if note is not None:
+            context.progress({"message": note})
         parent, init = inputs.get("parent"), inputs.get("init")
         start = init.path if init is not None else context.files.get("init")
         # Beside the store's objects: what a tracker writes outlives the training's own folder.
@@ -69,4 +74,6 @@ def with_memory(
             smaller = error.rows // 2
             progress({"message": f"out of memory with {error.rows} rows at once; goes on with "
                                  f"{smaller}, the global batch stays"})  # fmt: skip
-            job = replace(job, options={**job.options, "micro_batch_size": smaller, "resume": True})
+        # The failed pass's tensors hang on its traceback, in a circle.
+        gc.collect()
+        job = replace(job, options={**job.options, "micro_batch_size": smaller, "resume": True})
