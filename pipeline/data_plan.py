@@ -10,7 +10,7 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Carve, Clean, Data
 from pipeline.data.endpoint import endpoint_problem
-from pipeline.data.fitting import misfit
+from pipeline.data.fitting import form_problem, misfit
 from pipeline.data_sources import (
     require_other_test,
     source_config,
@@ -227,6 +227,9 @@ def suite_node(
     test = source_config(ladder, owner, key, source, "test", inputs, files)
     render = _suite_render(test["format"], objective)
     text = test["format"] == "text"
+    problem = form_problem(render, objective, key, test["format"])
+    if problem is not None:
+        raise owner.error(f"{key}.format", problem)
     if not text:
         _add_template(loaded, data, files)
     config: dict[str, Any] = {

@@ -62,7 +62,7 @@ def misfit(render: str, objective: str, config: Mapping[str, Any]) -> tuple[str,
 
 def _misfits(render: str, objective: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, source in _sources(config["sources"]):
-        problem = _form_problem(render, objective, key, str(source["format"]))
+        problem = form_problem(render, objective, key, str(source["format"]))
         if problem is not None:
             yield f"{key}.format", problem
     problem = over_length_problem(render, config["over_length"])
@@ -98,7 +98,12 @@ def _changes_text(step: str, value: Any) -> bool:
     return bool(value)
 
 
-def _form_problem(render: str, objective: str, key: str, form: str) -> str | None:
+def form_problem(render: str, objective: str, key: str, form: str) -> str | None:
+    """Why an objective cannot take rows of a format, or None.
+
+    Args:
+        key: of the source; what a test is asked may differ from what is learned.
+    """
     fitting = _FORMS.get(render)
     # A model that learned from preferences writes answers, and may be asked anything.
     if render == "preference" and key == "data.test" and form not in _OWNERS:
