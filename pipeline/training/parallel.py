@@ -32,8 +32,10 @@ class Parallel(Protocol):
         device: where this process computes.
         module: what is called for a loss, wrapped.
         wrapper: the wrapper's type, as a word for the manifest.
+        saves: whether a training can be written down while it runs.
     """
 
+    saves: bool
     rank: int
     world: int
     device: torch.device
@@ -42,6 +44,9 @@ class Parallel(Protocol):
 
     def wrap(self, module: nn.Module, body: Any) -> None:
         """Moves the module to its device and wraps it."""
+
+    def adopt(self, optimizer: torch.optim.Optimizer, longest: float) -> torch.optim.Optimizer:
+        """The optimiser to set learning rates on, ``longest`` the norm that is clipped to."""
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         """Around the forward and backward of one micro-batch; gradients meet in the last."""
@@ -63,6 +68,9 @@ class Parallel(Protocol):
     def gathered(self, value: Any) -> list[Any]:
         """One value of each process, by rank."""
 
+    def whole(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Copies on the CPU, shards gathered; every process calls it in the same order."""
+
     def wait(self) -> None:
         """Until every process has come here."""
 
@@ -73,7 +81,7 @@ class Parallel(Protocol):
 class Single:
     """One process."""
 
-    rank, world, wrapper = 0, 1, "none"
+    rank, world, wrapper, saves = 0, 1, "none", True
 
     def __init__(self) -> None:
         self.device = _device()
@@ -81,6 +89,9 @@ class Single:
 
     def wrap(self, module: nn.Module, body: Any) -> None:
         self.module = module.to(self.device)
+
+    def adopt(self, optimizer: torch.optim.Optimizer, longest: float) -> torch.optim.Optimizer:
+        return optimizer
 
     def accumulating(self, last: bool) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -106,6 +117,12 @@ class Single:
     def gathered(self, value: Any) -> list[Any]:
         return [value]
 
+    def whole(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        return {
+            name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().cpu().clone()
+            for name, t in tensors
+        }
+
     def wait(self) -> None:
         return
 
@@ -113,7 +130,7 @@ class Single:
         return
 
 
-class _Group(Single):
+class Group(Single):
     """Several processes: gloo between CPUs, NCCL between GPUs."""
 
     def __init__(self) -> None:
@@ -144,7 +161,7 @@ class _Group(Single):
             distributed.destroy_process_group()
 
 
-class Ddp(_Group):
+class Ddp(Group):
     """Every process holds the whole model; gradients are averaged."""
 
     wrapper = "DistributedDataParallel"
@@ -163,7 +180,7 @@ class Ddp(_Group):
         return nullcontext() if last else module.no_sync()
 
 
-class Fsdp(_Group):
+class Fsdp(Group):
     """Every process holds its share of each weight (FSDP2; Zhao et al. 2023, section 3)."""
 
     wrapper = "FSDPModule"
@@ -232,7 +249,7 @@ def parallel(settings: LaunchSettings, *, bf16: bool) -> Parallel:
     if settings.wrapper == "deepspeed":
         from pipeline.training.deepspeed import DeepSpeed
 
-        made = DeepSpeed()
+        made = DeepSpeed(settings)
     elif settings.wrapper == "fsdp":
         made = Fsdp(settings, bf16=bf16)
     elif settings.processes > 1:
@@ -258,11 +275,3 @@ def _device() -> torch.device:
     index = int(os.environ.get("LOCAL_RANK", "0"))
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
-
-
-def whole(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Copies on the CPU, shards gathered; every process must call it in the same order."""
-    return {
-        name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().cpu().clone()
-        for name, t in tensors
-    }
