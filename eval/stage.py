@@ -48,7 +48,7 @@ class Evaluate:
                     losses = loaded.losses(suite.rows)
                 elif config["arm"] == "channel":
                     kinds[name], losses = "channel", loaded.answer_losses(suite.rows)
-                elif suite.render == "preference":
+                elif suite.pairs:
                     kinds[name], answers = loaded.preferred(suite.rows, below[name])
                 else:
                     kinds[name], answers = loaded.answers(suite.rows, suite.labels)
@@ -75,6 +75,12 @@ class _Suite:
     render: str
     labels: list[str]
 
+    @property
+    def pairs(self) -> bool:
+        """Whether each row has a chosen and a rejected answer."""
+        asked = self.render == "preference"
+        return asked and all(row["rejected_ids"] is not None for row in self.rows)
+
     @classmethod
     def read(cls, name: str, artifact: Artifact) -> _Suite:
         folder = artifact.path
@@ -91,7 +97,7 @@ def _below(
     context: StageContext,
 ) -> dict[str, PairLosses]:
     """What the model below makes of the pairs; gone from memory before the judged one comes."""
-    pairs = {name: suite for name, suite in suites.items() if suite.render == "preference"}
+    pairs = {name: suite for name, suite in suites.items() if suite.pairs}
     if not pairs:
         return {}
     model = Loaded(inputs["below.root"], inputs.get("below.adapter"), config, context)
