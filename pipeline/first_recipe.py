@@ -19,6 +19,7 @@ from pipeline.first_recipe_rows import FEWEST_ROWS, Seen, look
 from pipeline.first_recipe_text import recipe_text
 
 __all__ = ["FEWEST_ROWS", "write_first_recipe"]
+_HEADS = {"tagging": "tag", "regression": "regress"}
 # Ends each answer with the tokenizer's own end of text, which every engine stops at.
 _TEMPLATE = (
     "{% for message in messages %}{{ '' if loop.first else '\\n' }}"
@@ -63,7 +64,7 @@ def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
              for split, rows in (("train", seen.train), ("test", seen.test))}  # fmt: skip
     template = None
     objectives = _objectives(seen.found, about, data)
-    if "sft" in objectives and not about.template:
+    if not about.template and {"sft", "dpo"} & set(objectives):
         template = f"{name}.jinja"
         files[template] = _TEMPLATE
     files[out.name] = _recipe(name, out, seen, about, objectives, template)
@@ -97,12 +98,14 @@ def _objectives(found: Detected, base: FirstBase, data: Path) -> list[str]:
         return ["mlm" if base.kind == "encoder" else "cpt"]
     if found.form == "classification":
         return ["classify"] if base.kind == "encoder" else ["sft", "classify"]
+    if found.form in _HEADS:
+        return [_HEADS[found.form]]
     if base.kind == "encoder":
         raise UserError(
             f"--base {base.written}: an encoder cannot write the answers of {shown(data)}; "
             "name a causal model"
         )
-    return ["sft"]
+    return ["dpo" if found.form == "preference" else "sft"]
 
 
 def _slug(stem: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,19 +57,14 @@ def look(data: Path) -> Seen:
     _require_few(left_out, read)
     _require_some(len(placed), place)
     found = detect([row.row for row in placed], place)
-    if found.form == "preference":
-        raise UserError(
-            f"{place}: read as preference, and no objective learns from rejected answers; write "
-            "what was chosen as the answer (messages, or prompt and completion)"
-        )
     kept, canonical, refused = _converted(placed, found)
     left_out += refused
     _require_few(left_out, read, f"read as {found.form}, ")
     _require_some(len(kept), place)
-    label = _codes([_label(row) for row in canonical])
-    group = _groups(kept, canonical, found.by)
-    held = _held_out(label, group, found.by, place)
     counted = Counter(one for row in canonical for one in _classes(row))
+    labels = _labels(canonical, counted)
+    group = _groups(kept, canonical, found.by)
+    held = _held_out(labels, group, found.by, place)
     ordered = dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
     return Seen(
         data,
@@ -77,7 +72,7 @@ def look(data: Path) -> Seen:
         [row for row, is_test in zip(kept, held, strict=True) if not is_test],
         [row for row, is_test in zip(kept, held, strict=True) if is_test],
         canonical,
-        _carve(label[~held], group[~held], place),
+        _carve(labels.of(~held), group[~held], place),
         left_out,
     )
 
@@ -138,11 +133,34 @@ def _require_few(left_out: Sequence[Refused], read: int, read_as: str = "") -> N
 
 
 def _classes(row: Row) -> list[str]:
+    if "entities" in row:
+        return sorted({entity["label"] for entity in row["entities"]})
     return [row["label"]] if "label" in row else list(row.get("labels", ()))
 
 
-def _label(row: Row) -> str:
-    return ", ".join(_classes(row))
+@dataclass(frozen=True)
+class _Labels:
+    """[N] the label by which each row is split, and all of its labels; codes follow the names."""
+
+    home: Array
+    sets: list[frozenset[int]]
+
+    def of(self, rows: Array) -> _Labels:
+        """Those of the rows that [N] bool marks."""
+        return _Labels(self.home[rows], [self.sets[i] for i in np.flatnonzero(rows)])
+
+
+def _labels(canonical: Sequence[Row], counted: Mapping[str, int]) -> _Labels:
+    """Of several the rarest, as `prepare` splits: most combinations stand once."""
+    code = {label: number for number, label in enumerate(sorted(counted))}
+    home = [
+        min(_classes(row), key=lambda label: (counted[label], label), default=None)
+        for row in canonical
+    ]
+    return _Labels(
+        np.array([-1 if label is None else code[label] for label in home]),
+        [frozenset(code[label] for label in _classes(row)) for row in canonical],
+    )
 
 
 def _groups(rows: Sequence[Row], canonical: Sequence[Row], by: str | None) -> Array:
@@ -158,27 +176,29 @@ def _codes(texts: Sequence[str]) -> Array:
     return np.unique(np.array(texts, dtype=object), return_inverse=True)[1]
 
 
-def _held_out(label: Array, group: Array, by: str | None, place: str) -> Array:
+def _held_out(labels: _Labels, group: Array, by: str | None, place: str) -> Array:
     from pipeline.data.splits import hold_out
 
     try:
         return hold_out(
-            "data.test", _TEST_SHARE, label=label, group=group, time=None, seed=_SEED, least=1
-        )
+            "data.test", _TEST_SHARE, label=labels.home, sets=labels.sets, group=group, time=None,
+            seed=_SEED, least=1,
+        )  # fmt: skip
     except DataError:
         raise DataError(
-            f"{place}: {len(label)} rows, and none can be held out for a test "
+            f"{place}: {len(group)} rows, and none can be held out for a test "
             f"({f'all share one {by}' if by else 'too many are alike'}); add rows that differ"
         ) from None
 
 
-def _carve(label: Array, group: Array, place: str) -> float:
+def _carve(labels: _Labels, group: Array, place: str) -> float:
     """The smallest share that leaves something to validate on."""
     from pipeline.data.splits import hold_out
 
     for share in _SHARES:
         try:
-            hold_out("data.validation", share, label=label, group=group, time=None, seed=0)
+            hold_out("data.validation", share, label=labels.home, sets=labels.sets, group=group,
+                     time=None, seed=0)  # fmt: skip
         except DataError:
             continue
         return share

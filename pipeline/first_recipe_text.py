@@ -22,10 +22,16 @@ _WHAT: Mapping[str, str] = {
     "prompt_completion": "Prompts to complete.",
     "question_answer": "Questions to answer.",
     "classification": "Texts to tell apart.",
+    "preference": "Answers to prefer to others.",
+    "tagging": "Entities to find in texts.",
+    "regression": "Numbers to tell from texts.",
 }
 _WHY: Mapping[str, str] = {
     "sft": "sft writes the answer, as a chat model is asked",
     "classify": "classify reads it off a head, faster and with probabilities",
+    "dpo": "dpo moves the answers towards the chosen ones and away from the rejected",
+    "tag": "tag gives each token a label: where an entity begins, where it goes on",
+    "regress": "regress reads a number off a head",
     "cpt": "cpt goes on with pretraining on the plain text",
     "mlm": "mlm goes on with an encoder's pretraining on the plain text",
 }
@@ -93,6 +99,7 @@ def _opening(
             f"{len(found.labels)} labels, from {_shown(common[0])} ({common[1]} rows) "
             f"to {_shown(rare[0])} ({rare[1]})."
         )
+    if found.labels and found.form != "tagging":
         lines.append(f"Always answering {_shown(common[0])} is right in "
                      f"{100 * common[1] / sum(counts):.1f} % of the rows.")  # fmt: skip
     told = list(found.notes)
@@ -137,20 +144,21 @@ def _train(
     lines = ["train:"]
     lines += [f"  # {_WHY[objective]}." for objective in objectives]
     lines.append(f"  objective: {listed}")
-    if kind == "encoder" and "classify" in objectives:
+    if kind == "encoder" and {"classify", "tag", "regress"} & set(objectives):
         lines += [
             "  # An encoder is small: all of its weights learn, the new head faster than they.",
             "  method: full",
             "  learning_rate: 5.0e-5",
             "  head_learning_rate: 1.0e-3",
-            "  head: {pooling: mean}",
+            *([] if "tag" in objectives else ["  head: {pooling: mean}"]),
         ]
     else:
+        rate = "2.0e-5" if "dpo" in objectives else "2.0e-4"
         lines += [
-            "  # An adapter, so that the family stays on one base; 16 and 2e-4 are where to start.",
+            "  # An adapter, so that the family stays on one base; these are where to start.",
             "  method: lora",
             "  lora_r: 16",
-            "  learning_rate: 2.0e-4",
+            f"  learning_rate: {rate}",
         ]
     lines += [
         "  num_train_epochs: 3",
@@ -171,7 +179,7 @@ def _gates(found: Detected, tested: int) -> str:
         "gates:",
         "  - {suite: test, metric: contamination, at_most: 0}",
     ]
-    if found.labels:
+    if found.labels and found.form == "classification":
         gate = "- {suite: test, metric: accuracy, against: chance, superior_by: 0.0}"
         if tested < _FEWEST_JUDGED:
             lines.append(f"  # With {tested} test rows luck decides; with more, promise this too:")

@@ -53,6 +53,12 @@ def rows_of(kind: str, count: int = 60) -> Rows:
         "choices": lambda i: {"question": sentence(rng), "choices": ["yes", "no"],
                               "answer": i % 2},
         "text": lambda _: {"text": sentence(rng)},
+        "pairs": lambda _: {"prompt": sentence(rng), "chosen": sentence(rng), "rejected": "no"},
+        "entities": lambda i: {"text": f"Ann {i % 20} {sentence(rng)}", "entities": [
+            {"start": 0, "end": 3, "label": "PER"}, {"start": 4, "end": 5, "label": f"N{i % 7}"},
+        ][: i % 3]},
+        "amount": lambda i: {"text": sentence(rng), "value": i / 4},
+        "several": lambda i: {"text": sentence(rng), "labels": [f"k{i % 3}", f"m{i % 5}"]},
         "body": lambda i: {"url": f"/{i}", "body": sentence(rng)},
     }  # fmt: skip
     return [made[kind](i) for i in range(count)]
@@ -102,6 +108,10 @@ CASES = [
     ("choices", "question_answer", {}, ("sft",)),
     ("text", "text", {}, ("cpt",)),
     ("body", "text", {"text": "body"}, ("cpt",)),
+    ("pairs", "preference", {}, ("dpo",)),
+    ("entities", "tagging", {}, ("tag",)),
+    ("amount", "regression", {}, ("regress",)),
+    ("several", "classification", {}, ("sft", "classify")),
 ]  # fmt: skip
 
 
@@ -112,7 +122,8 @@ CASES = [
         for case in CASES
         for suffix in ("jsonl", "json", "csv", "tsv")
         # A table holds no lists.
-        if case[0] not in {"chat", "sharegpt", "choices"} or suffix.startswith("json")
+        if case[0] not in {"chat", "sharegpt", "choices", "entities", "amount", "several"}
+        or suffix.startswith("json")
     ],
 )
 def test_what_is_written_loads_plans_and_reads_its_rows(
@@ -316,7 +327,6 @@ def with_row(rows: Rows, row: dict[str, Any]) -> Rows:
         ([{"a": "x " * 30, "b": i % 2, "c": i % 3} for i in range(60)], "b, c could each be the"),
         ([{"conversations": [{"from": "human", "value": "x"}]}] * 30, "no answer to learn"),
         ([{"question": "x" * 30, "choices": ["a", "b"]}] * 30, "nothing to learn"),
-        ([{"prompt": "x", "chosen": "a", "rejected": "b"}] * 30, "no objective learns from reject"),
         ([{"text": "the same text", "label": "ab"[i % 2]} for i in range(30)], "too many are"),
     ],
 )  # fmt: skip
