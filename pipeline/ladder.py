@@ -18,7 +18,7 @@ from pipeline.core.recipe import (
     shown,
 )
 from pipeline.core.schema import Recipe
-from pipeline.core.schema import Train as TrainSection
+from pipeline.core.schema_train import Train as TrainSection
 from pipeline.core.store import Store
 from pipeline.data_plan import prepare_node
 from pipeline.data_sources import train_sources
@@ -320,5 +320,5 @@ def make_plan(
     outcomes, gates = add_judgement(ladder, built, ungated=ungated)
     ladder.require_known_names()
     nodes = with_keys(ladder.nodes.values(), store)
-    notes = (*ladder.notes, *look_at_bases(ladder.built, nodes, store))
+    notes = (*dict.fromkeys(ladder.notes), *look_at_bases(ladder.built, nodes, store))
     return Plan(built.loaded, nodes, outcomes, gates, notes)

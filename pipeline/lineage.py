@@ -100,6 +100,7 @@ def print_lineage(tree: Mapping[str, Any]) -> None:
         sources = "; ".join(_source(s) for s in node.get("facts", {}).get("sources", ()))
         origin = node.get("facts", {}).get("origin", "")
         told = f" from {sources or origin}" if sources or origin else ""
+        told += _numerics(node.get("facts", {}))
         return f"{role}{node['node']} [dim]{node['kind']} {node['digest'][:12]}{told}[/dim]"
 
     def grow(under: Tree, node: Mapping[str, Any]) -> None:
@@ -109,6 +110,16 @@ def print_lineage(tree: Mapping[str, Any]) -> None:
     root = Tree(words(tree, ""))
     grow(root, tree)
     Console(width=140).print(root)
+
+
+def _numerics(facts: Mapping[str, Any]) -> str:
+    """What an adapter was trained over and is served over, where the two differ."""
+    numerics = facts.get("numerics") or {}
+    if not numerics or numerics["trained"] == numerics["served"]:
+        return "; runs the base's own code" if facts.get("trust_remote_code") else ""
+    losses = [numerics["golden_loss"][side] for side in ("trained", "served")]
+    figures = "" if None in losses else f": golden loss {losses[0]:.3f}, {losses[1]:.3f}"
+    return f", trained over {numerics['trained']} and served over {numerics['served']}{figures}"
 
 
 def _source(source: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.core.schema import Evaluate, Serve
+from pipeline.core.schema import Evaluate, Export, Serve
 from pipeline.core.schema_train import Train
 
 # PEFT's key to the recipe's: what must agree for one adapter to be trained on as another.
@@ -23,6 +23,7 @@ def phase_recipes(loaded: LoadedRecipe) -> Iterator[LoadedRecipe]:
     were written stays known.
     """
     recipe = loaded.recipe
+    merged: tuple[Export, ...] = ("merged",)
     for index, phase in enumerate(recipe.phases):
         update: dict[str, Any] = {
             "name": f"{recipe.name}.{phase.name}",
@@ -31,7 +32,8 @@ def phase_recipes(loaded: LoadedRecipe) -> Iterator[LoadedRecipe]:
             "phases": (),
             "evaluate": Evaluate(),
             "gates": (),
-            "serve": Serve(),
+            # A phase stands over a new root where the recipe makes one; else the stack grows.
+            "serve": Serve(export=merged if recipe.serve.export == merged else ("stacked",)),
             "sweep": None,
         }
         head = f"phases.{index}."

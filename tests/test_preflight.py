@@ -1,0 +1,254 @@
+"""What a plan refuses before anything is fetched or trained, and what it warns of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from pipeline import preflight
+from pipeline.base_look import base_kind
+from pipeline.core.errors import RecipeError
+from pipeline.core.schema_train import Train
+from pipeline.core.store import Store
+from pipeline.ladder import make_plan
+from pipeline.plan import Plan
+from tests.data.test_chat_tokens import trained
+
+ROWS = [{"text": f"the {i} ship", "label": "ab"[i % 2]} for i in range(12)]
+TRAIN = {"objective": "sft", "method": "lora", "lora_r": 4, "precision": "fp32", "max_steps": 1}
+
+
+def recipe(folder: Path, name: str, base: str, *, level: str = "L2", **keys: Any) -> Path:
+    """Writes a recipe over ``base``; ``keys`` are those of train, and ``export``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
+    (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    export = keys.pop("export", "stacked")
+    extra = keys.pop("extra", {})
+    tree = {
+        "name": name, "level": level, "base": base,
+        "data": {"train": {"path": "rows.jsonl", "format": "classification"}},
+        "train": {**TRAIN, **keys}, "serve": {"export": export}, **extra,
+    }  # fmt: skip
+    (folder / f"{name}.yaml").write_text(json.dumps(tree, indent=1), encoding="utf-8")
+    return folder / f"{name}.yaml"
+
+
+@pytest.fixture
+def planned(tmp_path: Path, store: Store, model_folder: Path) -> Callable[..., Plan]:
+    """The plan of a recipe over a model folder, with some settings."""
+
+    def plan(**keys: Any) -> Plan:
+        return make_plan(recipe(tmp_path / "r", "one", str(model_folder), **keys), store)
+
+    return plan
+
+
+UNSERVABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "DoRA": ({"use_dora": True}, "train.use_dora"),
+    "embeddings trained whole": ({"modules_to_save": ["embed_tokens"]}, "train.modules_to_save"),
+    "low-rank embeddings": ({"target_modules": ["q_proj", "embed_tokens"]}, "train.target_modules"),
+}
+
+
+@pytest.mark.parametrize("name", UNSERVABLE)
+@pytest.mark.parametrize("export", ["stacked", ["stacked", "merged"]])
+def test_adapter_that_no_engine_loads_is_refused_with_the_remedy(
+    name: str, export: Any, planned: Callable[..., Plan]
+) -> None:
+    keys, place = UNSERVABLE[name]
+    with pytest.raises(RecipeError, match=r"serve\.export: merged") as caught:
+        planned(**keys, export=export)
+    assert re.search(rf"one\.yaml:\d+: {re.escape(place)}: ", str(caught.value))
+
+
+@pytest.mark.parametrize("keys", [{}, *(keys for keys, _ in UNSERVABLE.values())])
+def test_merged_alone_makes_a_new_root(keys: dict[str, Any], planned: Callable[..., Plan]) -> None:
+    plan = planned(**keys, export="merged")
+    model = plan.outcomes[0].model
+    assert (model.root, model.adapter, model.rank) == ("one/merge.sft.seed1", None, 0)
+    assert set(plan.nodes[model.root].inputs) == {"root", "own", "data"}
+    assert "one/export.sft.seed1" not in plan.nodes
+
+
+def test_both_exports_of_a_plain_adapter_are_made(planned: Callable[..., Plan]) -> None:
+    outcome = planned(export=["stacked", "merged"]).outcomes[0]
+    assert outcome.model.adapter == "one/export.sft.seed1"
+    assert outcome.merged == "one/merge"
+
+
+def over(tmp_path: Path, base: Path, first: dict[str, Any], **second: Any) -> Path:
+    recipe(tmp_path / "r", "below", str(base), level="L1", **first)
+    return recipe(tmp_path / "r", "above", "below.yaml", **second)
+
+
+def test_rank_over_all_levels_must_fit_the_engine(
+    tmp_path: Path, model_folder: Path, store: Store
+) -> None:
+    fits = over(tmp_path, model_folder, {"lora_r": 256}, lora_r=256)
+    assert make_plan(fits, store).outcomes[0].model.rank == 512
+    with pytest.raises(RecipeError, match=r"rank 513 .* 256 at most"):
+        make_plan(over(tmp_path, model_folder, {"lora_r": 256}, lora_r=257), store)
+    merged = over(tmp_path, model_folder, {"lora_r": 256}, lora_r=257, export="merged")
+    assert make_plan(merged, store).outcomes[0].model.adapter is None
+
+
+@pytest.mark.parametrize(("below", "above"), [("qlora", "lora"), ("lora", "qlora")])
+def test_levels_share_the_numerics_of_their_base(
+    below: str, above: str, tmp_path: Path, model_folder: Path, store: Store
+) -> None:
+    with pytest.raises(RecipeError, match=rf"set method: {below}, or give below"):
+        make_plan(over(tmp_path, model_folder, {"method": below}, method=above), store)
+    free = over(tmp_path, model_folder, {"method": below, "export": "merged"}, method=above)
+    plan = make_plan(free, store)
+    assert plan.outcomes[0].model.root == "below/merge.sft.seed1"
+    assert plan.outcomes[0].model.rank == 4
+
+
+def test_dora_over_a_parent_beside_rounded_weights_is_refused(
+    tmp_path: Path, model_folder: Path, store: Store
+) -> None:
+    dora: dict[str, Any] = {"use_dora": True, "export": "merged"}
+    with pytest.raises(RecipeError, match="magnitudes"):
+        make_plan(over(tmp_path, model_folder, {}, **dora, precision="bf16"), store)
+    plan = make_plan(over(tmp_path, model_folder, {}, **dora), store)
+    merge = plan.nodes["above/merge.sft.seed1"]
+    assert merge.inputs["parent"] == "below/export.sft.seed1"
+
+
+def test_head_is_made_and_not_refused_and_the_plan_says_that_it_is_not_served(
+    planned: Callable[..., Plan],
+) -> None:
+    plan = planned(objective="classify")
+    assert [note for note in plan.notes if "one-classifier" in note and "not served" in note]
+
+
+KINDS = {
+    "BertForMaskedLM": "encoder", "Qwen3ForCausalLM": "causal", "GPT2LMHeadModel": "causal",
+    "Mystery": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_kind_is_told_by_the_architecture(architecture: str) -> None:
+    assert base_kind({"architectures": [architecture]}) == KINDS[architecture]
+
+
+def test_kind_of_a_bare_encoder_is_that_of_transformers() -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    from pipeline.base_look import _ENCODERS
+
+    assert set(MODEL_FOR_MASKED_LM_MAPPING_NAMES) >= _ENCODERS
+    assert base_kind({"model_type": "mpnet", "architectures": ["MPNetModel"]}) == "encoder"
+
+
+def test_objective_must_fit_the_base(planned: Callable[..., Plan], model_folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"mlm needs an encoder, and the base is a causal model"):
+        planned(objective="mlm")
+    config = json.loads((model_folder / "config.json").read_text())
+    encoder = {**config, "architectures": ["BertForMaskedLM"], "model_type": "bert"}
+    (model_folder / "config.json").write_text(json.dumps(encoder))
+    with pytest.raises(RecipeError, match=r"sft needs a causal model"):
+        planned()
+    assert planned(objective="classify").nodes
+
+
+LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
+    "qlora, sharded": ({"distributed_type": "FSDP"}, {"method": "qlora"}, r"train\.launch\.config"),
+    "8-bit optimiser, sharded": (
+        {"distributed_type": "FSDP"}, {"optim": "adamw_8bit"}, r"train\.optim"),
+    "qlora, data parallel": ({"distributed_type": "MULTI_CPU"}, {"method": "qlora"}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_cell_of_method_and_wrapper_is_refused_in_the_plan(
+    name: str, planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    settings, keys, match = LAUNCHES[name]
+    file = tmp_path / "launch.yaml"
+    file.write_text(json.dumps({"use_cpu": True, "fsdp_config": {"fsdp_version": 2}, **settings}))
+    launch = {"num_processes": 2, "config": str(file)}
+    if match is None:
+        assert planned(**keys, launch=launch).nodes
+        return
+    with pytest.raises(RecipeError, match=match):
+        planned(**keys, launch=launch)
+
+
+MISSING: dict[str, tuple[dict[str, Any], str, str]] = {
+    "tracker": ({"report_to": "wandb"}, "wandb", "pip install wandb"),
+    "8-bit optimiser": ({"optim": "adamw_8bit"}, "bitsandbytes", "pip install bitsandbytes"),
+    "attention": ({"attention": "flash_attention_2"}, "flash_attn", "pip install flash-attn"),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_package_that_is_not_installed_blocks_with_the_pip_line(
+    name: str, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, package, remedy = MISSING[name]
+
+    def found(wanted: str) -> Any:
+        return None if wanted == package else object()
+
+    monkeypatch.setattr(preflight, "find_spec", found)
+    monkeypatch.setattr("pipeline.core.tracking.find_spec", found)
+    blocked = planned(**keys).nodes["one/train.sft.seed1"].blocked
+    assert blocked is not None
+    assert remedy in blocked
+
+
+def test_deepspeed_that_is_not_installed_blocks(
+    planned: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "find_spec", lambda _name: None)
+    file = tmp_path / "launch.yaml"
+    file.write_text(json.dumps({"distributed_type": "DEEPSPEED", "use_cpu": True}))
+    launch = {"num_processes": 2, "config": str(file)}
+    blocked = planned(launch=launch).nodes["one/train.sft.seed1"].blocked
+    assert blocked is not None
+    assert "pip install deepspeed" in blocked
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_paged_optimiser_needs_a_gpu_and_an_8_bit_one_does_not(
+    gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: gpus)
+    problem = preflight.machine_problem(Train(optim="paged_adamw_8bit"))
+    assert (problem is None) == bool(gpus)
+    assert problem is None or "use adamw_8bit" in problem
+    assert preflight.machine_problem(Train(optim="adamw_8bit")) is None
+
+
+def test_untrained_chat_tokens_are_told_by_plan_and_json(
+    tmp_path: Path, gradus: Callable[..., Result]
+) -> None:
+    base = trained(tmp_path / "base", chat=False, tied=True, padding=24)
+    path = recipe(tmp_path / "r", "one", str(base))
+    shown = gradus("plan", path)
+    assert "<|im_end|>" in shown.stderr
+    assert "modules_to_save" in shown.stderr
+    assert "<|im_end|>" in json.loads(gradus("plan", path, "--json").stdout)["notes"][0]
+    full = recipe(tmp_path / "r", "one", str(base), method="full")
+    assert json.loads(gradus("plan", full, "--json").stdout)["notes"] == []
+
+
+def test_own_code_is_part_of_the_key_and_said_in_the_notes(
+    planned: Callable[..., Plan], tmp_path: Path, store: Store
+) -> None:
+    plain, told = planned(), planned(extra={"trust_remote_code": True})
+    assert plain.nodes["model/fetch"].key != told.nodes["model/fetch"].key
+    assert "trust_remote_code" not in plain.nodes["model/fetch"].config
+    assert [note for note in told.notes if "code of its own" in note]
+    above = recipe(tmp_path / "r", "two", "one.yaml", extra={"trust_remote_code": True})
+    with pytest.raises(RecipeError, match="for the recipe that fetches a base"):
+        make_plan(above, store)
