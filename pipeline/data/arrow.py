@@ -53,6 +53,7 @@ _NUMBERS: Mapping[str, type[np.number[Any]]] = {
     "rejected_supervised": np.int8,
     "features": np.float64,
 }
+_Columns = list[tuple[str, Any]]
 BATCH_ROWS = 1024
 # A batch ends before that many bytes too: memory stays flat with rows of any length, and the
 # columns' 32-bit offsets cannot overflow.
@@ -138,6 +139,8 @@ def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
 
 
 def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
+    if all(row.get(field.name) is None for row in rows):
+        return pa.nulls(len(rows), field.type)
     if field.name in _NUMBERS:
         return _numbers(rows, field.name, _NUMBERS[field.name])
     if pa.types.is_string(field.type):
@@ -183,6 +186,8 @@ class Split:
             self._source = pa.memory_map(str(path))
             self._batches += pa.ipc.open_stream(self._source)
         counts = [batch.num_rows for batch in self._batches]
+        # By the number of their batch, once somebody asks for a row of it.
+        self._columns: list[_Columns | None] = [None] * len(self._batches)
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
     def __len__(self) -> int:
@@ -195,11 +200,11 @@ class Split:
         if not 0 <= index < len(self):
             raise IndexError(index)
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        batch, place = self._batches[number], index - int(self._starts[number])
-        return {
-            name: _value(column[place])
-            for name, column in zip(batch.schema.names, batch.columns, strict=True)
-        }
+        place = index - int(self._starts[number])
+        columns = self._columns[number]
+        if columns is None:
+            columns = self._columns[number] = _columns(self._batches[number])
+        return {name: None if column is None else _value(column[place]) for name, column in columns}
 
     def __iter__(self) -> Iterator[Row]:
         return (self[index] for index in range(len(self)))
@@ -218,6 +223,12 @@ class Split:
 
     def _joined(self, part: Callable[[pa.RecordBatch], NDArray[np.int64]]) -> NDArray[np.int64]:
         return np.concatenate([np.zeros(0, np.int64), *(part(batch) for batch in self._batches)])
+
+
+def _columns(batch: pa.RecordBatch) -> _Columns:
+    """A batch's columns by name; None for one that holds nothing: most objectives fill few."""
+    pairs = zip(batch.schema.names, batch.columns, strict=True)
+    return [(name, None if column.null_count == len(column) else column) for name, column in pairs]
 
 
 def _counts(column: pa.ListArray) -> NDArray[np.int64]:
