@@ -12,7 +12,13 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.core.errors import ModelError
 from pipeline.core.schema import Train
-from pipeline.modeling.adapters import add_lora, attach_frozen, load_adapter_into, write_adapter
+from pipeline.modeling.adapters import (
+    add_lora,
+    attach_frozen,
+    load_adapter_into,
+    merge_into,
+    write_adapter,
+)
 
 IDS = torch.arange(24).reshape(2, 12)
 
@@ -145,3 +151,53 @@ def test_dora_beside_a_parent_is_refused(tmp_path: Path) -> None:
     parent = saved(stirred(fresh()), tmp_path / "p")
     with pytest.raises(ModelError, match=r"train\.use_dora"):
         add_lora(attach_frozen(tiny(), parent), settings(use_dora=True), seed=2, encoder=False)
+
+
+def cut_short(folder: Path) -> None:
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def pickled(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+
+
+def of_another_method(folder: Path) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(file.read_text().replace('"LORA"', '"IA3"'))
+
+
+def rank_that_is_not_that_of_the_weights(folder: Path) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(file.read_text().replace('"r": 4', '"r": 8'))
+
+
+BROKEN = {
+    cut_short: "cannot be read|no adapter that can be read",
+    pickled: "is pickled",
+    of_another_method: "not a LoRA adapter",
+    rank_that_is_not_that_of_the_weights: "rank|lora_r is 8",
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN)
+@pytest.mark.parametrize("how", ["beside", "merged", "trained on"])
+def test_broken_adapter_is_one_line(spoil: Any, how: str, tmp_path: Path) -> None:
+    folder = saved(stirred(fresh()), tmp_path / "a")
+    spoil(folder)
+    uses = {
+        "beside": lambda: attach_frozen(tiny(), folder),
+        "merged": lambda: merge_into(tiny(), folder),
+        "trained on": lambda: load_adapter_into(fresh(), folder),
+    }
+    with pytest.raises(ModelError, match=BROKEN[spoil]) as caught:
+        uses[how]()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", [attach_frozen, merge_into])
+def test_adapter_of_another_base_is_one_line(how: Any, tmp_path: Path) -> None:
+    folder = saved(add_lora(tiny(hidden=48), settings(), seed=1, encoder=False), tmp_path / "a")
+    with pytest.raises(ModelError, match="another model") as caught:
+        how(tiny(), folder)
+    assert "\n" not in str(caught.value)
