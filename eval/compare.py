@@ -121,7 +121,7 @@ def compare(
         classes=_classes(results, task_suite),
         contamination=contamination.rows,
         clean=with_and_without(results, contamination),
-        tasks=tasks_of(results),
+        tasks=tasks_of(results, task_suite),
         suites=suites,
     )
 

@@ -1,4 +1,4 @@
-"""The part of the page on tasks that ask for more than one label of a row."""
+"""The part of the page on tasks beside the accuracy of one label on the recipe's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from eval.report_page import Content, Markup, interval, number, table
 
 _NAMES = {
-    "accuracy": "all labels right",
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "entity_f1": "entity F1",
@@ -24,8 +23,10 @@ _NAMES = {
 }
 
 
-def figure_name(name: str) -> str:
-    """A figure as people call it."""
+def figure_name(name: str, kind: str) -> str:
+    """A figure of a kind of task as people call it."""
+    if (name, kind) == ("accuracy", "labels"):
+        return "all labels right"
     return _NAMES.get(name, name.replace("_", " "))
 
 
@@ -37,7 +38,7 @@ def tasks_table(tasks: Sequence[Mapping[str, Any]]) -> Markup | None:
         for name, figure in task["figures"].items():
             ends = interval(figure["low"], figure["high"]) or figure["covers"]
             cells = [task["seeds"], task["items"], number(figure["estimate"]), ends]
-            rows.append([*words, figure_name(name), *cells])
+            rows.append([*words, figure_name(name, task["kind"]), *cells])
             words = [""] * len(words)
     if not rows:
         return None
@@ -52,7 +53,6 @@ def task_tiles(tasks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         name, figure = next(iter(task["figures"].items()))
         if task["role"] == "model" and figure["estimate"] is not None:
             ends = interval(figure["low"], figure["high"])
-            tiles.append(
-                (f"{figure['estimate']:.3f}", f"{figure_name(name)} on {task['suite']} {ends}")
-            )
+            words = f"{figure_name(name, task['kind'])} on {task['suite']} {ends}"
+            tiles.append((f"{figure['estimate']:.3f}", words))
     return tiles

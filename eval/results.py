@@ -14,7 +14,7 @@ from pipeline.core.errors import IntegrityError
 
 Level = Literal["L0", "L1", "L2"]
 Arm = Literal["generative", "classifier", "tagger", "regressor", "channel", "text"]
-Role = Literal["model", "control", "parent", "base"]
+Role = Literal["model", "control", "parent", "base", "phase"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class ModelResult:
         level: its level.
         arm: the form in which it answers; `text` for a model that only reads text.
         role: `model` is what the recipe makes, `control` the same without the level between,
-            `parent` what it was trained over, `base` the family's L0.
+            `parent` what it was trained over, `base` the family's L0, `phase` an earlier training
+            of the same recipe.
         seed: the training seed; model and control of one seed are a pair.
         losses: suite > one row for each document.
         predictions: suite > one row for each item.

@@ -1,4 +1,4 @@
-"""What is measured on tasks that ask for more than one label of a row: one record each."""
+"""What is measured of tasks, beside the accuracy of one label on the recipe's own rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from eval.statistics import Interval, loss_interval
 from eval.task_figures import figures
 
 
-def tasks_of(results: Sequence[ModelResult]) -> list[dict[str, Any]]:
+def tasks_of(results: Sequence[ModelResult], told_elsewhere: str | None) -> list[dict[str, Any]]:
     """Figures of several labels, tags, numbers, preferences, and texts told by their label.
+
+    Args:
+        results: of one recipe.
+        told_elsewhere: the suite whose items with one label the forms of answering tell.
 
     Returns:
         One record for each suite and each model, its seeds together: ``suite``, ``kind``,
@@ -24,8 +28,9 @@ def tasks_of(results: Sequence[ModelResult]) -> list[dict[str, Any]]:
     """
     found = []
     for models in by_model(results):
-        for suite in sorted({suite for model in models for suite in _suites(model)}):
-            having = [model for model in models if suite in _suites(model)]
+        suites = {suite for model in models for suite in _suites(model, told_elsewhere)}
+        for suite in sorted(suites):
+            having = [model for model in models if suite in _suites(model, told_elsewhere)]
             first = having[0]
             measured = _measured(having, suite)
             found.append(
@@ -41,10 +46,13 @@ def tasks_of(results: Sequence[ModelResult]) -> list[dict[str, Any]]:
     return found
 
 
-def _suites(model: ModelResult) -> list[str]:
-    """Suites of a model that the accuracy of one label does not tell all of."""
+def _suites(model: ModelResult, told_elsewhere: str | None) -> list[str]:
     measured = {**model.predictions, **model.losses}
-    return [suite for suite, kind in model.kinds.items() if suite in measured and kind != "label"]
+    return [
+        suite
+        for suite, kind in model.kinds.items()
+        if suite in measured and not (kind == "label" and suite == told_elsewhere)
+    ]
 
 
 def _measured(models: Sequence[ModelResult], suite: str) -> Mapping[str, Interval]:

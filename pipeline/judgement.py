@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundle_plan import bundle_node
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.data_plan import suite_node
 from pipeline.data_sources import suite_source, test_form
@@ -54,7 +54,7 @@ def add_judgement(
     deciding = tuple(report for report in reports.values() if report is not None)
     outcomes = list(_outcomes(ladder, built, reports[built.loaded.recipe.name]))
     if OBJECTIVES[recipe.train.objective[0]].writes:
-        bundle = _bundle(ladder, built, deciding, ungated=ungated)
+        bundle = bundle_node(ladder, built, deciding, ungated=ungated)
         outcomes[0] = replace(outcomes[0], bundle=bundle)
     others = list(built.ancestors)
     if recipe.evaluate.control is not None:
@@ -138,7 +138,7 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
         "general": "general" if "general" in names else None,
         "domain": "domain" if "domain" in names else ("test" if test_is_text else None),
         "task": "test" if "test" in names and not test_is_text else None,
-        "through_l1": "L1" in {recipe.level, *(m.level for m in _below(built))},
+        "through_l1": "L1" in {recipe.level, *(m.level for m in built.below)},
     }
     return ladder.add(Node(f"{recipe.name}/compare", "compare", config, inputs))
 
@@ -217,7 +217,10 @@ def _wanted(
 
 
 def _ancestors(ladder: Ladder, built: Built, suites: dict[str, str]) -> list[_Judged]:
-    """The base and the parent on every text suite: what forgetting is measured against."""
+    """The base, the parent and the recipe's own phases on every text suite.
+
+    Forgetting is measured against the base and the parent; a phase is told beside them.
+    """
     recipe = built.loaded.recipe
     assert recipe.train is not None
     text = {
@@ -225,30 +228,30 @@ def _ancestors(ladder: Ladder, built: Built, suites: dict[str, str]) -> list[_Ju
         for name, form in suites.items()
         if form == "text"
     }
-    if not text or recipe.scratch is not None or not _reads_text(built):
+    if not text or not any(OBJECTIVES[o].writes for o in recipe.train.objective):
         return []
-    chain = _below(built)
+    chain = built.below
+    roles = ["parent"] * (len(chain) - 1) + ["base"] * bool(chain)
     found = []
-    for index, model in enumerate(chain):
-        role = "base" if index == len(chain) - 1 else "parent"
-        inputs = {f"suite.{name}": node for name, node in text.items()}
-        node = f"{recipe.name}/evaluate.as-{role}"
-        item = _evaluate(ladder, built, node, model, "text", inputs)
-        found.append(_Judged(item, _about(model, "text", role, 0)))
+    for index, (model, role) in enumerate(zip(chain, roles, strict=True)):
+        # Several may stand between: the nearest is the parent that gates mean.
+        label = f"as-{role}" + (f"{index + 1}" if role == "parent" and index else "")
+        found.append(_read(ladder, built, model, role, label, text))
+    for phase in built.phases:
+        if OBJECTIVES[phase.first_objective].writes:
+            label = f"as-phase.{phase.loaded.recipe.name.rpartition('.')[2]}"
+            found.append(_read(ladder, built, phase.first, "phase", label, text))
     return found
 
 
-def _reads_text(built: Built) -> bool:
-    train = built.loaded.recipe.train
-    return train is not None and any(OBJECTIVES[o].writes for o in train.objective)
-
-
-def _below(built: Built) -> list[ModelRef]:
-    """What the recipe's model stands on, nearest first, down to the L0 itself."""
-    # What scratch starts from is random weights: the L0 is what was trained of them.
-    starts = [b.start for b in built.ancestors if b.loaded.recipe.scratch is None]
-    chain = [built.start, *starts]
-    return [m for i, m in enumerate(chain) if m not in chain[:i] and m != built.first]
+def _read(
+    ladder: Ladder, built: Built, model: ModelRef, role: str, label: str, text: dict[str, str]
+) -> _Judged:
+    """A model below, on the text suites of the recipe above it."""
+    inputs = {f"suite.{name}": node for name, node in text.items()}
+    node = f"{built.loaded.recipe.name}/evaluate.{label}"
+    item = _evaluate(ladder, built, node, model, "text", inputs)
+    return _Judged(item, _about(model, "text", role, 0))
 
 
 def _about(model: ModelRef, arm: str, role: str, seed: int) -> dict[str, Any]:
@@ -279,38 +282,3 @@ def _evaluate(
     return ladder.add(
         Node(node, "evaluate", config, {**_weights(model), **inputs}, options=options)
     )
-
-
-def _bundle(ladder: Ladder, built: Built, reports: tuple[str, ...], *, ungated: bool) -> str:
-    recipe = built.loaded.recipe
-    chain = [built.first, *_below(built)]
-    served = [m for m in chain if m.root == built.first.root and m.adapter is not None]
-    assert recipe.train is not None
-    # How its rows were rendered is how it has to be asked.
-    data = built.prepared[recipe.train.objective[0]]
-    inputs = {"root": built.first.root, "data": data}
-    for index, report in enumerate(reports):
-        inputs[f"report{index}"] = report
-    for model in served:
-        inputs[f"adapter.{model.name}"] = model.adapter or ""
-    root = next((m for m in chain if m.root == built.first.root and m.adapter is None), None)
-    config = {
-        "name": recipe.name,
-        "base": {
-            "name": _plain_name(root.name if root else built.first.root.partition("/")[0]),
-            "level": root.level if root else recipe.level,
-        },
-        "adapters": [
-            {"name": m.name, "level": m.level, "rank": m.rank} for m in reversed(served)
-        ],
-        "max_model_len": recipe.serve.max_model_len,
-        "system": recipe.data.system if recipe.data else None,
-        "chat_template_kwargs": recipe.data.chat_template_kwargs if recipe.data else {},
-        "ungated": ungated,
-    }  # fmt: skip
-    return ladder.add(Node(f"{recipe.name}/bundle", "bundle", config, inputs))
-
-
-def _plain_name(name: str) -> str:
-    """A name that a client can ask for: Qwen/Qwen3-0.6B is served as Qwen3-0.6B."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.rpartition("/")[2]).strip(".-_") or "base"

@@ -87,6 +87,32 @@ class Built:
     tokenizer: str
 
     @property
+    def phases(self) -> list[Built]:
+        """The trainings of the same recipe before its last, nearest first."""
+        return [b for b in self.ancestors if b.loaded.path == self.loaded.path]
+
+    @property
+    def below(self) -> list[ModelRef]:
+        """What the recipe's model stands on, nearest first, down to the L0 itself.
+
+        One model for each recipe below: phases are steps on the way to it.
+        """
+        finals = {b.loaded.path: b.first for b in reversed(self.ancestors)}
+        finals.pop(self.loaded.path, None)
+        chain = list(reversed(finals.values()))
+        last = (self, *self.ancestors)[-1]
+        # What scratch starts from is random weights: the L0 is what was trained of them.
+        if last.loaded.recipe.scratch is None:
+            chain.append(last.start)
+        return [m for i, m in enumerate(chain) if m not in chain[:i] and m != self.first]
+
+    @property
+    def first_objective(self) -> str:
+        """The objective of the model that a recipe above stands on."""
+        train = self.loaded.recipe.train
+        return "fetch" if train is None else train.objective[0]
+
+    @property
     def first(self) -> ModelRef:
         """The model that a recipe above stands on: first objective, first seed."""
         train = self.loaded.recipe.train

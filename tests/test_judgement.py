@@ -51,6 +51,10 @@ def test_control_is_asked_as_the_recipe_is(ladder: Path, store: Store) -> None:
         ("{suite: general, metric: accuracy, at_least: 0.5}", "accuracy needs a suite of a task"),
         ("{suite: test, metric: accuracy, against: parent, superior_by: 0}", "control or chance"),
         ("{suite: test, metric: accuracy, at_most: 0.5}", "superior_by or at_least"),
+        ("{suite: test, metric: entity_f1, at_least: 0.5}", "measured of objective tag, and"),
+        ("{suite: test, metric: mae, at_most: 2}", "measured of objective regress, and this"),
+        ("{suite: test, metric: mae, at_least: 2}", "mae at_most"),
+        ("{suite: test, metric: macro_f1, at_most: 1}", "the others at_least"),
     ],
 )
 def test_a_gate_that_could_never_be_judged_is_refused(
@@ -94,6 +98,99 @@ def test_plan_says_whether_an_l1_stands_below(ladder: Path, store: Store) -> Non
     control = make_plan(ladder.with_name("l2-from-l0.yaml"), store)
     assert make_plan(ladder, store).nodes["tiny-task/compare"].config["through_l1"] is True
     assert control.nodes["tiny-task-from-l0/compare"].config["through_l1"] is False
+
+
+def objective(ladder: Path, name: str, more: str = "") -> None:
+    """Makes the L2 train one objective, without its control."""
+    text = ladder.read_text().replace("objective: [sft, classify]", f"objective: {name}")
+    text = text.replace("  control: l2-from-l0.yaml\n", "")
+    ladder.write_text(text + more)
+
+
+def test_hybrid_is_two_names_over_one_training(ladder: Path, store: Store) -> None:
+    objective(ladder, "hybrid")
+    plan = make_plan(ladder, store)
+    writer, classifier = plan.outcomes[:2]
+    assert [o.model.name for o in (writer, classifier)] == ["tiny-task", "tiny-task-classifier"]
+    assert writer.model.adapter == classifier.model.adapter
+    assert writer.bundle is not None
+    assert classifier.bundle is None
+    arms = {
+        node.id: node.config["arm"]
+        for node in plan.nodes.values()
+        if node.stage == "evaluate" and ".hybrid" in node.id
+    }
+    assert arms == {
+        "tiny-task/evaluate.hybrid.seed1": "generative",
+        "tiny-task/evaluate.hybrid-classifier.seed1": "classifier",
+    }
+    heads = plan.nodes["tiny-task/evaluate.hybrid-classifier.seed1"].inputs
+    assert {role for role in heads if role.startswith("suite.")} == {"suite.test"}
+    models = plan.nodes["tiny-task/compare"].config["models"]
+    assert [m["name"] for m in models if m["role"] == "model"] == [
+        "tiny-task", "tiny-task-classifier",
+    ]  # fmt: skip
+
+
+def test_preferences_are_measured_from_the_model_below(ladder: Path, store: Store) -> None:
+    pairs = '{"prompt": "the rain", "chosen": "weather", "rejected": "kitchen"}\n'
+    for name in ("task", "task-test"):
+        ladder.with_name(f"{name}.jsonl").write_text(pairs * 3)
+    objective(ladder, "dpo")
+    ladder.write_text(ladder.read_text().replace("format: classification", "format: preference"))
+    plan = make_plan(ladder, store)
+    inputs = plan.nodes["tiny-task/evaluate.dpo.seed1"].inputs
+    assert inputs["below.root"] == inputs["root"]
+    assert inputs["below.adapter"] == "tiny-l1/export.cpt.seed1"
+
+
+def test_a_phase_is_told_beside_the_parent_and_not_served(ladder: Path, store: Store) -> None:
+    phases = """\
+phases:
+  - name: reading
+    data: {train: {path: domain.jsonl}, validation: {carve: 0.1}}
+    train: {objective: cpt, method: lora, lora_r: 4, max_length: 32, precision: fp32}
+  - name: talking
+    data: {train: {path: domain.jsonl}, validation: {carve: 0.1}}
+    train: {objective: cpt, method: lora, lora_r: 4, max_length: 32, precision: fp32}
+"""
+    objective(ladder, "sft", phases)
+    plan = make_plan(ladder, store)
+    models = plan.nodes["tiny-task/compare"].config["models"]
+    assert [(m["name"], m["role"]) for m in models] == [
+        ("tiny-task", "model"), ("tiny-l1", "parent"), ("tiny-l0", "base"),
+        ("tiny-task.talking", "phase"), ("tiny-task.reading", "phase"),
+    ]  # fmt: skip
+    assert len({m["name"] for m in models}) == len(models)
+    bundle = plan.nodes["tiny-task/bundle"].config
+    assert [adapter["name"] for adapter in bundle["adapters"]] == ["tiny-l1", "tiny-task"]
+
+
+def test_several_recipes_between_are_each_judged(ladder: Path, store: Store) -> None:
+    below = ladder.with_name("l1b.yaml")
+    below.write_text(ladder.with_name("l1.yaml").read_text().replace("tiny-l1", "tiny-l1b")
+                     .replace("base: l0.yaml", "base: l1.yaml"))  # fmt: skip
+    objective(ladder, "sft")
+    ladder.write_text(ladder.read_text().replace("base: l1.yaml", "base: l1b.yaml"))
+    plan = make_plan(ladder, store)
+    models = plan.nodes["tiny-task/compare"].config["models"]
+    assert [(m["name"], m["role"]) for m in models] == [
+        ("tiny-task", "model"), ("tiny-l1b", "parent"), ("tiny-l1", "parent"), ("tiny-l0", "base"),
+    ]  # fmt: skip
+
+
+def test_what_is_merged_alone_is_judged_as_it_is_served(ladder: Path, store: Store) -> None:
+    objective(ladder, "[sft, classify]")
+    ladder.write_text(ladder.read_text().replace("export: [stacked, merged]", "export: merged"))
+    plan = make_plan(ladder, store)
+    for name in ("sft", "classify"):
+        node = plan.nodes[f"tiny-task/evaluate.{name}.seed1"]
+        assert node.inputs["root"] == f"tiny-task/merge.{name}.seed1"
+        assert "adapter" not in node.inputs
+        assert node.inputs["trained"] == f"tiny-task/train.{name}.seed1"
+    bundle = plan.nodes["tiny-task/bundle"]
+    assert bundle.inputs["root"] == "tiny-task/merge.sft.seed1"
+    assert (bundle.config["base"]["name"], bundle.config["adapters"]) == ("tiny-task", [])
 
 
 def test_a_comparison_takes_only_what_it_reads(ladder: Path, store: Store) -> None:
