@@ -12,8 +12,8 @@ from pipeline.core.errors import ModelError
 from pipeline.modeling.adapter_files import FACTOR, PREFIX, factors, read_adapter, write_adapter
 
 __all__ = [
-    "add_lora", "attach_frozen", "factors", "load_adapter_into", "lora_config", "merge_into",
-    "read_adapter", "write_adapter",
+    "adapter_tensors", "add_lora", "attach_frozen", "factors", "load_adapter_into", "lora_config",
+    "merge_into", "read_adapter", "write_adapter",
 ]  # fmt: skip
 
 OUTPUTS = ("lm_head", "embed_out")
@@ -135,6 +135,24 @@ def _require_patterns(body: Any, settings: Mapping[str, Any]) -> None:
                     f"train.{key}: {pattern!r} fits no module that has an adapter "
                     f"(such as {layers[0]}); mend or drop it"
                 )
+
+
+def adapter_tensors(body: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of the adapter ``default``, under PEFT's names.
+
+    Args:
+        state: name to whole tensor of what was trained, gathered from all processes. A matrix
+            that serves at both ends of the model stands in it once.
+    """
+    from peft import get_peft_model_state_dict
+
+    first = {id(body_parameter): name for name, body_parameter in body.named_parameters()}
+    named = body.named_parameters(remove_duplicate=False)
+    shared = {name: state[first[id(p)]] for name, p in named if first[id(p)] in state}
+    tensors: dict[str, Any] = get_peft_model_state_dict(
+        body, state_dict=shared, adapter_name="default", save_embedding_layers=False
+    )
+    return tensors
 
 
 def load_adapter_into(body: Any, folder: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.data.arrow import Split
 from pipeline.modeling import segments
 from pipeline.modeling.adapters import (
+    adapter_tensors,
     add_lora,
     attach_frozen,
     load_adapter_into,
@@ -233,11 +234,7 @@ def _body_prefix(trainee: Trainee) -> str:
 
 
 def _write_lora(trainee: Trainee, state: Mapping[str, torch.Tensor], out: Path) -> None:
-    from peft import get_peft_model_state_dict
-
-    tensors = get_peft_model_state_dict(
-        trainee.body, state_dict=dict(state), adapter_name="default", save_embedding_layers=False
-    )
+    tensors = adapter_tensors(trainee.body, state)
     moved = [n for n, t in tensors.items() if ".lora_B." in n and bool((t != 0).any())]
     if not moved:
         raise TrainingError(

@@ -13,6 +13,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from pipeline.core.errors import ModelError
 from pipeline.core.schema import Train
 from pipeline.modeling.adapters import (
+    adapter_tensors,
     add_lora,
     attach_frozen,
     load_adapter_into,
@@ -133,6 +134,17 @@ def test_tied_embeddings_stay_tied_when_trained_whole() -> None:
     body = stirred(fresh(modules_to_save=["embed_tokens", "lm_head"]))
     plain = body.merge_and_unload()
     assert plain.lm_head.weight.data_ptr() == plain.model.embed_tokens.weight.data_ptr()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_was_gathered_once_is_written_under_every_name(name: str) -> None:
+    body = stirred(fresh(**OPTIONS[name]))
+    gathered = {n: p.detach() for n, p in body.named_parameters() if p.requires_grad}
+    expected = get_peft_model_state_dict(body, adapter_name="default", save_embedding_layers=False)
+    found = adapter_tensors(body, gathered)
+    assert set(found) == set(expected)
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=0, atol=0)
 
 
 def test_over_a_parent_only_the_new_adapter_is_trained(tmp_path: Path) -> None:
