@@ -267,8 +267,10 @@ class Ladder:
                 "train.init_from", f"{train.init_from}: no such recipe or folder; check the path"
             )
         other = self.build(target, (loaded.path,))
-        theirs, export = other.loaded.recipe.train, other.first.adapter
-        if theirs is None or export is None or other.start.root != inputs["root"]:
+        # What was trained, before it was stacked or merged.
+        theirs, made = other.loaded.recipe.train, other.first.adapter or other.first.root
+        own = self.nodes[made].inputs.get("own")
+        if theirs is None or own is None or other.start.root != inputs["root"]:
             raise loaded.error(
                 "train.init_from",
                 f"{target.name}: has no adapter over this recipe's base; name one that has",
@@ -278,7 +280,7 @@ class Ladder:
                 "train.init_from", f"{target.name}: its adapter was trained over another one"
             )
         require_same_form(loaded, theirs, target.name)
-        return {"init": self.nodes[export].inputs["own"]}, {}
+        return {"init": own}, {}
 
     def _launch(self, loaded: LoadedRecipe, train: TrainSection) -> dict[str, Any]:
         config = train.launch.config

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from pipeline.core.artifact import Artifact, write_manifest
 from pipeline.core.store import Store
-from pipeline.lineage import verify_store
+from pipeline.lineage import lineage_of, print_lineage, verify_store
 
 Commit = Callable[..., Artifact]
 
@@ -39,3 +41,17 @@ def test_manifest_of_another_artifact_is_found(store: Store, commit: Commit) -> 
     write_manifest(artifact.path, replace(artifact.manifest, key="d" * 64))
     _, problems = verify_store(store)
     assert any("is that of dddddddddddd" in line for line in problems)
+
+
+def test_numerics_are_told_where_training_and_serving_differ(
+    store: Store, commit: Commit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = commit(store, "a" * 64, {"x.txt": b"1"}, "Adapter")
+    numerics = {"trained": "nf4", "served": "full precision",
+                "golden_loss": {"trained": 1.25, "served": 1.5}}  # fmt: skip
+    facts = {"numerics": numerics}
+    write_manifest(artifact.path, replace(artifact.manifest, facts=facts, run={"node": "one/x"}))
+    print_lineage(lineage_of(store, "a" * 12))
+    assert "trained over nf4 and served over full precision: golden loss 1.250, 1.500" in (
+        capsys.readouterr().out
+    )

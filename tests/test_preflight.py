@@ -252,3 +252,44 @@ def test_own_code_is_part_of_the_key_and_said_in_the_notes(
     above = recipe(tmp_path / "r", "two", "one.yaml", extra={"trust_remote_code": True})
     with pytest.raises(RecipeError, match="for the recipe that fetches a base"):
         make_plan(above, store)
+
+
+def test_training_tells_untrained_chat_tokens_of_a_base_that_was_just_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.core.artifact import Artifact, Manifest
+    from pipeline.core.stage import StageContext
+    from pipeline.stages import train
+
+    base = trained(tmp_path / "base", chat=False, tied=True, padding=24)
+    blank = Manifest("Model", "k", "d", "s", 1, {}, {}, {}, {}, {})
+    inputs = {"root": Artifact(base, blank), "data": Artifact(tmp_path, blank)}
+    said: list[Any] = []
+    context = StageContext(tmp_path, tmp_path / "a/b/c", {"launch": {}}, {}, said.append)
+    monkeypatch.setattr(train, "trainer", lambda _job: lambda _job, _progress: {"steps": 0})
+    settings = {"objective": "sft", "method": "qlora", "modules_to_save": []}
+    assert train.Train().run(inputs, settings, context) == {"steps": 0}
+    assert "<|im_end|>" in said[0]["message"]
+
+
+def test_init_from_takes_what_was_trained_also_of_a_merged_recipe(
+    tmp_path: Path, model_folder: Path, store: Store
+) -> None:
+    dora: dict[str, Any] = {"use_dora": True, "export": "merged"}
+    recipe(tmp_path / "r", "first", str(model_folder), **dora)
+    second = recipe(tmp_path / "r", "second", str(model_folder), **dora, init_from="first.yaml")
+    node = make_plan(second, store).nodes["second/train.sft.seed1"]
+    assert node.inputs["init"] == "first/train.sft.seed1"
+
+
+def test_phases_over_a_merged_recipe_make_new_roots(
+    tmp_path: Path, model_folder: Path, store: Store
+) -> None:
+    phase = {"name": "warm", "data": {"train": {"path": "rows.jsonl", "format": "classification"}},
+             "train": {**TRAIN, "use_dora": True}}  # fmt: skip
+    path = recipe(
+        tmp_path / "r", "one", str(model_folder), use_dora=True, export="merged",
+        extra={"phases": [phase]},
+    )  # fmt: skip
+    plan = make_plan(path, store)
+    assert plan.nodes["one/train.sft.seed1"].inputs["root"] == "one.warm/merge.sft.seed1"
