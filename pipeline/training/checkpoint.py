@@ -1,22 +1,29 @@
 """Checkpoints inside a training: whole or not there, no pickle, the newest whole one wins.
 
 ``step-N`` holds a safetensors file of each process that had something to write, and
-``state.json`` with their digests and which rows of each tensor stand where. So a checkpoint
-that two processes wrote can be read by one, or by three.
+``state.json`` with their digests, its own, and which rows of each tensor stand where. So a
+checkpoint that two processes wrote can be read by one, or by three.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
+from pipeline.core import errors
 from pipeline.core.digest import file_digest
 from pipeline.core.errors import TrainingError
 from pipeline.core.store import disk_errors
@@ -50,6 +57,7 @@ class Saved:
 
     Attributes:
         pieces: tensor name to [(file, first row, rows)]; no rows: the tensor whole.
+        digests: file to SHA-256.
     """
 
     folder: Path
@@ -57,11 +65,10 @@ class Saved:
     values: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
     pieces: Mapping[str, list[tuple[str, int, int]]] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def tensor(self, name: str, first: int = 0, rows: int | None = None) -> torch.Tensor:
         """The tensor, or ``rows`` of its rows from ``first`` on."""
-        from safetensors import safe_open
-
         parts = []
         shape = self.shapes[name]
         last = (shape[0] if shape else 0) if rows is None else first + rows
@@ -85,67 +92,123 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, group: Parallel) -> No
     """Writes ``step-N`` beside the others: draft, digests, rename; the two newest stay.
 
     Every process calls it; the folder is one that all of them see.
+
+    Raises:
+        StoreError: on every process, where the disk of one is full; what was saved before stays.
     """
-    from safetensors.torch import save_file
-
-    target = folder / f"step-{checkpoint.step:08d}"
     draft = folder / _DRAFT
+    first = group.rank == 0
+    try:
+        together(group, folder, lambda: _emptied(draft) if first else None)
+        everyone = together(group, folder, lambda: _write_own(draft, checkpoint, group.rank))
+        together(group, folder, lambda: _finish(draft, checkpoint, everyone) if first else None)
+    except Exception:
+        if first:
+            shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def together(group: Parallel, folder: Path, work: Callable[[], Any]) -> list[Any]:
+    """What ``work`` gives on each process; where one fails all do, and none waits for it.
+
+    Raises:
+        StoreError: the disk of ``folder`` is full or cannot be written.
+        TrainingError: another process failed.
+    """
+    told: dict[str, Any] = {}
+    failed: Exception | None = None
+    try:
+        with saving(folder):
+            told["found"] = work()
+    except Exception as error:
+        failed = error
+        told = {"error": type(error).__name__, "text": str(error)}
+    everyone = group.gathered(told)
+    if failed is not None:
+        raise failed
+    for rank, one in enumerate(everyone):
+        if "error" in one:
+            known = getattr(errors, one["error"], None)
+            if known is not None:
+                raise known(one["text"])
+            raise TrainingError(f"train: process {rank} could not save: {one['text']}")
+    return [one["found"] for one in everyone]
+
+
+@contextlib.contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Turns a full disk into one line, also where safetensors wraps what the disk said.
+
+    Raises:
+        StoreError: the disk of ``folder`` is full or cannot be written.
+    """
     with disk_errors(folder):
-        if group.rank == 0:
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-        group.wait()
-        mine = dict(_own_pieces(checkpoint.tensors, group.rank))
-        file = f"rank-{group.rank:05d}.safetensors"
-        told: dict[str, Any] = {}
         try:
-            if mine:
-                save_file({n: t for n, (t, _, _) in mine.items()}, str(draft / file))
-                told = {
-                    "file": file,
-                    "sha256": file_digest(draft / file),
-                    "pieces": {n: (first, rows) for n, (_, first, rows) in mine.items()},
-                }
-        except Exception as error:
-            # The others must not wait for what will not come.
-            group.gathered({"error": str(error)})
-            shutil.rmtree(draft, ignore_errors=True)
-            raise _as_disk_error(error) from error
-        everyone = group.gathered(told)
-        broken = next((t["error"] for t in everyone if "error" in t), None)
-        if broken is not None:
-            raise TrainingError(f"train: another process could not save its checkpoint: {broken}")
-        if group.rank == 0:
-            _finish(draft, target, checkpoint, everyone)
-            for old in sorted(folder.glob("step-*"))[:-KEEP]:
-                shutil.rmtree(old, ignore_errors=True)
-    group.wait()
+            yield
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-def _as_disk_error(error: Exception) -> Exception:
-    # safetensors wraps what the disk said into an error of its own.
-    if isinstance(error, OSError) or "os error 28" not in str(error):
-        return error
-    return OSError(28, "No space left on device")
+def _emptied(draft: Path) -> None:
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
 
 
-def _finish(
-    draft: Path, target: Path, checkpoint: Checkpoint, everyone: list[dict[str, Any]]
-) -> None:
+def _write_own(draft: Path, checkpoint: Checkpoint, rank: int) -> dict[str, Any]:
+    """Writes what this process holds; what the others must know of it."""
+    mine = dict(_own_pieces(checkpoint.tensors, rank))
+    if not mine:
+        return {}
+    file = f"rank-{rank:05d}.safetensors"
+    save_file({n: t for n, (t, _, _) in mine.items()}, str(draft / file))
+    return {
+        "file": file,
+        "sha256": file_digest(draft / file),
+        "pieces": {n: (first, rows) for n, (_, first, rows) in mine.items()},
+    }
+
+
+def _finish(draft: Path, checkpoint: Checkpoint, everyone: list[dict[str, Any]]) -> None:
     pieces: dict[str, list[tuple[str, int, int]]] = {}
     for told in everyone:
         for name, (first, rows) in told.get("pieces", {}).items():
             pieces.setdefault(name, []).append((told["file"], first, rows))
-    meta = {
+    state = {
         "step": checkpoint.step,
         "values": checkpoint.values,
         "sha256": {t["file"]: t["sha256"] for t in everyone if t},
         "shapes": {n: list(t.shape) for n, t in checkpoint.tensors.items()},
         "pieces": pieces,
     }
-    (draft / _META).write_text(json.dumps(meta, sort_keys=True), encoding="utf-8")
+    sealed = json.dumps({"sha256": _digest(state), "state": state}, sort_keys=True)
+    (draft / _META).write_text(sealed, encoding="utf-8")
+    target = draft.parent / _name(checkpoint.step)
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
+    forget(draft.parent, checkpoint.step)
+
+
+def forget(folder: Path, after: int = -1) -> None:
+    """Deletes the checkpoints of updates after ``after``, and all but the newest of the others.
+
+    What is newer than the state of a training was passed over by it; left there, it would push
+    out what the training saves.
+    """
+    found = sorted(folder.glob("step-*"))
+    kept = [path for path in found if path.name <= _name(after)]
+    for path in [*found[len(kept) :], *kept[:-KEEP]]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _digest(state: Any) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _own_pieces(
@@ -162,6 +225,11 @@ def _own_pieces(
             rows = tensor.shape[0] if tensor.ndim else 0
             mine[name] = (tensor.detach().cpu().clone().contiguous(), 0, rows)
     return mine
+
+
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor: its shard, or all of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def own_rows(tensor: DTensor) -> tuple[torch.Tensor, int]:
@@ -191,7 +259,7 @@ def load_newest(folder: Path, on_torn: Callable[[str], None], group: Parallel) -
     step, refused = group.gathered((step, found))[0]
     if refused is not None:
         raise TrainingError(refused)
-    return None if step is None else _read(folder / f"step-{step:08d}")
+    return None if step is None else _read(folder / _name(step))
 
 
 def _newest_whole(folder: Path, on_torn: Callable[[str], None]) -> int | None:
@@ -204,10 +272,10 @@ def _newest_whole(folder: Path, on_torn: Callable[[str], None]) -> int | None:
             )
         try:
             saved = _read(path)
-            for file, digest in json.loads((path / _META).read_text())["sha256"].items():
+            for file, digest in saved.digests.items():
                 if file_digest(path / file) != digest:
                     raise ValueError(f"the bytes of {file} changed")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             on_torn(f"{path.name} is torn ({error}); going back to the one before")
         else:
             return saved.step
@@ -215,7 +283,13 @@ def _newest_whole(folder: Path, on_torn: Callable[[str], None]) -> int | None:
 
 
 def _read(path: Path) -> Saved:
-    meta = json.loads((path / _META).read_text(encoding="utf-8"))
-    pieces = {n: [(f, int(a), int(b)) for f, a, b in parts] for n, parts in meta["pieces"].items()}
-    shapes = {n: tuple(shape) for n, shape in meta["shapes"].items()}
-    return Saved(path, int(meta["step"]), meta["values"], shapes, pieces)
+    tree = json.loads((path / _META).read_text(encoding="utf-8"))
+    state = tree["state"]
+    if _digest(state) != tree["sha256"]:
+        raise ValueError(f"the bytes of {_META} changed")
+    step = int(state["step"])
+    if path.name != _name(step):
+        raise ValueError(f"its {_META} is of update {step}")
+    pieces = {n: [(f, int(a), int(b)) for f, a, b in parts] for n, parts in state["pieces"].items()}
+    shapes = {n: tuple(shape) for n, shape in state["shapes"].items()}
+    return Saved(path, step, state["values"], shapes, pieces, state["sha256"])

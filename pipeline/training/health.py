@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.core.errors import TrainingError
@@ -19,8 +19,14 @@ class Health:
     well end without a gradient.
     """
 
-    def __init__(self, *, fresh: bool) -> None:
-        """``fresh``: the training begins here; a resumed one has moved before."""
+    def __init__(self, changed: Callable[[], bool], *, fresh: bool) -> None:
+        """
+        Args:
+            changed: whether any weight has changed since the training began here.
+            fresh: it does begin here; a resumed one has moved before.
+        """
+        self._ask = changed
+        self._changed, self._unchanged = not fresh, 0
         self._loss: float | None = None
         self._still = self._same = 0
         self._pulled = self._moved = not fresh
@@ -60,4 +66,21 @@ class Health:
             raise TrainingError(
                 f"train: the loss stays at {loss:.6g} for {self._same} updates up to {where}; "
                 "raise train.learning_rate, or check that rows have supervised tokens"
+            )
+        if not self._changed and rate > 0.0:
+            self._changed = self._ask()
+            self._unchanged += not self._changed
+            if self._unchanged >= PATIENCE:
+                self.end(step)
+
+    def end(self, step: int) -> None:
+        """Refuses a training, or the first updates of one, that left every weight as it was.
+
+        Raises:
+            TrainingError: no weight has changed.
+        """
+        if self._unchanged and not self._changed:
+            raise TrainingError(
+                f"train: no weight has changed up to update {step}: the step is smaller than "
+                "float32 can add to them; raise train.learning_rate"
             )

@@ -22,7 +22,7 @@ from pipeline.training.batches import BatchOrder, shares, steps_in_all
 from pipeline.training.checkpoint import forget, together
 from pipeline.training.curves import Curves
 from pipeline.training.health import Health
-from pipeline.training.memory import memory_errors, micro_batch
+from pipeline.training.memory import let_go, memory_errors, micro_batch
 from pipeline.training.optimisers import new_optimiser
 from pipeline.training.packed import is_packed, rows_for
 from pipeline.training.parallel import decoder_layers, parallel, restarted
@@ -109,6 +109,9 @@ class Training:
         try:
             with memory_errors(lambda: self._micro_rows):
                 return self._run()
+        except BaseException as error:
+            let_go(error)
+            raise
         finally:
             self.group.close()
 

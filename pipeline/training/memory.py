@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -26,12 +27,20 @@ def micro_batch(options: Mapping[str, Any], rows: int, fitting: int) -> int:
     return max(1, min(rows, int(asked or fitting)))
 
 
+def let_go(error: BaseException | None) -> None:
+    """Frees what the frames of a failed pass hold: its tensors, and the model's wrapper."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+
+
 @contextlib.contextmanager
-def memory_errors(rows: Any) -> Iterator[None]:
+def memory_errors(rows: Callable[[], int] | None) -> Iterator[None]:
     """Turns a lack of memory into one line with the setting to change.
 
     Args:
-        rows: called for the rows of the micro-batch that was at work.
+        rows: called for the rows that were at work at once; None while the model is built, when
+            fewer rows would not help.
 
     Raises:
         OutOfMemory: with the micro-batch that did not fit.
@@ -42,14 +51,14 @@ def memory_errors(rows: Any) -> Iterator[None]:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not known and not any(word in str(error).lower() for word in _WORDS):
             raise
-        size = int(rows())
+        size = 1 if rows is None else rows()
+        what = "while the model was built" if rows is None else f"with {size} rows at once"
         smaller = (
             f"set train.micro_batch_size={size // 2}, or train.auto_micro_batch=true"
             if size > 1
             else "set train.gradient_checkpointing=true, method qlora or a smaller train.max_length"
         )
         first = (str(error).splitlines() or ["no more memory"])[0][:120]
-        found = OutOfMemory(f"train: out of memory with {size} rows at once ({first}); {smaller}")
+        found = OutOfMemory(f"train: out of memory {what} ({first}); {smaller}")
         found.rows = size
-        # The traceback would keep every tensor of the failed pass alive.
         raise found from None

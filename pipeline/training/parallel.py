@@ -7,6 +7,7 @@ launcher's environment (RANK, WORLD_SIZE, LOCAL_RANK) and from collective operat
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -157,6 +158,10 @@ class Group(Single):
         distributed.barrier()
 
     def close(self) -> None:
+        # DDP holds its group without Python knowing: left for later, the group would go with it
+        # and wait for its threads while they wait for Python.
+        self.module = nn.Identity()
+        gc.collect()
         if self._own and distributed.is_initialized():
             distributed.destroy_process_group()
 

@@ -19,7 +19,7 @@ from pipeline.training.packed import Rows
 from pipeline.training.parallel import Parallel
 from pipeline.training.targets import batch_of
 from pipeline.training.trainee import Trainee
-from pipeline.training.validation import ROWS_AT_ONCE, row_batches, turns
+from pipeline.training.validation import row_batches, turns
 
 
 class WithReference:
@@ -45,13 +45,16 @@ def reference_of(
     config: Mapping[str, Any],
     group: Parallel,
     autocast: Callable[[], AbstractContextManager[Any]],
+    rows_at_once: int,
     tokens_at_once: int,
 ) -> torch.Tensor:
     """Log-probabilities [N, 2] (chosen, rejected) of every row under the model as it stands."""
     module: Any = trainee.module
     module.eval()
     found = torch.zeros((len(rows), 2), dtype=torch.float64, device=group.device)
-    batches = row_batches(rows.lengths().tolist(), ROWS_AT_ONCE // 2, tokens_at_once // 2)
+    # Each row is two answers.
+    size = max(1, rows_at_once // 2)
+    batches = row_batches(rows.lengths().tolist(), size, tokens_at_once // 2)
     with torch.no_grad(), autocast():
         for number in turns(len(batches), group.rank, group.world):
             members = batches[max(number, 0)]

@@ -6,13 +6,18 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.core.errors import TrainingError
-from pipeline.training.checkpoint import Checkpoint, Saved, load_newest, save_checkpoint
+from pipeline.training.checkpoint import (
+    Checkpoint,
+    Saved,
+    load_newest,
+    local_part,
+    save_checkpoint,
+)
 from pipeline.training.optimisers import optimiser_state, read_like, restore_optimiser
 from pipeline.training.parallel import Parallel
 
@@ -49,6 +54,19 @@ def fingerprint(module: nn.Module) -> str:
             sample = parameter.detach().reshape(-1)[:_SAMPLE].cpu()
             digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def watch_weights(trainable: Mapping[str, nn.Parameter], group: Parallel) -> Callable[[], bool]:
+    """A question: has any of the weights changed since now? The answer of all processes."""
+
+    def sample() -> torch.Tensor:
+        # Of ZeRO-3 a parameter is empty between its layer's calls; its share lies beside it.
+        shares = (getattr(p, "ds_tensor", p).detach() for p in trainable.values())
+        found = (local_part(share).reshape(-1)[:_SAMPLE].float() for share in shares)
+        return torch.cat(list(found)).clone()
+
+    before = sample()
+    return lambda: bool(group.total((sample() != before).any().float()))
 
 
 @dataclass(frozen=True)

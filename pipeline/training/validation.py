@@ -47,6 +47,7 @@ class Validator:
     config: Mapping[str, Any]
     group: Parallel
     autocast: Callable[[], AbstractContextManager[Any]]
+    rows_at_once: int
     tokens_at_once: int
 
     @property
@@ -68,7 +69,7 @@ class Validator:
         board = scoreboard_for(module, self.trainee.labels)
         sums = torch.zeros(2, dtype=torch.float64)
         lengths = self.rows.lengths().tolist()
-        batches = row_batches(lengths, ROWS_AT_ONCE, self.tokens_at_once)
+        batches = row_batches(lengths, self.rows_at_once, self.tokens_at_once)
         with torch.no_grad(), self.autocast():
             for number in turns(len(batches), self.group.rank, self.group.world):
                 rows = [self.rows[i] for i in batches[max(number, 0)]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,23 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.data.arrow import write_split
 from pipeline.stages.scratch import train_tokenizer
+from tests.training.forked import Forge
+from tests.training.matrix import made
 from tests.training.training_case import TEXTS
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder, an encoder and a Dataset for each render."""
+    return made(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="session")
+def forge() -> Iterator[Forge]:
+    """Starts trainings that can be killed."""
+    found = Forge()
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

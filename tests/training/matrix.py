@@ -117,7 +117,13 @@ def _row(render: str, index: int, text: str, tokenizer: Any) -> dict[str, Any]:
     return row
 
 
-def cell_job(place: Path, cell: tuple[str, str, str], wrapper: str, **settings: Any) -> TrainJob:
+def cell_job(
+    place: Path,
+    cell: tuple[str, str, str],
+    wrapper: str,
+    folder: Path | None = None,
+    **settings: Any,
+) -> TrainJob:
     """The job of a cell; ``place`` holds roots and data."""
     objective, variant, method = cell
     base, _, multi = variant.partition("-")
@@ -125,7 +131,7 @@ def cell_job(place: Path, cell: tuple[str, str, str], wrapper: str, **settings: 
     launch: dict[str, Any] = {"num_processes": 1 if wrapper == "single" else 2}
     if wrapper == "fsdp":
         launch["config"] = str(place / "fsdp.yaml")
-    folder = place / wrapper / name_of(cell).replace(" ", "-")
+    folder = folder or place / wrapper / name_of(cell).replace(" ", "-")
     options = {"max_steps": 5, "method": method, "launch": launch, "eval_steps": 3, **settings}
     if method == "full":
         options.pop("lora_r", None)
@@ -147,7 +153,7 @@ def run_group(place: Path, wrapper: str, jobs: dict[str, TrainJob]) -> dict[str,
         if line.startswith("{"):
             found |= json.loads(line)
     if len(found) != len(jobs):
-        raise AssertionError(f"{len(found)} of {len(jobs)} cells ended: {done.stderr[-3000:]}")
+        raise AssertionError(f"{len(found)} of {len(jobs)} cells ended: {done.stderr[:6000]}")
     return found
 
 
