@@ -21,21 +21,16 @@ _STOP_S = 10.0
 
 
 def launch_command(job_file: Path, settings: LaunchSettings) -> list[str]:
-    """The command that starts the processes: torchrun, or accelerate for DeepSpeed.
+    """The command that starts the processes: torchrun, whatever wraps the model.
 
     `accelerate launch --cpu` starts one process whatever it is asked for; torchrun does not.
     Of a file for several machines this starts the share of one: `machine_rank`, `main_process_ip`
     and `main_process_port` are accelerate's own keys.
     """
-    if settings.wrapper == "deepspeed":
-        run = ["accelerate.commands.launch", "--config_file", str(settings.config)]
-        run += ["--num_processes", str(settings.processes), "-m"]
-    else:
-        here = settings.processes // settings.machines
-        run = ["torch.distributed.run", "--nproc_per_node", str(here)]
-        run += ["--max-restarts", str(settings.max_restarts)]
-        run += _meeting(settings)
-        run += ["-m"]
+    here = settings.processes // settings.machines
+    run = ["torch.distributed.run", "--nproc_per_node", str(here)]
+    run += ["--max-restarts", str(settings.max_restarts)]
+    run += [*_meeting(settings), "-m"]
     starter = [sys.executable, "-m", "pipeline.training.starter", str(os.getpid())]
     return [*starter, *run, "pipeline.worker", str(job_file)]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from pipeline.core.errors import TrainingError
@@ -22,6 +23,7 @@ from pipeline.training.optimisers import optimiser_state, read_like, restore_opt
 from pipeline.training.parallel import Parallel
 
 _SAMPLE = 64
+_REMEDY = "delete it, or set train.resume: false to start this training again"
 
 
 @dataclass
@@ -69,6 +71,10 @@ def watch_weights(trainable: Mapping[str, nn.Parameter], group: Parallel) -> Cal
     return lambda: bool(group.total((sample() != before).any().float()))
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
 @dataclass(frozen=True)
 class Keeper:
     """Saves and restores one training.
@@ -109,12 +115,22 @@ class Keeper:
         if saved is None:
             return State()
         self._require_same(saved)
+        try:
+            state = self._read(saved)
+        except (SafetensorError, RuntimeError, OSError, KeyError, TypeError, ValueError) as error:
+            raise TrainingError(
+                f"train: {saved.folder}: cannot be read ({_first_line(error)}); {_REMEDY}"
+            ) from error
+        say(f"goes on from update {saved.step}")
+        return state
+
+    def _read(self, saved: Saved) -> State:
         with torch.no_grad():
             for name, parameter in self.trainable.items():
                 parameter.copy_(read_like(saved, f"model.{name}", parameter))
         restore_optimiser(self.optimizer, self.trainable, saved)
         best = saved.values["best"]
-        state = State(
+        return State(
             saved.step,
             list(saved.values["history"]),
             (best[0], best[1]) if best else None,
@@ -122,8 +138,6 @@ class Keeper:
             int(saved.values["waited"]),
             {n: saved.tensor(f"reference.{n}") for n in saved.names("reference.")},
         )
-        say(f"goes on from update {saved.step}")
-        return state
 
     def _require_same(self, saved: Saved) -> None:
         """Refuses a checkpoint that another model wrote.
@@ -132,18 +146,17 @@ class Keeper:
             TrainingError: other tensors, other shapes (rank, head size), or another base.
         """
         where = f"train: {saved.folder}"
-        remedy = "delete it, or set train.resume: false to start this training again"
         theirs = {n: saved.shapes[f"model.{n}"] for n in saved.names("model.")}
         mine = {n: tuple(p.shape) for n, p in self.trainable.items()}
         for name in sorted(theirs.keys() ^ mine.keys()):
             side = "is not trained here" if name in theirs else "is not in it"
-            raise TrainingError(f"{where}: {name} {side}: it is of another training; {remedy}")
+            raise TrainingError(f"{where}: {name} {side}: it is of another training; {_REMEDY}")
         for name, shape in mine.items():
             if theirs[name] != shape:
                 kind = "rank" if "lora_" in name else "head" if ".score." in name else "model"
                 raise TrainingError(
                     f"{where}: {name} is {list(theirs[name])} there and {list(shape)} here: it is "
-                    f"of another {kind}; {remedy}"
+                    f"of another {kind}; {_REMEDY}"
                 )
         if saved.values["base"] != self.base:
-            raise TrainingError(f"{where}: it stands on another base; {remedy}")
+            raise TrainingError(f"{where}: it stands on another base; {_REMEDY}")
