@@ -69,7 +69,7 @@ def alias_bomb() -> str:
         ("  test:", "  validation: {carve: 2}\n  test:", 6, ["carve", "less than 0.5", "it is 2"]),
         ("  test:", "  validation: 3\n  test:", 6, ["data.validation", "it is 3"]),
         ("path: train.jsonl", "path: 3", 5, ["data.train.0.path", "it is 3"]),
-        ("classify", "[classify, dpo]", 8, ["train.objective.1", '"dpo"']),
+        ("classify", "[classify, banana]", 8, ["train.objective.1", '"banana"']),
         ("classify", "[]", 7, ["train", "objective is empty"]),
         ("classify", "classify\n  learning_rate: .nan", 9, ["learning_rate", "NaN", "finite"]),
         ("classify", "classify\n  learning_rate: -.inf", 9, ["learning_rate", "-Infinity"]),
