@@ -141,7 +141,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
-        objectives = set(self.objective)
+        objectives: set[str] = set(self.objective)
         if not self.objective:
             raise ValueError("objective is empty; name at least one")
         if len(_WRITERS & objectives) > 1:

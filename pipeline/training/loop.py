@@ -183,7 +183,7 @@ class Training:
 
     def _update(self, step: int) -> tuple[float, float, int, list[Mapping[str, Any]]]:
         """One update: (loss, gradient norm, real tokens, its rows)."""
-        rows = [self.rows[index] for index in self.order.at(step)]
+        rows: list[Mapping[str, Any]] = [self.rows[index] for index in self.order.at(step)]
         batch = batch_of(rows, self.trainee, self.config, step)
         targets = target_count(batch)
         factor = self.rate(step)
