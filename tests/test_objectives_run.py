@@ -36,9 +36,11 @@ data:
   train: {{path: {name}.jsonl, format: {form}}}
   validation: {{carve: 0.2}}
   test: {{path: {name}-test.jsonl, format: {form}}}
+  features: [{features}]
 train:
   {{objective: {objective}, method: lora, lora_r: 2, global_batch_size: 4, max_steps: 3,
-   learning_rate: 3.0e-3, max_length: 96, precision: fp32{more}}}
+   learning_rate: 3.0e-3, max_length: 96, precision: fp32}}
+evaluate: {{suites: {{{suites}}}}}
 gates: [{gates}]
 """
 
@@ -53,7 +55,8 @@ class Case:
     models: tuple[str, ...]
     kinds: tuple[str, ...]
     gates: str = ""
-    more: str = ""
+    suites: str = ""
+    features: str = ""
 
 
 def sentence(rng: random.Random, topic: str, length: int = 6) -> str:
@@ -96,8 +99,9 @@ CASES = {
         "{suite: test, metric: macro_f1, head: classifier, at_least: 0}",
     ),
     "dpo": Case(
-        "dpo", "preference", preferred, ("tiny-dpo",), ("preference",),
+        "dpo", "preference", preferred, ("tiny-dpo",), ("label", "preference"),
         "{suite: test, metric: preference_accuracy, at_least: 0}",
+        "asked: {path: hybrid-test.jsonl, format: classification}",
     ),
     "channel": Case(
         "channel", "classification", labelled, ("tiny-channel-channel",), ("channel",)
@@ -105,6 +109,7 @@ CASES = {
     "several": Case(
         "classify", "classification", many_labelled, ("tiny-several-classifier",), ("labels",),
         "{suite: test, metric: micro_f1, at_least: 0}",
+        features="{name: winds, pattern: wind}",
     ),
     "tag": Case(
         "tag", "tagging", tagged, ("tiny-tag-tagger",), ("tags",),
@@ -116,6 +121,7 @@ CASES = {
     ),
 }  # fmt: skip
 FIGURES = {
+    "label": {"accuracy", "macro_f1"},
     "preference": {"preference_accuracy", "preference_margin"},
     "channel": {"channel_loss"},
     "labels": {"accuracy", "micro_f1", "macro_f1"},
@@ -143,7 +149,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(folder / f"{name}.jsonl", [case.rows(rng, index) for index in range(40)])
         write(folder / f"{name}-test.jsonl", [case.rows(rng, index) for index in range(12)])
         text = TASK.format(name=name, form=case.form, objective=case.objective, gates=case.gates,
-                           more=case.more)  # fmt: skip
+                           suites=case.suites,
+                           features=case.features)  # fmt: skip
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder
 
