@@ -94,11 +94,10 @@ def _preference(renderer: Renderer, rows: Sequence[Row], turn: Turn) -> Results:
 def _pair(
     chosen: list[Rendered] | RowProblem, rejected: list[Rendered] | RowProblem
 ) -> list[Made] | RowProblem:
-    for name, found in (("chosen", chosen), ("rejected", rejected)):
-        if isinstance(found, RowProblem):
-            return RowProblem(f"{name}: {found}")
-    assert not isinstance(chosen, RowProblem)
-    assert not isinstance(rejected, RowProblem)
+    if isinstance(chosen, RowProblem):
+        return RowProblem(f"chosen: {chosen}")
+    if isinstance(rejected, RowProblem):
+        return RowProblem(f"rejected: {rejected}")
     (one,), (other,) = chosen, rejected
     shared = one.prompt or 0
     if shared != other.prompt or one.input_ids[:shared] != other.input_ids[:shared]:

@@ -71,8 +71,11 @@ def test_a_pair_is_what_the_template_makes_of_prompt_and_each_answer(
     made, facts = prepare(tmp_path, root, {split: given}, source=PREFERENCE,
                           render="preference", system=system, max_length=200)  # fmt: skip
     before = [] if system is None else [{"role": "system", "content": system}]
-    ids = lambda turns, **more: tokenizer.apply_chat_template(  # noqa: E731
-        [*before, *turns], return_dict=True, **more)["input_ids"]  # fmt: skip
+
+    def ids(turns: list[dict[str, str]], **more: Any) -> list[int]:
+        made = tokenizer.apply_chat_template([*before, *turns], return_dict=True, **more)
+        return list(made["input_ids"])
+
     rows = read(made, split)
     assert len(rows) == len(given)
     for row, pair in zip(rows, given, strict=True):
@@ -355,7 +358,7 @@ FEATURES = [
 def test_features_are_columns_and_counts_in_the_rows_own_text(
     root: Artifact, tmp_path: Path
 ) -> None:
-    given = [
+    given: list[dict[str, Any]] = [
         {"text": f"{text} {n}!", "label": "ab"[n % 2], "amount": [n, n + 0.5, f" {n}.25 "][n % 3]}
         for n, text in enumerate(TEXTS)
     ]
@@ -393,3 +396,27 @@ def test_a_row_without_a_features_number_is_quarantined(
     (entry,) = entries(made, "quarantined")
     assert reason in entry["reason"]
     assert adds_up(facts)
+
+
+def test_the_same_bytes_whatever_the_number_of_workers(root: Artifact, tmp_path: Path) -> None:
+    many = [f"{TEXTS[n % 16]} {n}" for n in range(2500)]
+    several = [{"text": text, "labels": ["a", "b", "c"][: n % 4]} for n, text in enumerate(many)]
+    marked = [{"text": text, "entities": [{"start": 0, "end": 3, "label": "N"}] * (n % 2)}
+              for n, text in enumerate(many)]  # fmt: skip
+    carve = {"carve": 0.1, "by": None, "time": None, "seed": 3}
+    alone = {"action": "report", "threshold": 1.0}
+    for render, rows, source in (
+        ("preference", pairs(many), PREFERENCE),
+        ("classify", several, {"format": "classification"}),
+        ("tag", marked, {"format": "tagging"}),
+    ):
+        features = FEATURES[1:] if render == "classify" else []
+        made = [
+            prepare(tmp_path / f"{render}{workers}", root, {"train": rows}, render=render,
+                    source=source, carve=carve, workers=workers, features=features,
+                    max_length=128, clean={"near_duplicates": alone})[0]
+            for workers in (1, 2)
+        ]  # fmt: skip
+        files = [{p.name: p.read_bytes() for p in sorted(one.path.iterdir())} for one in made]
+        assert files[0] == files[1]
+        assert 240 <= len(read(made[0], "validation")) <= 260

@@ -233,7 +233,7 @@ def test_a_tokenizer_without_places_is_refused() -> None:
         pieces(given_, ["a"])
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"text": "Ann sails home", "entities": [entity(0, 3)]},
     {"text": "two ships off Kiel", "entities": [entity(14, 18, "LOC")]},
     {"text": "Bo Lee sails to Bonn at dawn",
