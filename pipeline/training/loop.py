@@ -59,8 +59,7 @@ class Training:
         self.group = parallel(self.settings, bf16=self.config["precision"] == "bf16")
         self.world, self.device = self.group.world, self.group.device
         splits = (Split(Path(job.data) / "train.arrow"), Split(Path(job.data) / "validation.arrow"))
-        sharded = self.settings.wrapper == "fsdp"
-        self.trainee = trainee or build(job, splits[0], sharded=sharded)
+        self.trainee = trainee or build(job, splits[0])
         self.at_once = TOKENS_AT_ONCE[self.device.type]
         (self.rows, self.validation), self.packing = rows_for(splits, self._probed(splits))
         base = fingerprint(self.trainee.module)

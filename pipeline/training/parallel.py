@@ -193,8 +193,8 @@ class Fsdp(Group):
     def __init__(self, settings: LaunchSettings, *, bf16: bool) -> None:
         super().__init__()
         self._reshard = settings.reshard_after_forward
-        # Weights stay float32 in their shards and travel as bf16: half the traffic, no rounding
-        # of what is updated. A CPU casts under autocast alone.
+        # What is trained stays float32 in its shards and travels as bf16: half the traffic, no
+        # rounding of what is updated. A CPU casts under autocast alone.
         self._bf16 = bf16 and self.device.type == "cuda"
 
     def wrap(self, module: nn.Module, body: Any) -> None:

@@ -112,13 +112,11 @@ def masked_attention(rows: Split) -> str:
     return "eager" if short and not torch.cuda.is_available() else "sdpa"
 
 
-def build(job: TrainJob, rows: Split, *, sharded: bool = False) -> Trainee:
+def build(job: TrainJob, rows: Split) -> Trainee:
     """Loads the base, applies the parent, adds adapter and head as the settings say.
 
     Args:
         rows: the training split; its lengths choose the attention kernel.
-        sharded: weights will be cut into shards: they stay float32, of which each process
-            holds its part.
 
     Raises:
         ModelError: an objective that this base cannot be trained on.
@@ -133,7 +131,7 @@ def build(job: TrainJob, rows: Split, *, sharded: bool = False) -> Trainee:
     bf16 = config["precision"] == "bf16"
     model = load_model(
         root,
-        bf16_weights=torch.cuda.is_available() and method != "full" and bf16 and not sharded,
+        bf16_weights=torch.cuda.is_available() and method != "full" and bf16,
         quantisation="nf4" if method == "qlora" else None,
         compute=config["precision"],
         attention=attention_of(job, rows),
