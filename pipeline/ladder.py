@@ -235,7 +235,7 @@ class Ladder:
             key, _, reason = refusal.partition(": ")
             raise loaded.error(key, reason)
         stem = f"{recipe.name}/{{}}.{objective}.seed{seed}"
-        options = {**train_options(train), "launch": launch, "run_name": stem.format("train")}
+        options = {**train_options(train), "launch": launch}
         full = train.method == "full"
         node = Node(
             stem.format("train"),

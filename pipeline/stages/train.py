@@ -29,8 +29,6 @@ class Train:
             context.progress({"message": note})
         parent, init = inputs.get("parent"), inputs.get("init")
         start = init.path if init is not None else context.files.get("init")
-        # Beside the store's objects: what a tracker writes outlives the training's own folder.
-        trackers = context.work.parent.parent / "trackers"
         job = TrainJob(
             root=str(inputs["root"].path),
             parent=str(parent.path) if parent else None,
@@ -38,7 +36,7 @@ class Train:
             out=str(context.out),
             work=str(context.work),
             config=config,
-            options={"trackers": str(trackers), **context.options},
+            options=context.options,
             init=str(start) if start is not None else None,
         )
         return with_memory(job, context.progress, trainer(job))
