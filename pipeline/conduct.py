@@ -84,7 +84,7 @@ def serve_recipe(
     bundle = next((o.bundle for o in plan.outcomes if o.bundle is not None), None)
     if bundle is None:
         raise UserError(
-            f"{recipe}: makes a classifier head only, which has no chat to serve; "
+            f"{recipe}: makes no model that writes, so there is no chat to serve; "
             "name a recipe with objective sft, cpt or pretrain"
         )
     data = plan.recipe.recipe.data
