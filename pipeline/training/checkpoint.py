@@ -186,7 +186,7 @@ def _finish(draft: Path, checkpoint: Checkpoint, everyone: list[dict[str, Any]])
     sealed = json.dumps({"sha256": _digest(state), "state": state}, sort_keys=True)
     (draft / _META).write_text(sealed, encoding="utf-8")
     target = draft.parent / _name(checkpoint.step)
-    shutil.rmtree(target, ignore_errors=True)
+    _remove(target)
     draft.rename(target)
     forget(draft.parent, checkpoint.step)
 
@@ -200,7 +200,14 @@ def forget(folder: Path, after: int = -1) -> None:
     found = sorted(folder.glob("step-*"))
     kept = [path for path in found if path.name <= _name(after)]
     for path in [*found[len(kept) :], *kept[:-KEEP]]:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _name(step: int) -> str:
@@ -263,8 +270,9 @@ def load_newest(folder: Path, on_torn: Callable[[str], None], group: Parallel) -
 
 
 def _newest_whole(folder: Path, on_torn: Callable[[str], None]) -> int | None:
-    for path in sorted(folder.glob("step-*"), reverse=True):
-        pickled = next((p for kind in _PICKLES for p in path.glob(kind)), None)
+    found = sorted(folder.glob("step-*"), reverse=True)
+    for path in found:
+        pickled = next((p for kind in _PICKLES for p in path.rglob(kind)), None)
         if pickled is not None:
             raise TrainingError(
                 f"train: {pickled}: a pickled checkpoint is not read, because it could run code; "
@@ -276,9 +284,12 @@ def _newest_whole(folder: Path, on_torn: Callable[[str], None]) -> int | None:
                 if file_digest(path / file) != digest:
                     raise ValueError(f"the bytes of {file} changed")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            on_torn(f"{path.name} is torn ({error}); going back to the one before")
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            on_torn(f"{path.name} is torn ({said}); going back to the one before")
         else:
             return saved.step
+    if found:
+        on_torn("no checkpoint is whole: the training starts at update 0")
     return None
 
 

@@ -6,6 +6,7 @@ The processes and the SIGKILLs are real; only the seconds of importing torch are
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import json
 import os
 import resource
@@ -84,18 +85,8 @@ class Forge:
 
 
 def _serve() -> None:
-    import torch
-    import transformers
-
-    from pipeline.core import objectives
-    from pipeline.stages import train
-    from pipeline.training import loop
-
-    # What is imported once for all.
-    assert torch and transformers and objectives and train and loop
-    from peft import LoraConfig
-
-    assert LoraConfig
+    for name in ("peft", "transformers", "pipeline.core.objectives", "pipeline.training.loop"):
+        importlib.import_module(name)
     for line in sys.stdin:
         print(json.dumps(asdict(_training(json.loads(line)))), flush=True)
 
@@ -173,7 +164,7 @@ def _body(asked: dict[str, Any], job_file: Path) -> int:
 
     if asked.get("halve"):
         alone = loop.train
-        loop.train = lambda job, say: with_memory(job, say, alone)  # type: ignore[assignment]
+        loop.train = lambda job, say: dict(with_memory(job, say, alone))
     return worker.main(str(job_file))
 
 
@@ -214,21 +205,20 @@ def _kill_at(place: str, number: int) -> None:
     after(curves.Curves, "update", "update")
     after(checkpoint, "_write_own", "draft")
     after(loop, "write_result", "result")
-    forget, rmtree = checkpoint.forget, checkpoint.shutil.rmtree
+    forget, remove = checkpoint.forget, checkpoint._remove
 
     def forgetting(folder: Path, after: int = -1) -> None:
         passing("renamed")
         forget(folder, after)
 
-    def removing(path: Path, ignore_errors: bool = False) -> None:
-        if path.name.startswith("step-"):
-            if path.exists():
-                next(path.glob("rank-*")).unlink()
-            passing("deleting" if path.exists() else "sealed")
-        rmtree(path, ignore_errors=ignore_errors)
+    def removing(path: Path) -> None:
+        if path.exists():
+            next(path.glob("rank-*")).unlink()
+        passing("deleting" if path.exists() else "sealed")
+        remove(path)
 
     checkpoint.forget = forgetting
-    checkpoint.shutil.rmtree = removing  # type: ignore[assignment]
+    checkpoint._remove = removing
 
 
 if __name__ == "__main__":

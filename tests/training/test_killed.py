@@ -70,9 +70,7 @@ def result(job: TrainJob) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    bench: Path, forge: Forge, tmp_path_factory: pytest.TempPathFactory
-) -> Undisturbed:
+def undisturbed(bench: Path, forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return Undisturbed(bench, forge, tmp_path_factory.mktemp("undisturbed"))
 
 
