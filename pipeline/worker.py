@@ -1,8 +1,7 @@
-"""The body of `torchrun` and `accelerate launch`: one process of a training.
-
-    torchrun --nproc_per_node 2 -m pipeline.worker JOB.json
+"""The body of a launch: one process of a training.
 
 Rank 0 prints one JSON object a line: progress, and last {"facts": ...}; any rank {"error": ...}.
+``torchrun --nproc_per_node 2 -m pipeline.worker JOB.json`` runs a job by hand.
 """
 
 from __future__ import annotations
@@ -16,15 +15,19 @@ from typing import Any
 
 from pipeline.core.errors import GradusError, OutOfMemory
 from pipeline.core.lifeline import die_with_parent
-from pipeline.training.starter import LAUNCHER
+
+
+def entry(job_file: str, starter: int) -> None:
+    """What a forked process runs: it ends with 0, or 1 after an error line."""
+    # A starter that is killed leaves its processes; these go with it.
+    die_with_parent(starter)
+    code = main(job_file)
+    if code:
+        sys.exit(code)
 
 
 def main(job_file: str) -> int:
     """Runs the job; exit code 0, or 1 with an error line."""
-    launcher = os.environ.get(LAUNCHER)
-    if launcher is not None and os.getppid() == int(launcher):
-        # A launcher that is killed leaves its processes; these go with it.
-        die_with_parent(int(launcher))
     import torch
 
     from pipeline.training.loop import train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -20,32 +21,95 @@ Progress = Callable[[Mapping[str, Any]], None]
 _STOP_S = 10.0
 
 
-def launch_command(job_file: Path, settings: LaunchSettings) -> list[str]:
-    """The command that starts the processes: torchrun, whatever wraps the model.
+class Starter:
+    """A process that has torch loaded and forks the processes of each launch.
 
-    `accelerate launch --cpu` starts one process whatever it is asked for; torchrun does not.
-    Of a file for several machines this starts the share of one: `machine_rank`, `main_process_ip`
-    and `main_process_port` are accelerate's own keys.
+    It is started at the first launch of this process and kept for the next ones: the second
+    stage of a chain imports nothing. It goes when this process goes.
     """
-    here = settings.processes // settings.machines
-    run = ["torch.distributed.run", "--nproc_per_node", str(here)]
-    run += ["--max-restarts", str(settings.max_restarts)]
-    run += [*_meeting(settings), "-m"]
-    starter = [sys.executable, "-m", "pipeline.training.starter", str(os.getpid())]
-    return [*starter, *run, "pipeline.worker", str(job_file)]
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        command = [sys.executable, "-m", "pipeline.training.starter", str(os.getpid())]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,
+        )
+
+    def order(self, order: Mapping[str, Any]) -> None:
+        """Asks for one launch.
+
+        Raises:
+            TrainingError: the starter has died.
+        """
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise errors.TrainingError(
+                f"train: what starts the processes has died (exit code {self.process.poll()}); "
+                "run again"
+            ) from None
+
+    def stop(self) -> None:
+        """Ends it, and with it every process that it started."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
 
-def _meeting(settings: LaunchSettings) -> list[str]:
-    """How the machines find each other."""
+_kept: list[Starter] = []
+
+
+def _starter(threads: int) -> Starter:
+    if _kept and (_kept[0].process.poll() is not None or _kept[0].threads != threads):
+        _kept.pop().stop()
+    if not _kept:
+        _kept.append(Starter(threads))
+    return _kept[0]
+
+
+def launch_order(job_file: Path, log_file: Path, settings: LaunchSettings) -> dict[str, Any]:
+    """What the starter is asked for.
+
+    `accelerate launch --cpu` starts one process whatever it is asked for; torchrun's agent does
+    not. Of a file for several machines this starts the share of one: `machine_rank`,
+    `main_process_ip` and `main_process_port` are accelerate's own keys.
+    """
+    return {
+        "job": str(job_file),
+        "log": str(log_file),
+        "machines": settings.machines,
+        "here": settings.processes // settings.machines,
+        "max_restarts": settings.max_restarts,
+        "run_id": secrets.token_hex(8) if settings.machines == 1 else "gradus",
+        "meeting": _meeting(settings),
+    }
+
+
+def _meeting(settings: LaunchSettings) -> dict[str, Any]:
+    """How the machines find each other, in torchrun's words."""
     if settings.machines == 1:
-        return ["--standalone"]
+        return {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
     keys = settings.settings
-    return [
-        "--nnodes", str(settings.machines),
-        "--node-rank", str(keys.get("machine_rank") or 0),
-        "--master-addr", str(keys.get("main_process_ip") or "127.0.0.1"),
-        "--master-port", str(keys.get("main_process_port") or 29500),
-    ]  # fmt: skip
+    host = keys.get("main_process_ip") or "127.0.0.1"
+    return {
+        "rdzv_backend": "static",
+        "rdzv_endpoint": f"{host}:{keys.get('main_process_port') or 29500}",
+        "rdzv_configs": {"rank": int(keys.get("machine_rank") or 0), "timeout": 900},
+    }
 
 
 def run_launched(job: TrainJob, progress: Progress) -> Mapping[str, Any]:
@@ -61,52 +125,37 @@ def run_launched(job: TrainJob, progress: Progress) -> Mapping[str, Any]:
     job_file = Path(job.work) / "job.json"
     job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
     log_file = Path(job.work) / "launch.log"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(job.options.get("threads") or 1)}
-    with (
-        log_file.open("w") as log,
-        subprocess.Popen(
-            launch_command(job_file, settings),
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            facts = _followed(process, progress)
-            code = process.wait()
-        finally:
-            _stop(process)
+    starter = _starter(int(job.options.get("threads") or 1))
+    ended = False
+    try:
+        starter.order(launch_order(job_file, log_file, settings))
+        facts, code = _followed(starter.process, progress)
+        ended = code is not None
+    finally:
+        if not ended:
+            # Its processes may be in the middle of anything.
+            starter.stop()
     if code != 0 or facts is None:
+        how = "the launch was killed" if code is None else f"one ended with code {code}"
         raise errors.TrainingError(
-            f"train: a process of the launch ended with code {code} "
-            f"({_last_words(log_file)}); see {log_file}"
+            f"train: a process of the training died: {how} ({_last_words(log_file)}); "
+            f"see {log_file}"
         )
     return facts
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    if process.poll() is not None:
-        return
-    # The launcher passes it on to every process that it started.
-    process.terminate()
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def _last_words(log_file: Path) -> str:
     """The line of a log that says what went wrong: the last of an exception, else the last."""
-    lines = [x.strip() for x in log_file.read_text(errors="replace").splitlines() if x.strip()]
+    text = log_file.read_text(errors="replace") if log_file.is_file() else ""
+    lines = [x.strip() for x in text.splitlines() if x.strip()]
     said = [x for x in lines if "Error" in x.partition(":")[0] and "torch.distributed" not in x]
     return (said or lines or ["no output"])[-1][:160]
 
 
-def _followed(process: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
-    """Passes the first process's progress on; its facts, or None where it ended without.
+def _followed(
+    process: subprocess.Popen[str], progress: Progress
+) -> tuple[dict[str, Any] | None, int | None]:
+    """Passes the first process's progress on; its facts and the launch's exit code, if any.
 
     Raises:
         GradusError: what a process reported.
@@ -123,7 +172,9 @@ def _followed(process: subprocess.Popen[str], progress: Progress) -> dict[str, A
         facts = event.get("facts", facts)
         if "step" in event or "message" in event:
             progress(event)
-    return facts
+        if "ended" in event:
+            return facts, int(event["ended"])
+    return facts, None
 
 
 def _event(line: str) -> dict[str, Any]:
