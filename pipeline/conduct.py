@@ -29,7 +29,7 @@ def run_recipe(
     """Makes a recipe's models. Exit code 0, or 3 where a gate does not pass."""
     store = Store()
     plan = make_plan(recipe, store, overrides, locked=locked, resolve=_resolve)
-    goal = _without_bundle(plan)
+    goal = without_bundle(plan)
     rehearse(goal, store)
     if goal.wanted(store):
         print_notes(plan)
@@ -53,9 +53,7 @@ def run_recipe(
     return 0
 
 
-def planned(
-    recipe: Path, store: Store, overrides: Sequence[str], *, locked: bool = False
-) -> Plan:
+def planned(recipe: Path, store: Store, overrides: Sequence[str], *, locked: bool = False) -> Plan:
     """The recipe's plan, hub revisions resolved and locked."""
     return make_plan(recipe, store, overrides, locked=locked, resolve=_resolve)
 
@@ -94,7 +92,7 @@ def serve_recipe(
             "data.chat_template",
             "is not carried to the engine yet; put the template into the base's own folder",
         )
-    goal = _without_bundle(plan)
+    goal = without_bundle(plan)
     if goal.wanted(store):
         click.echo("not made yet: runs the recipe first", err=True)
         rehearse(goal, store)
@@ -121,7 +119,7 @@ def _resolve(repo_type: RepoType, repo: str, revision: str | None) -> str:
     return resolve_revision(repo_type, repo, revision)
 
 
-def _without_bundle(plan: Plan) -> Plan:
+def without_bundle(plan: Plan) -> Plan:
     """The plan up to its gates: nothing is bundled before they are known."""
     bundles = {o.bundle for o in plan.outcomes}
     nodes = {name: node for name, node in plan.nodes.items() if name not in bundles}
