@@ -69,20 +69,48 @@ def main() -> None:
 @recipe_argument
 @set_option
 @locked_option
+@click.option("--gpu", metavar="NAME", help="Price for this GPU, e.g. rtx4090, l4, a100-80, h100.")
+@click.option("--memory", type=float, metavar="GB", help="In the place of the device's own.")
+@click.option("--price-per-hour", type=float, help="Of one device.")
+@click.option("--mfu", type=float, default=0.4, show_default=True,
+              help="Share of the device's rate that training reaches.")
+@click.option("--no-price", is_flag=True, help="The stages alone, at once.")
 @json_option
 @reported
-def plan(recipe: Path, overrides: tuple[str, ...], locked: bool, as_json: bool) -> None:
-    """Print each stage with its key, and whether it will hit, run or cannot run."""
+def plan(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    locked: bool,
+    gpu: str | None,
+    memory: float | None,
+    price_per_hour: float | None,
+    mfu: float,
+    no_price: bool,
+    as_json: bool,
+) -> None:
+    """Print each stage: will it hit, run, or cannot it run; then what its trainings need."""
     from pipeline.core.store import Store
     from pipeline.display import plan_json, print_plan
     from pipeline.ladder import make_plan
 
     store = Store()
     made = make_plan(recipe, store, overrides, locked=locked)
+    terms = None
+    if not no_price:
+        from pipeline.price import price
+        from pipeline.price_terms import Terms
+        from pipeline.price_view import print_price
+
+        terms = Terms.of(gpu, memory, mfu, price_per_hour)
     if as_json:
-        click.echo(json.dumps(plan_json(made, store)))
-    else:
-        print_plan(made, store)
+        priced = price(made, store, terms) if terms is not None else None
+        click.echo(json.dumps({**plan_json(made, store), "price": priced}))
+        return
+    print_plan(made, store)
+    if terms is not None:
+        # The price takes seconds: what is known is shown before.
+        sys.stdout.flush()
+        print_price(price(made, store, terms))
 
 
 @main.command()

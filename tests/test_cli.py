@@ -58,7 +58,7 @@ def test_planning_imports_neither_torch_nor_its_friends(
     data = tmp_path / "mine.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words: dict[str, list[str | Path]] = {
-        "plan": ["plan", ladder],
+        "plan": ["plan", ladder, "--no-price"],
         "init": ["init", "--data", data, "--base", ladder],
     }
     found = imported(quiet(call(*words[verb])), tmp_path, tmp_path / "store")
@@ -69,7 +69,7 @@ def test_planning_imports_neither_torch_nor_its_friends(
 def test_the_installed_command_plans_within_seconds(ladder: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "plan", str(ladder), "--json"],
+        [sys.executable, "-m", "pipeline.cli", "plan", str(ladder), "--json", "--no-price"],
         capture_output=True, text=True, cwd=ROOT, check=True,
         env={**os.environ, "GRADUS_STORE": str(tmp_path / "store")},
     )  # fmt: skip
@@ -240,7 +240,7 @@ def test_verify_finds_and_names_a_flipped_byte(
 
 
 def test_plan_as_a_table_ends_with_what_it_would_do(gradus: Gradus, ladder: Path) -> None:
-    result = gradus("plan", ladder)
+    result = gradus("plan", ladder, "--no-price")
     assert result.exit_code == 0
     assert "tiny-task/export.sft.seed1" in result.stdout
     assert "rank 8, an engine slot of 8" in result.stdout

@@ -22,9 +22,12 @@ MASKED_KERNELS = ("eager", "sdpa")
 
 def repeated_layers(stem: nn.Module) -> list[nn.Module]:
     """The repeated layers: the longest list of modules with weights."""
-    lists = [m for m in stem.modules() if isinstance(m, nn.ModuleList)]
-    found = max(lists, key=lambda m: (len(m), sum(p.numel() for p in m.parameters())), default=[])
-    return list(found)
+    lists = [list(m) for m in stem.modules() if isinstance(m, nn.ModuleList)]
+
+    def weight(found: list[nn.Module]) -> tuple[int, int]:
+        return len(found), sum(p.numel() for m in found for p in m.parameters())
+
+    return max(lists, key=weight, default=[])
 
 
 class Pass:

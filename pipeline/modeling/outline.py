@@ -20,12 +20,13 @@ from torch import nn
 
 from pipeline.core.errors import ModelError
 from pipeline.core.objectives import OBJECTIVES, PEFT_METHODS
-from pipeline.modeling.adapters import lora_config
+from pipeline.modeling.adapters import add_lora
 from pipeline.modeling.followed_pass import Pass, affine, repeated_layers
 from pipeline.modeling.loading import backbone, plain_model
 from pipeline.modeling.parts import AttentionShape, Matrix, Outline, Tensor
 
 # Layers without attention between pairs of tokens.
+_EVERY: dict[str, Any] = {"target_modules": "all-linear", "bias": "none"}
 _SKIPPED = ("linear_attention", "mamba", "recurrent", "conv")
 
 
@@ -37,6 +38,7 @@ def outline(
     kernel: str = "sdpa",
     bf16_weights: bool = False,
     labels: int = 0,
+    parent_rank: int = 0,
 ) -> Outline:
     """Follows one training of a base with this config.json.
 
@@ -47,14 +49,15 @@ def outline(
         kernel: transformers' name of the attention kernel.
         bf16_weights: frozen weights lie in bfloat16, as on a GPU.
         labels: outputs of a head, for objectives that have one.
+        parent_rank: of a frozen adapter that stays beside the weights; 0: there is none.
 
     Raises:
         ModelError: an architecture that transformers does not know.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with _quiet(), torch.device("meta"):
-        model, body, head = _built(config, settings, bf16_weights, labels)
+    with _quiet(), torch.random.fork_rng([]), torch.device("meta"):
+        model, body, head = _built(config, settings, bf16_weights, labels, parent_rank)
     with FakeTensorMode(allow_non_fake_inputs=True):
         # Autocast and the CPU's kernels know no meta device, and a fake tensor has one.
         _onto_cpu(body)
@@ -63,22 +66,28 @@ def outline(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # What transformers and PEFT warn of is said when the training itself is built.
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # What transformers, PEFT and bitsandbytes warn of is said when the training itself is built.
+    loggers = [logging.getLogger(name) for name in ("transformers", "bitsandbytes")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _built(
-    config: Mapping[str, Any], settings: Mapping[str, Any], bf16_weights: bool, labels: int
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    bf16_weights: bool,
+    labels: int,
+    parent_rank: int,
 ) -> tuple[Any, Any, nn.Module | None]:
-    from peft import get_peft_model
+    from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -102,13 +111,9 @@ def _built(
         ) from None
     body = model
     if settings["method"] in PEFT_METHODS:
-        try:
-            body = get_peft_model(model, lora_config(settings, encoder=encoder))
-        except ValueError as error:
-            raise ModelError(
-                f"train.target_modules: {settings['target_modules']}: "
-                f"{str(error).splitlines()[0][:160]}; use all-linear or names of linear layers"
-            ) from None
+        if parent_rank:
+            body = get_peft_model(model, LoraConfig(r=parent_rank, **_EVERY), "parent")
+        body = add_lora(body, settings, seed=0, encoder=encoder)
         # The loop trains adapters in float32, whatever the base lies in.
         for parameter in body.parameters():
             if parameter.requires_grad and parameter.dtype != torch.float32:
@@ -209,7 +214,9 @@ def _matrices(
             above |= any(p.requires_grad for p in module.parameters())
             continue
         inside = id(module) in stem
-        if not inside and not predicts:
+        idle = inside and followed is not None and id(module) not in followed.flows
+        # What stands beside a module that is trained whole is never called.
+        if idle or ".original_module" in name or not (inside or predicts):
             continue
         for own, weight in module.named_parameters(recurse=False):
             if weight.ndim < 2:

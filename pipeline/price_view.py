@@ -1,0 +1,125 @@
+"""The price of a plan as a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_BYTES = ("weights", "gradients", "optimizer", "activations", "loss", "working", "program")
+_WORDS = {"optimizer": "optimiser states"}
+# Seen over nine kinds of training (tests/modeling/test_memory.py); what is kept depends on the
+# order in which blocks are freed, and is not estimated.
+_HEAP = (
+    "memory is what is in use; glibc keeps freed blocks, and 1.1 to 2.1 times as much was seen "
+    "resident (MALLOC_TRIM_THRESHOLD_=131072 gives them back, and takes 1.3 to 1.5 times the time)"
+)
+_SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def print_price(tree: Mapping[str, Any]) -> None:
+    """The trainings that are still to run, seeds together, and their sum."""
+    open_ones = [t for t in tree["trainings"] if t["status"] != "hit"]
+    if not open_ones:
+        return
+    device = tree["device"]
+    rate = device["flops_per_s"]
+    speed = "rate unknown" if rate is None else f"{rate / 1e12:.3g} TFLOP/s"
+    print(
+        f"\nprice on {device['name']}: {gigabytes(device['memory_bytes'])}, {speed} "
+        f"({device['source']}), {tree['mfu']:.0%} of it used"
+    )
+    if not device["gpu"]:
+        print(_HEAP)
+    for names, training in _together(open_ones):
+        print(names)
+        for line in _lines(training, device, tree["price_per_hour"]):
+            print(f"  {line}")
+    if len(open_ones) > 1:
+        print(f"all {len(open_ones)} trainings: {_work(tree['to_run'], tree['price_per_hour'])}")
+
+
+def _together(trainings: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """(names, training) of trainings that differ in their seed alone."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for training in trainings:
+        found.setdefault(training["id"].rpartition(".seed")[0], []).append(training)
+    return [
+        (same[0]["id"] + (f" and {len(same) - 1} more seeds, each" if len(same) > 1 else ""),
+         same[0])
+        for same in found.values()
+    ]  # fmt: skip
+
+
+def _lines(
+    training: Mapping[str, Any], device: Mapping[str, Any], price: float | None
+) -> list[str]:
+    if "unknown" in training:
+        return [training["unknown"]]
+    held = training["memory_bytes"]
+    parts = ", ".join(
+        f"{_WORDS.get(name, name)} {gigabytes(held[name])}"
+        + (
+            f" (micro-batch {training['micro_batch_size']}, {training['length']} tokens a row)"
+            if name == "activations"
+            else ""
+        )
+        for name in _BYTES
+        if held[name]
+    )
+    shared = f", over {training['processes']} processes" if training["processes"] > 1 else ""
+    lines = [
+        f"{counted(training['parameters'])} parameters, "
+        f"{counted(training['trainable_parameters'])} trained "
+        f"({training['trainable_share']:.2%}){shared}",
+        f"memory: {parts}; at most {gigabytes(held['total'])} at once",
+    ]
+    if held["paged"]:
+        lines.append(f"optimiser states that may move to host memory: {gigabytes(held['paged'])}")
+    if not training["fits"]:
+        lines.append(_refusal(training, device))
+    return [*lines, f"work: {_work(training, price)}"]
+
+
+def _refusal(training: Mapping[str, Any], device: Mapping[str, Any]) -> str:
+    words = f"does not fit in {gigabytes(device['memory_bytes'])}; "
+    remedy = training["remedy"]
+    if remedy is None:
+        return words + "no setting known here makes it fit: take a smaller base or a larger device"
+    settings = " with ".join(remedy["settings"])
+    return f"{words}try {settings} (needs {gigabytes(remedy['total_bytes'])})"
+
+
+def _work(values: Mapping[str, Any], price: float | None) -> str:
+    if values["updates"] is None:
+        return str(values.get("work") or "unknown in part")
+    bound = "at most " if str(values.get("work", "")).startswith("at most") else ""
+    words = [
+        f"{bound}{counted(values['tokens'])} tokens",
+        f"{values['updates']:,} updates",
+        f"{values['flops']:.2e} FLOPs",
+    ]
+    if values["hours"] is not None:
+        words.append(_hours(values["hours"]))
+    if values["cost"] is not None:
+        words.append(f"{values['cost']:,.2f} at {price:g} an hour and device")
+    return ", ".join(words)
+
+
+def _hours(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.1f} s"
+    return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:,.1f} h"
+
+
+def gigabytes(size: float) -> str:
+    """Bytes in GB, of which small amounts keep a digit that says something."""
+    value = size / 1e9
+    return f"{value:.1f} GB" if value >= 0.1 else f"{value * 1000:.1f} MB"
+
+
+def counted(number: float) -> str:
+    """A count with three digits and its scale."""
+    for scale, word in _SCALES:
+        if number >= scale:
+            return f"{number / scale:.3g} {word}"
+    return f"{number:.0f}"

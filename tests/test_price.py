@@ -1,0 +1,167 @@
+"""What `gradus plan` tells of a training's price."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from pipeline.core.artifact import Artifact
+from pipeline.core.store import Store
+from pipeline.data.arrow import write_split
+from pipeline.ladder import make_plan
+from pipeline.modeling.outline import outline
+from pipeline.price import scratch_shape
+
+Gradus = Callable[..., Result]
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A recipe over a base of 0.3 billion parameters of which there are no weights."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    config = {
+        "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 32000,
+        "hidden_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 16,
+        "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 6144,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(bytes(64))
+    for name, count in (("train", 100), ("test", 10)):
+        rows = [{"text": f"{name} words {i}"} for i in range(count)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = folder / "recipe.yaml"
+    path.write_text(
+        "name: large\nlevel: L1\nbase: .\n"
+        "data:\n  train: {path: train.jsonl, format: text}\n"
+        "  test: {path: test.jsonl, format: text}\n"
+        "train: {objective: cpt, method: lora, max_length: 1024, global_batch_size: 16}\n"
+    )
+    return path
+
+
+def prices(gradus: Gradus, *arguments: str | Path) -> dict[str, Any]:
+    result = gradus("plan", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)["price"]
+    return found
+
+
+def test_the_setting_that_is_named_makes_it_fit_by_the_same_account(
+    gradus: Gradus, large: Path
+) -> None:
+    device = ("--gpu", "l4", "--memory", "4")
+    (training,) = prices(gradus, large, *device)["trainings"]
+    assert not training["fits"]
+    assert training["memory_bytes"]["total"] > 4e9
+    remedy = training["remedy"]
+    changes = [word for setting in remedy["settings"] for word in ("--set", setting)]
+    (mended,) = prices(gradus, large, *device, *changes)["trainings"]
+    assert mended["fits"]
+    assert mended["memory_bytes"]["total"] == remedy["total_bytes"] <= 4e9
+    # No single one before it would have done.
+    (first,) = prices(gradus, large, *device, "--set", "train.micro_batch_size=1")["trainings"]
+    assert first["fits"] == (remedy["settings"] == ["train.micro_batch_size=1"])
+
+
+def test_what_does_not_fit_is_said_in_one_line(gradus: Gradus, large: Path) -> None:
+    result = gradus("plan", large, "--gpu", "rtx4090", "--memory", "2")
+    lines = [line for line in result.stdout.splitlines() if "does not fit" in line]
+    assert len(lines) == 1
+    assert lines[0].strip().startswith("does not fit in 2.0 GB; try train.")
+    assert "(needs 1." in lines[0]
+
+
+def test_where_nothing_helps_that_is_said(gradus: Gradus, large: Path) -> None:
+    result = gradus("plan", large, "--gpu", "rtx4090", "--memory", "0.9")
+    assert "no setting known here makes it fit" in result.stdout
+
+
+def test_cost_is_hours_times_price_and_hours_are_flops_over_rate(
+    gradus: Gradus, large: Path
+) -> None:
+    tree = prices(gradus, large, "--gpu", "h100", "--price-per-hour", "3", "--mfu", "0.5")
+    (training,) = tree["trainings"]
+    assert training["hours"] == pytest.approx(training["flops"] / (989.4e12 * 0.5) / 3600)
+    assert training["cost"] == pytest.approx(3 * training["hours"])
+    # 100 rows of at most 1,024 tokens in one pass, in 7 batches.
+    assert (training["updates"], training["tokens"]) == (7, 102_400)
+    assert training["work"].startswith("at most")
+    assert tree["to_run"]["cost"] == training["cost"]
+
+
+def test_a_prepared_dataset_is_counted_and_not_bounded(
+    gradus: Gradus, large: Path, store: Store, commit: Callable[..., Artifact], tmp_path: Path
+) -> None:
+    plan = make_plan(large, store)
+    prepared = plan.nodes[plan.nodes["large/train.cpt.seed1"].inputs["data"]]
+    assert prepared.key is not None
+    rows = [
+        {"example_id": str(i), "text": "", "input_ids": [1] * (i + 1), "supervised": [1] * (i + 1)}
+        for i in range(64)
+    ]
+    write_split(tmp_path / "train.arrow", rows)
+    files = {"train.arrow": (tmp_path / "train.arrow").read_bytes(), "labels.json": b"[]"}
+    commit(store, prepared.key, files, "Dataset")
+    (training,) = prices(gradus, large, "--gpu", "h100")["trainings"]
+    assert training["work"] == "counted"
+    assert (training["updates"], training["tokens"]) == (4, 64 * 65 // 2)
+    assert training["length"] == 64
+
+
+def test_a_base_that_is_not_fetched_is_unknown(gradus: Gradus, large: Path) -> None:
+    tree = prices(gradus, large, "--set", "base=acme/thing", "--gpu", "h100")
+    (training,) = tree["trainings"]
+    assert training["unknown"] == "unknown until the base is fetched"
+    assert tree["to_run"]["hours"] is None
+    result = gradus("plan", large, "--set", "base=acme/thing", "--gpu", "h100")
+    assert "unknown until the base is fetched" in result.stdout
+
+
+def test_without_a_price_the_stages_alone_are_told(gradus: Gradus, ladder: Path) -> None:
+    result = gradus("plan", ladder, "--no-price")
+    assert "price on" not in result.stdout
+    assert json.loads(gradus("plan", ladder, "--no-price", "--json").stdout)["price"] is None
+
+
+def test_every_training_of_a_ladder_has_a_price_here(gradus: Gradus, ladder: Path) -> None:
+    tree = prices(gradus, ladder)
+    assert tree["device"]["flops_per_s"] > 1e8
+    assert len(tree["trainings"]) == 6
+    assert all(t["fits"] and t["parameters"] > 1e4 for t in tree["trainings"])
+    assert tree["to_run"]["updates"] == sum(t["updates"] for t in tree["trainings"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--gpu", "rtx9999"), "--gpu rtx9999: not in the table; use one of"),
+        (("--memory", "-3"), "--memory -3: give gigabytes above 0"),
+        (("--memory", "nan"), "--memory nan: give gigabytes above 0"),
+        (("--price-per-hour", "-1"), "--price-per-hour -1: give the price of one device"),
+        (("--price-per-hour", "inf"), "--price-per-hour inf: give the price of one device"),
+        (("--mfu", "40"), "--mfu 40: a share of the peak rate"),
+    ],
+)
+def test_absurd_terms_are_refused(
+    refusal: Refusal, large: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    assert refusal("plan", large, *arguments, "--json").startswith(words)
+
+
+def test_the_shape_of_scratch_is_that_of_the_stage() -> None:
+    shape = {
+        "vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "intermediate_size": 64, "max_position_embeddings": 128,
+    }  # fmt: skip
+    settings = {"objective": "pretrain", "method": "full", "precision": "fp32"}
+    found = outline(scratch_shape(shape), settings, length=16)
+    head = 32
+    layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 64 + 2 * 64 + 2 * head
+    assert found.parameters == 320 * 64 + 2 * layer + 64
