@@ -184,7 +184,7 @@ class Training:
         """One update: (loss, gradient norm, real tokens, its rows)."""
         rows: list[Mapping[str, Any]] = [self.rows[index] for index in self.order.at(step)]
         batch = batch_of(rows, self.trainee, self.config, step)
-        targets = target_count(batch)
+        targets = target_count(batch, rows)
         factor = self.rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor

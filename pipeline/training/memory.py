@@ -11,8 +11,10 @@ import torch
 
 from pipeline.core.errors import OutOfMemory
 
-# What torch's CPU allocator, its CUDA allocator's children and malloc say.
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+# What torch's CPU allocator, its CUDA allocator's children, malloc and the kernel say.
+_WORDS = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+)  # fmt: skip
 
 
 def micro_batch(options: Mapping[str, Any], rows: int, fitting: int) -> int:
@@ -47,7 +49,7 @@ def memory_errors(rows: Callable[[], int] | None) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError, OSError) as error:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not known and not any(word in str(error).lower() for word in _WORDS):
             raise

@@ -59,11 +59,16 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def watch_weights(trainable: Mapping[str, nn.Parameter], group: Parallel) -> Callable[[], bool]:
-    """A question: has any of the weights changed since now? The answer of all processes."""
+    """A question: has any of the weights changed since now? The answer of all processes.
+
+    It is asked of matrices: a bias of zero takes any step, however small.
+    """
+    matrices = [p for p in trainable.values() if len(getattr(p, "ds_shape", p.shape)) > 1]
+    asked = matrices or list(trainable.values())
 
     def sample() -> torch.Tensor:
         # Of ZeRO-3 a parameter is empty between its layer's calls; its share lies beside it.
-        shares = (getattr(p, "ds_tensor", p).detach() for p in trainable.values())
+        shares = (getattr(p, "ds_tensor", p).detach() for p in asked)
         found = (local_part(share).reshape(-1)[:_SAMPLE].float() for share in shares)
         return torch.cat(list(found)).clone()
 

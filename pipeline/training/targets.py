@@ -54,7 +54,14 @@ def batch_of(rows: Rows, trainee: Trainee, config: Mapping[str, Any], step: int)
     return batch
 
 
-def target_count(batch: Mapping[str, torch.Tensor]) -> float:
+def _nothing_to_learn(rows: Rows) -> TrainingError:
+    first = f" (first row {rows[0]['example_id']})" if rows else ""
+    return TrainingError(
+        f"train: an update without supervised tokens{first}; check format and prompt of data.train"
+    )
+
+
+def target_count(batch: Mapping[str, torch.Tensor], rows: Rows = ()) -> float:
     """What the summed loss of a global batch is divided by: its targets, or their weights.
 
     Raises:
@@ -62,9 +69,7 @@ def target_count(batch: Mapping[str, torch.Tensor]) -> float:
     """
     count = _count(batch)
     if count == 0:
-        raise TrainingError(
-            "train: an update without supervised tokens; check format and prompt of data.train"
-        )
+        raise _nothing_to_learn(rows)
     return count
 
 
@@ -143,9 +148,7 @@ def _hybrid(rows: Rows, batch: Batch, trainee: Trainee, config: Mapping[str, Any
     tokens_BT = row_weights(batch) if by_row else batch["supervised"].float()
     rows_B = made.get("row_weights", torch.ones(len(rows)))
     if not bool(tokens_BT.any()):
-        raise TrainingError(
-            "train: an update without supervised tokens; check format and prompt of data.train"
-        )
+        raise _nothing_to_learn(rows)
     factors = [
         share * len(rows) / float(weights.double().sum())
         for share, weights in ((shares["generative"], tokens_BT), (shares["head"], rows_B))

@@ -66,7 +66,8 @@ class Forge:
 
         Args:
             how: ``kill``: (place, number[, rank]), see `_kill_at`; ``after_s``: kill all so long
-                after the start; ``extra_bytes``: of address space beyond what is in use;
+                after the start; ``extra_bytes``: of address space beyond what is in use, on all
+                or only on ``short_rank``;
                 ``halve``: through the stage's own handling of memory.
         """
         assert self._process.stdin is not None
@@ -85,7 +86,13 @@ class Forge:
 
 
 def _serve() -> None:
-    for name in ("peft", "transformers", "pipeline.core.objectives", "pipeline.training.loop"):
+    for name in (
+        "peft",
+        "transformers",
+        "pipeline.stages.train",
+        "pipeline.training.loop",
+        "pipeline.worker",
+    ):
         importlib.import_module(name)
     for line in sys.stdin:
         print(json.dumps(asdict(_training(json.loads(line)))), flush=True)
@@ -145,7 +152,7 @@ def _child(asked: dict[str, Any], job_file: Path, log: Path, rank: int, port: in
             }  # fmt: skip
         if "kill" in asked and rank == (asked["kill"][2:] or [0])[0]:
             _kill_at(*asked["kill"][:2])
-        if "extra_bytes" in asked:
+        if "extra_bytes" in asked and rank == asked.get("short_rank", rank):
             limit_memory(asked["extra_bytes"])
         code = _body(asked, job_file)
     except BaseException:
