@@ -34,8 +34,10 @@ PLACES = [
     ("sealed", 1), ("sealed", 2), ("renamed", 2), ("deleting", 1), ("result", 1),
 ]  # fmt: skip
 ONE = "lora with dropout, best kept"
-SHARED = [("ddp", ONE), ("ddp", "full"), ("fsdp", "full"), ("fsdp", ONE), ("ddp", "dpo"),
-          ("fsdp", "dpo"), ("ddp", "both heads")]  # fmt: skip
+SHARED = [("ddp", ONE), ("fsdp", "full"), ("fsdp", "dpo"), ("ddp", "full"), ("fsdp", ONE),
+          ("ddp", "dpo"), ("ddp", "both heads"), ("ddp", "8-bit optimiser"),
+          ("ddp", "4-bit base"), ("fsdp", "stops early")]  # fmt: skip
+QUICK = 3
 TINY_PLACES = [("update", 3), ("draft", 2)]
 
 
@@ -119,7 +121,11 @@ def test_patience_goes_on_where_it_was(
     assert any("stops at update" in text for text in again.messages)
 
 
-@pytest.mark.parametrize(("wrapper", "case"), SHARED, ids=[f"{w} {c}" for w, c in SHARED])
+@pytest.mark.parametrize(
+    ("wrapper", "case"),
+    [pytest.param(w, c, id=f"{w} {c}", marks=[pytest.mark.long] * (i >= QUICK))
+     for i, (w, c) in enumerate(SHARED)],
+)  # fmt: skip
 def test_two_processes_killed_give_the_same_bytes(
     wrapper: str, case: str, bench: Path, forge: Forge, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

@@ -20,10 +20,11 @@ SETTINGS: dict[str, Any] = {"max_steps": 8, "save_steps": 2, "eval_steps": 2,
                             "load_best_model_at_end": True}  # fmt: skip
 TURNS = [
     (FULL, "fsdp", "single"), (FULL, "ddp", "single"), (FULL, "single", "fsdp"),
-    (LORA, "fsdp", "single"), (LORA, "ddp", "fsdp"), (LORA, "fsdp", "ddp"),
-    (LORA, "single", "ddp"), (("dpo", "causal", "lora"), "fsdp", "single"),
+    (LORA, "ddp", "fsdp"), (("dpo", "causal", "lora"), "fsdp", "single"),
+    (LORA, "fsdp", "single"), (LORA, "fsdp", "ddp"), (LORA, "single", "ddp"),
     (("hybrid", "causal", "full"), "fsdp", "single"),
 ]  # fmt: skip
+QUICK = 5
 
 
 def _processes(wrapper: str) -> int:
@@ -31,8 +32,10 @@ def _processes(wrapper: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("cell", "first", "then"), TURNS, ids=[f"{' '.join(c)} {a} to {b}" for c, a, b in TURNS]
-)
+    ("cell", "first", "then"),
+    [pytest.param(c, a, b, id=f"{' '.join(c)} {a} to {b}", marks=[pytest.mark.long] * (i >= QUICK))
+     for i, (c, a, b) in enumerate(TURNS)],
+)  # fmt: skip
 def test_checkpoint_goes_on_in_another_layout(
     cell: Any, first: str, then: str, bench: Path, forge: Forge, tmp_path: Path
 ) -> None:
