@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class GpuCase:
         length: tokens of a block.
         updates: that are timed, after ``warm`` that are not.
         folder: root (config and tokenizer), data, out and work lie there.
+        tokens_per_update: a mean over all blocks; each side takes them in an order of its own.
+        flops_per_token: what is needed, forward and backward.
     """
 
     method: str
@@ -51,6 +53,33 @@ class GpuCase:
     device: str
     compiled: bool
     folder: str
+    tokens_per_update: float = 0.0
+    flops_per_token: float = 0.0
+
+    def section(self) -> Any:
+        """The recipe's `train`."""
+        from pipeline.core.schema_train import Train
+
+        return Train(
+            objective=("sft",),
+            method=self.method,  # type: ignore[arg-type]
+            learning_rate=1e-4,
+            lr_scheduler_type="constant",
+            max_steps=self.updates + self.warm + 1,
+            global_batch_size=self.blocks,
+            micro_batch_size=self.micro,
+            packing=True,
+            max_length=self.length,
+            precision="bf16",
+            compile=self.compiled,
+            save_steps=10_000,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What a training of it is configured with."""
+        from pipeline.train_plan import train_config
+
+        return {**train_config(self.section(), "sft"), "seed": 1}
 
     @property
     def root(self) -> Path:
@@ -98,8 +127,38 @@ def write_case(place: Path, name: str, *, device: str, tiny: bool, compiled: boo
     write_split(case.data / "train.arrow", list(pack_stream(rows, length))[:wanted])
     (case.data / "labels.json").write_text("[]")
     path = place / "case.json"
-    path.write_text(json.dumps(asdict(case)))
+    path.write_text(json.dumps(asdict(_counted(case))))
     return path
+
+
+def _counted(case: GpuCase) -> GpuCase:
+    from pipeline.data.arrow import Split
+    from pipeline.modeling.flops import training_flops
+    from pipeline.modeling.outline import outline
+
+    split = Split(case.data / "train.arrow")
+    lengths = split.segment_lengths()
+    targets = sum(sum(row["supervised"]) for row in split)
+    settings = case.settings()
+    if case.method == "qlora":
+        # A weight costs the same operations in four bits.
+        settings["method"] = "lora"
+
+    def needed(layers: int) -> float:
+        config = {**case.config, "num_hidden_layers": layers}
+        # Products do not depend on the length that is followed.
+        made = outline(config, settings, length=64, bf16_weights=True)
+        return training_flops(made, lengths.tolist(), targets).needed
+
+    # Every layer costs the same: two shapes are followed, and not all of 36 layers.
+    one, two = needed(1), needed(2)
+    flops = one + (case.config["num_hidden_layers"] - 1) * (two - one)
+    tokens = int(lengths.sum())
+    return replace(
+        case,
+        tokens_per_update=tokens / (case.updates + case.warm),
+        flops_per_token=flops / tokens,
+    )
 
 
 def _rows(tokens: int, longest: int, vocabulary: int) -> list[dict[str, Any]]:

@@ -58,60 +58,18 @@ def main() -> None:
     if case.device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
     note = _own(case, clock) if side == "own" else _peer(case, clock)
-    tokens, flops = _work(case)
     peak = (
         torch.cuda.max_memory_allocated()
         if case.device == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
     told = {
-        "tokens_per_s": tokens / clock.seconds,
-        "flops_per_token": flops / tokens,
+        "tokens_per_s": case.tokens_per_update * case.updates / clock.seconds,
+        "flops_per_token": case.flops_per_token,
         "peak_bytes": peak,
         "note": note,
     }
     print(json.dumps(told))
-
-
-def _work(case: GpuCase) -> tuple[int, float]:
-    """(tokens, floating-point operations needed) of the timed updates."""
-    from pipeline.data.arrow import Split
-    from pipeline.modeling.flops import training_flops
-    from pipeline.modeling.outline import outline
-
-    split = Split(case.data / "train.arrow")
-    # A mean over all blocks: each side takes them in an order of its own.
-    share = case.updates / (case.updates + case.warm)
-    lengths = split.segment_lengths()
-    targets = sum(sum(row["supervised"]) for row in split)
-    made = outline(case.config, _config(case), length=case.length, bf16_weights=True)
-    flops = training_flops(made, lengths.tolist(), targets).needed
-    return round(int(lengths.sum()) * share), flops * share
-
-
-def _section(case: GpuCase) -> Any:
-    from pipeline.core.schema_train import Train
-
-    return Train(
-        objective=("sft",),
-        method=case.method,  # type: ignore[arg-type]
-        learning_rate=1e-4,
-        lr_scheduler_type="constant",
-        max_steps=case.updates + case.warm + 1,
-        global_batch_size=case.blocks,
-        micro_batch_size=case.micro,
-        packing=True,
-        max_length=case.length,
-        precision="bf16",
-        compile=case.compiled,
-        save_steps=10_000,
-    )
-
-
-def _config(case: GpuCase) -> dict[str, Any]:
-    from pipeline.train_plan import train_config
-
-    return {**train_config(_section(case), "sft"), "seed": 1}
 
 
 def _own(case: GpuCase, clock: Clock) -> str:
@@ -120,13 +78,13 @@ def _own(case: GpuCase, clock: Clock) -> str:
     from pipeline.training.loop import Training
     from pipeline.training.trainee import TrainJob
 
-    section = _section(case)
+    section = case.section()
     out, work = Path(case.folder) / "out", Path(case.folder) / "work"
     for folder in (out, work):
         folder.mkdir(exist_ok=True)
     options = {**train_options(section), "launch": section.launch.model_dump()}
     job = TrainJob(
-        str(case.root), None, str(case.data), str(out), str(work), _config(case), options
+        str(case.root), None, str(case.data), str(out), str(work), case.settings(), options
     )
 
     def progress(event: Mapping[str, Any]) -> None:
