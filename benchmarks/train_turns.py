@@ -27,18 +27,19 @@ class Turns:
         self._answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         self._updates = self._left = case.updates
-        self._began: float | None = None
+        self._began, self._worked = time.perf_counter(), time.process_time()
 
     def updated(self) -> None:
         """One update is done."""
         self._left -= 1
         if self._left:
             return
-        now = time.perf_counter()
-        self.say(seconds=None if self._began is None else now - self._began)
+        wall, worked = time.perf_counter() - self._began, time.process_time() - self._worked
+        self.say(seconds=wall, cpu_seconds=worked)
         if not sys.stdin.readline():
             raise SystemExit("the benchmark has gone")
-        self._left, self._began = self._updates, time.perf_counter()
+        self._left = self._updates
+        self._began, self._worked = time.perf_counter(), time.process_time()
 
     def say(self, **told: Any) -> None:
         """One answer."""
@@ -51,6 +52,7 @@ class Contestant:
     def __init__(self, name: str, command: Sequence[str | Path], threads: int, log: Path) -> None:
         self.name = name
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self._log = log / f"{name}.log"
         environment = {
             **os.environ,
@@ -88,7 +90,9 @@ class Contestant:
     def turn(self) -> None:
         """Lets it train for one turn; nobody else does meanwhile."""
         self._word("go")
-        self.seconds.append(self.answer()["seconds"])
+        told = self.answer()
+        self.seconds.append(told["seconds"])
+        self.cpu_seconds.append(told["cpu_seconds"])
 
     def end(self) -> dict[str, Any]:
         """Lets it finish; what it tells last."""
