@@ -12,12 +12,42 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from pipeline.modeling.loading import backbone, plain_model
 from pipeline.modeling.parts import Kept
 
 # Kernels that hand scores or a mask of T x T through memory; the others make neither.
 MASKED_KERNELS = ("eager", "sdpa")
+_UNMASKED = "gradus_outline"
+
+
+def offer_unmasked() -> str:
+    """A kernel that keeps what the flash, flex and segment kernels keep; its name.
+
+    transformers makes no mask for a name that its masks do not know.
+    """
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(_UNMASKED, _attend)
+    return _UNMASKED
+
+
+def _attend(
+    _module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_more: Any,
+) -> tuple[torch.Tensor, None]:
+    found = functional.scaled_dot_product_attention(
+        query, key, value, dropout_p=dropout, is_causal=True, scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    return found.transpose(1, 2).contiguous(), None
 
 
 def repeated_layers(stem: nn.Module) -> list[nn.Module]:

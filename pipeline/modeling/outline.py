@@ -21,7 +21,13 @@ from torch import nn
 from pipeline.core.errors import ModelError
 from pipeline.core.objectives import OBJECTIVES, PEFT_METHODS
 from pipeline.modeling.adapters import add_lora
-from pipeline.modeling.followed_pass import Pass, affine, repeated_layers
+from pipeline.modeling.followed_pass import (
+    MASKED_KERNELS,
+    Pass,
+    affine,
+    offer_unmasked,
+    repeated_layers,
+)
 from pipeline.modeling.loading import backbone, plain_model
 from pipeline.modeling.parts import AttentionShape, Matrix, Outline, Tensor
 
@@ -182,8 +188,7 @@ def _followed(
 
 
 def _use_kernel(model: Any, kernel: str) -> None:
-    # The flash and flex kernels keep what torch's own fused one keeps without a mask.
-    model.set_attn_implementation("eager" if kernel == "eager" else "sdpa")
+    model.set_attn_implementation(kernel if kernel in MASKED_KERNELS else offer_unmasked())
 
 
 def _tensors(body: Any, head: nn.Module | None) -> Iterator[Tensor]:
