@@ -22,10 +22,10 @@ from pipeline.modeling import segments
 from pipeline.modeling.packing_probe import BACKENDS, EXECUTED, packed_inputs
 from pipeline.training.batches import collate, row_weights, shares
 from pipeline.training.loop import Training, train
-from pipeline.training.parallel import Single
 from pipeline.training.modules import class_weights
 from pipeline.training.objectives import LabelModel, TokenModel
 from pipeline.training.packed import Unpacked, is_packed
+from pipeline.training.parallel import Single
 from pipeline.training.targets import target_count
 from tests.training.training_case import job, losses, quiet
 
