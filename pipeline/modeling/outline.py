@@ -8,11 +8,11 @@ architecture that transformers knows can be priced.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from pipeline.modeling.loading import backbone, plain_model
 from pipeline.modeling.parts import AttentionShape, Matrix, Outline, Tensor
 
 # Layers without attention between pairs of tokens.
+_LOUD = ("transformers", "bitsandbytes", "torch._subclasses.fake_tensor")
 _EVERY: dict[str, Any] = {"target_modules": "all-linear", "bias": "none"}
 _SKIPPED = ("linear_attention", "mamba", "recurrent", "conv")
 
@@ -64,16 +65,16 @@ def outline(
 
     with _quiet(), torch.random.fork_rng([]), torch.device("meta"):
         model, body, head = _built(config, settings, bf16_weights, labels, parent_rank)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True):
         # Autocast and the CPU's kernels know no meta device, and a fake tensor has one.
         _onto_cpu(body)
         return _followed(model, body, head, settings, length, kernel)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     # What transformers, PEFT and bitsandbytes warn of is said when the training itself is built.
-    loggers = [logging.getLogger(name) for name in ("transformers", "bitsandbytes")]
+    loggers = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -182,13 +183,23 @@ def _followed(
         vocabulary=model.get_input_embeddings().weight.shape[0],
         hidden=int(text.hidden_size),
         layers=len(layers),
-        inner=int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
+        inner=_inner_size(text),
         reason=reason,
     )
 
 
+def _inner_size(text: Any) -> int:
+    """What one token sees between the two halves of a layer's MLP: of experts those it meets."""
+    of_an_expert = getattr(text, "moe_intermediate_size", None)
+    if of_an_expert:
+        return int(of_an_expert * (getattr(text, "num_experts_per_tok", None) or 1))
+    return int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
+
+
 def _use_kernel(model: Any, kernel: str) -> None:
-    model.set_attn_implementation(kernel if kernel in MASKED_KERNELS else offer_unmasked())
+    # A model without attention has no kernel to choose.
+    with contextlib.suppress(ValueError):
+        model.set_attn_implementation(kernel if kernel in MASKED_KERNELS else offer_unmasked())
 
 
 def _tensors(body: Any, head: nn.Module | None) -> Iterator[Tensor]:
@@ -237,7 +248,7 @@ def _matrices(
                     flows,
                     "body" if inside else "vocabulary",
                     place.get(id(module)),
-                    experts if weight.ndim == 3 else 1.0,
+                    experts if weight.ndim == 3 or ".experts." in name + "." else 1.0,
                     isinstance(module, nn.Linear) and ".lora_" not in name and module is not output,
                 )
             )

@@ -142,6 +142,35 @@ def test_where_no_pass_can_be_followed_the_formula_is_near() -> None:
     )
 
 
+EXPERTS = {**SMALL, "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"],
+           "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96}  # fmt: skip
+GEMMA = {**SMALL, "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"],
+         "sliding_window": 32,
+         "layer_types": ["sliding_attention"] * 2 + ["full_attention"]}  # fmt: skip
+MAMBA = {"model_type": "mamba", "architectures": ["MambaForCausalLM"], "vocab_size": 300,
+         "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [EXPERTS, GEMMA, MAMBA], ids=["experts", "gemma3", "mamba"])
+def test_other_architectures_have_a_price_too(config: dict[str, Any]) -> None:
+    found = outline(config, settings(method="full", precision="fp32"), length=64, kernel="sdpa")
+    tree = dict(config)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(tree.pop("model_type"), **tree)
+        )
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert found.kept is not None or found.reason
+    assert memory(found, Layout(1, 64)).peak > 16 * found.parameters
+
+
+def test_a_token_meets_only_some_experts() -> None:
+    found = outline(EXPERTS, settings(method="full", precision="fp32"), length=64)
+    active = [m.active for m in found.matrices if ".experts." in m.name]
+    assert len(active) == 6
+    assert set(active) == {0.25}
+
+
 def measured(changes: dict[str, Any], length: int) -> float:
     """Growth of a real training's resident memory, freed blocks given back at once."""
     spec = {"config": MEASURED, "settings": changes, "length": length, "rows": 16}
