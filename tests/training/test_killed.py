@@ -36,7 +36,7 @@ PLACES = [
 ONE = "lora with dropout, best kept"
 SHARED = [("ddp", ONE), ("fsdp", "full"), ("fsdp", "dpo"), ("ddp", "full"), ("fsdp", ONE),
           ("ddp", "dpo"), ("ddp", "both heads"), ("ddp", "8-bit optimiser"),
-          ("ddp", "4-bit base"), ("fsdp", "stops early")]  # fmt: skip
+          ("ddp", "4-bit base")]  # fmt: skip
 QUICK = 3
 TINY_PLACES = [("update", 3), ("draft", 2)]
 
@@ -151,7 +151,8 @@ def test_killed_again_and_again_at_random_times(
         ended = forge.run(job, processes=processes, after_s=rng.uniform(0.2, 2.5))
         if not any(ended.codes):
             break
-        assert all(code == -9 for code in ended.codes), ended
+        # One may have ended just before the other was killed.
+        assert set(ended.codes) <= {0, -9}, ended
     else:
         ended = forge.run(job, processes=processes)
     assert not any(ended.codes)
