@@ -29,8 +29,8 @@ def main() -> None:
     config = {
         "sources": {"train": [{"format": "messages", "columns": {}, "seed": 0}]},
         "carve": None, "carve_test": None, "replay": None, "clean": Clean().model_dump(mode="json"),
-        "contamination": "drop", "not_checkable": [], "features": [], "max_quarantined": 0, "render": "sft",
-        "system": None, "chat_template_kwargs": {}, "max_length": int(max_length),
+        "contamination": "drop", "not_checkable": [], "features": [], "max_quarantined": 0,
+        "render": "sft", "system": None, "chat_template_kwargs": {}, "max_length": int(max_length),
         "over_length": "drop", "packing": True, "loss_on": "assistant",
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as place:

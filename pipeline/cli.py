@@ -72,8 +72,13 @@ def main() -> None:
 @click.option("--gpu", metavar="NAME", help="Price for this GPU, e.g. rtx4090, l4, a100-80, h100.")
 @click.option("--memory", type=float, metavar="GB", help="In the place of the device's own.")
 @click.option("--price-per-hour", type=float, help="Of one device.")
-@click.option("--mfu", type=float, default=0.4, show_default=True,
-              help="Share of the device's rate that training reaches.")
+@click.option(
+    "--mfu",
+    type=float,
+    default=0.4,
+    show_default=True,
+    help="Share of the device's rate that training reaches.",
+)
 @click.option("--no-price", is_flag=True, help="The stages alone, at once.")
 @json_option
 @reported

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.objectives import OBJECTIVES, PEFT_METHODS
+from pipeline.modeling.at_once import CHUNK_ELEMENTS, TOKENS_AT_ONCE
 from pipeline.modeling.flops import Flops, training_flops
 from pipeline.modeling.memory import Layout, memory
 from pipeline.modeling.outline import outline
 from pipeline.modeling.parts import Outline
 from pipeline.price_rows import updates_of
 from pipeline.price_terms import PROGRAM_BYTES, Case, Terms, kernel_of, wrapper_of
-from pipeline.training.loop import TOKENS_AT_ONCE
 from pipeline.training.memory import micro_batch
 
 _SHAPING = {
@@ -96,7 +96,8 @@ def _layout(case: Case, *, gpu: bool) -> Layout:
     rows = config["global_batch_size"]
     if case.rows.count is not None:
         rows = min(rows, case.rows.count)
-    at_once = TOKENS_AT_ONCE["cuda" if gpu else "cpu"] // (sequences * case.length)
+    device = "cuda" if gpu else "cpu"
+    at_once = TOKENS_AT_ONCE[device] // (sequences * case.length)
     micro = min(micro_batch(options, rows, at_once), math.ceil(rows / world))
     return Layout(
         micro_rows=micro,
@@ -111,6 +112,7 @@ def _layout(case: Case, *, gpu: bool) -> Layout:
         quantised=config["method"] == "qlora",
         compute_bytes=2 if config["precision"] == "bf16" else 4,
         fused_loss=config["objective"] != "mlm",
+        chunk_logits=CHUNK_ELEMENTS[device],
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from pipeline.modeling.at_once import CHUNK_ELEMENTS
 from pipeline.modeling.parts import Kept, Outline, Tensor
 
 # NF4 with double quantisation (Dettmers et al. 2023, section 3): 4 bits a value, 8 for each 64
@@ -19,8 +20,6 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 _STATE_8BIT = 1 + 4 / 256
 _SMALL = 4096
 _FLOAT32 = 4
-# Logits that the loss holds at once (training/cross_entropy.py: CHUNK_ELEMENTS).
-CHUNK_LOGITS = 1 << 24
 # What backward holds beside what was kept: gradients by the widest tensor of a gated layer (its
 # product, and its two factors).
 _WIDE_GRADIENTS = 3
@@ -44,6 +43,7 @@ class Layout:
         quantised: the base's linear layers lie in NF4.
         compute_bytes: of a value that layers are multiplied in.
         fused_loss: the vocabulary's projection is a plain matrix, so its loss is made in chunks.
+        chunk_logits: how many logits a chunk holds.
     """
 
     micro_rows: int
@@ -58,6 +58,7 @@ class Layout:
     quantised: bool = False
     compute_bytes: int = 4
     fused_loss: bool = True
+    chunk_logits: int = CHUNK_ELEMENTS["cpu"]
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,11 @@ def _loss(outline: Outline, layout: Layout, rows: int) -> tuple[float, float]:
         return 0.0, 0.0
     projection = max(head, key=lambda m: m.size)
     targets = rows * layout.targets
-    chunk = targets if not layout.fused_loss else min(targets, CHUNK_LOGITS // outline.vocabulary)
+    chunk = (
+        targets
+        if not layout.fused_loss
+        else min(targets, layout.chunk_logits // outline.vocabulary)
+    )
     logits = max(1, chunk) * outline.vocabulary * _FLOAT32
     cast = projection.size * layout.compute_bytes if layout.compute_bytes < _FLOAT32 else 0
     own = logits * _LOGIT_COPIES + cast

@@ -13,14 +13,12 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Logits of one chunk: 2^25 of them are 128 MiB in float32, and enough rows of a vocabulary of
-# 150,000 that a GPU is not kept waiting for the weight.
-CHUNK_ELEMENTS = 1 << 25
+from pipeline.modeling.at_once import CHUNK_ELEMENTS
 
 
-def chunk_rows(vocabulary: int) -> int:
+def chunk_rows(vocabulary: int, device: str = "cpu") -> int:
     """How many rows of logits are held at once: of the vocabulary alone, whatever the batch."""
-    return max(1, CHUNK_ELEMENTS // vocabulary)
+    return max(1, CHUNK_ELEMENTS["cpu" if device == "cpu" else "cuda"] // vocabulary)
 
 
 def is_plain_linear(layer: Any) -> bool:
@@ -47,9 +45,9 @@ def linear_cross_entropy(
 
     Args:
         weights_N: what each target counts; None: all the same.
-        chunk: rows of logits held at once; default ``chunk_rows(V)``.
+        chunk: rows of logits held at once; default ``chunk_rows``.
     """
-    rows = chunk or chunk_rows(weight_VD.shape[0])
+    rows = chunk or chunk_rows(weight_VD.shape[0], states_ND.device.type)
     inputs = (states_ND, weight_VD, bias_V)
     wanted = tuple(
         torch.is_grad_enabled() and tensor is not None and tensor.requires_grad for tensor in inputs

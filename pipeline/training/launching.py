@@ -30,7 +30,7 @@ class Starter:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        command = [sys.executable, "-m", "pipeline.training.starter", str(os.getpid())]
+        command = [sys.executable, "-m", "pipeline.starter", str(os.getpid())]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -246,7 +246,8 @@ def test_hostile_data_is_escaped_and_loads_nothing() -> None:
 
 def test_page_draws_the_data_before_how_it_was_made() -> None:
     comparison = {"gates": [], "verdict": "ungated", "heads": {}, "levels": {}, "sentences": [],
-                  "chance": None, "clean": [], "models": [], "tasks": [], "classes": {}}  # fmt: skip
+                  "chance": None, "clean": [], "models": [], "tasks": [],
+                  "classes": {}}  # fmt: skip
     page = report_page(comparison, "Demo", {"hardware": {"cores": 2}, "data": {NODE: FACTS}})
     assert re.findall(r"<h2>(.*?)</h2>", page) == ["All models", "Data", "How it was made"]
     made = page.partition("<h2>How it was made</h2>")[2]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pipeline import worker
-from pipeline.training import starter
+from pipeline import starter, worker
 from tests.training.forked import limit_memory
 
 _EXTRA_BYTES = 120 << 20

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.training.cross_entropy import CHUNK_ELEMENTS, chunk_rows, linear_cross_entropy
+from pipeline.modeling.at_once import CHUNK_ELEMENTS
+from pipeline.training.cross_entropy import chunk_rows, linear_cross_entropy
 
 N, D, V = 37, 12, 29
 Case = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -157,5 +158,5 @@ def test_gradients_that_were_used_are_not_used_again() -> None:
 @pytest.mark.parametrize("vocabulary", [300, 32_000, 151_936, 262_144, 1 << 25])
 def test_chunk_follows_from_the_vocabulary_alone(vocabulary: int) -> None:
     rows = chunk_rows(vocabulary)
-    assert rows * vocabulary <= max(CHUNK_ELEMENTS, vocabulary)
-    assert (rows + 1) * vocabulary > CHUNK_ELEMENTS
+    assert rows * vocabulary <= max(CHUNK_ELEMENTS["cpu"], vocabulary)
+    assert (rows + 1) * vocabulary > CHUNK_ELEMENTS["cpu"]

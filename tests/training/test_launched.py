@@ -27,7 +27,7 @@ from tests.training.training_case import losses, quiet
 FULL = ("sft", "causal", "full")
 # From a kill to the next update, on a machine with nothing else to do about 2 s.
 _RESTART_S = 30.0
-STARTER = b"pipeline.training.starter"
+STARTER = b"pipeline.starter"
 OWN = os.getpid()
 
 

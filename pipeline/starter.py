@@ -1,6 +1,6 @@
 """Starts groups of processes for one training after another, without importing anything twice.
 
-    python -m pipeline.training.starter PARENT
+    python -m pipeline.starter PARENT
 
 One JSON line on standard input is one launch: ``job`` (a file), ``log`` (where what the
 processes say on standard error goes) and the launch's shape. Its processes print on this one's
