@@ -133,7 +133,10 @@ def stage_pool(jobs: int) -> Iterator[StagePool]:
     finally:
         for worker in workers:
             worker.pipe.close()
-            worker.process.terminate()
+            if worker.node is not None:
+                worker.process.terminate()
+        # Those without work end by themselves when the pipe closes, and tidy up after what they
+        # loaded.
         for worker in workers:
             worker.process.join(5)
             if worker.process.is_alive():

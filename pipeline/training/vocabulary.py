@@ -63,7 +63,7 @@ class Tokens:
     def _losses(self) -> torch.Tensor:
         if self.logits is not None:
             return functional.cross_entropy(_exact(self.logits), self.targets, reduction="none")
-        size = chunk_rows(self.head.out_features, self.states_BTD.device.type)
+        size = chunk_rows(self.head.out_features, self.states.device.type)
         pairs = zip(self._before().split(size), self.targets.split(size), strict=True)
         return torch.cat(
             [
