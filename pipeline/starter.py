@@ -26,6 +26,9 @@ def main(parent: int) -> None:
     """Serves launches until standard input ends."""
     # torchrun asks nothing of the kernel: killed -9, what started it would leave it running.
     die_with_parent(parent)
+    # Else the processes of a restart meet in the store of those before, and may find in it the
+    # address of one that is dead.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     _load()
     for line in sys.stdin:
         order = json.loads(line)

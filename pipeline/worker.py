@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ def entry(job_file: str, starter: int) -> None:
     """What a forked process runs: it ends with 0, or 1 after an error line."""
     # A starter that is killed leaves its processes; these go with it.
     die_with_parent(starter)
+    # Inherited from torchrun's agent is a handler that Python runs: stuck in an exchange with one
+    # that died, this process would not hear it, and every restart would wait for half a minute.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     code = main(job_file)
     if code:
         sys.exit(code)

@@ -25,8 +25,8 @@ from tests.training.training_case import job as small_job
 from tests.training.training_case import losses, quiet
 
 FULL = ("sft", "causal", "full")
-# From a kill to the next update, on a machine with nothing else to do about 2 s.
-_RESTART_S = 30.0
+# From a kill to the next update, on a machine with nothing else to do about 1 s.
+_RESTART_S = 20.0
 STARTER = b"pipeline.starter"
 OWN = os.getpid()
 
