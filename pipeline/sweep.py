@@ -26,8 +26,9 @@ from pipeline.core.errors import (
     TrainingError,
     UserError,
 )
+from pipeline.core.objectives import LOWER_IS_BETTER, OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe, load_recipe
-from pipeline.core.schema_sweep import LOWER_IS_BETTER, MEASURED, Sweep, parse_space
+from pipeline.core.schema_sweep import Sweep, parse_space
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay
 from pipeline.plan import Node, Plan
@@ -197,7 +198,7 @@ class _Sweep:
     def _require_metric(self) -> None:
         metric = self.section.metric
         for arm in self.arms:
-            measured = MEASURED.get(arm.objective, {"loss"})
+            measured = OBJECTIVES[arm.objective].measured
             if metric is not None and metric not in measured:
                 raise self.loaded.error(
                     "sweep.metric",

@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.core.recipe import parse_override
-from pipeline.core.schema_sweep import LOWER_IS_BETTER, MEASURED, Sweep, parse_space
+from pipeline.core.schema_sweep import Sweep, parse_space
 from pipeline.core.store import Store
 from pipeline.ladder import make_plan
 from pipeline.sweep_goal import arms_of
@@ -101,15 +101,6 @@ def test_an_override_is_read_back_as_it_was(value: Any) -> None:
     assert key == "train.x"
     assert found == value
     assert type(found) is type(value)
-
-
-def test_figures_and_their_directions_are_those_of_validation() -> None:
-    from pipeline.training.scores import GREATER_IS_BETTER, MEASURES
-
-    assert {name for name, greater in GREATER_IS_BETTER.items() if not greater} == LOWER_IS_BETTER
-    kinds = {"classify": "single", "hybrid": "single", "tag": "tag", "regress": "regress",
-             "dpo": "preference"}  # fmt: skip
-    assert {o: {"loss", *MEASURES[kind]} for o, kind in kinds.items()} == MEASURED
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ class ObjectiveInfo:
         suffix: what its model's name has after the recipe's.
         arms: how its model answers a task, and so how it is judged: ``generative``,
             ``classifier``, ``tagger``, ``regressor``, ``channel``; none: it only reads text.
+        measures: what validation counts beside the loss.
     """
 
     loss: str
@@ -34,7 +35,15 @@ class ObjectiveInfo:
     packs: bool = False
     suffix: str = ""
     arms: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The names that may choose a best model or judge a sweep."""
+        return ("loss", *self.measures)
+
+
+_OF_LABELS = ("accuracy", "macro_f1", "micro_f1")
 
 OBJECTIVES: Mapping[str, ObjectiveInfo] = {
     "pretrain": ObjectiveInfo("next token, from scratch", "text", "causal", True, packs=True),
@@ -44,7 +53,8 @@ OBJECTIVES: Mapping[str, ObjectiveInfo] = {
         "the assistant's tokens", "sft", "causal", True, packs=True, arms=("generative",)
     ),
     "dpo": ObjectiveInfo(
-        "chosen above rejected", "preference", "causal", True, arms=("generative",)
+        "chosen above rejected", "preference", "causal", True, arms=("generative",),
+        measures=("reward_accuracy",),
     ),
     "channel": ObjectiveInfo(
         "the text, given its label", "channel", "causal", True, packs=True, suffix="-channel",
@@ -52,21 +62,24 @@ OBJECTIVES: Mapping[str, ObjectiveInfo] = {
     ),
     "hybrid": ObjectiveInfo(
         "the label's tokens and the head's label, one adapter", "hybrid", "causal", True,
-        head=True, arms=("generative", "classifier"),
+        head=True, arms=("generative", "classifier"), measures=_OF_LABELS,
     ),
     "classify": ObjectiveInfo(
         "the head's label or labels", "classify", "either", False, head=True,
-        suffix="-classifier", arms=("classifier",),
+        suffix="-classifier", arms=("classifier",), measures=_OF_LABELS,
     ),
     "tag": ObjectiveInfo(
         "a label for each token", "tag", "either", False, head=True, suffix="-tagger",
-        arms=("tagger",),
+        arms=("tagger",), measures=("accuracy", "entity_f1"),
     ),
     "regress": ObjectiveInfo(
         "a number", "regress", "either", False, head=True, suffix="-regressor",
-        arms=("regressor",),
+        arms=("regressor",), measures=("mae", "r2"),
     ),
 }  # fmt: skip
+
+LOWER_IS_BETTER = frozenset({"loss", "mae"})
+"""Of all measures; of the others more is better."""
 
 PEFT_METHODS = ("lora", "qlora")
 

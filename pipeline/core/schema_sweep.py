@@ -15,15 +15,6 @@ from pipeline.core.schema_section import Section, Seed
 from pipeline.core.schema_train import Measure
 
 DEFAULT_TRIALS = 20
-LOWER_IS_BETTER = frozenset({"loss", "mae"})
-MEASURED: Mapping[str, frozenset[str]] = {
-    "classify": frozenset({"loss", "accuracy", "macro_f1", "micro_f1"}),
-    "hybrid": frozenset({"loss", "accuracy", "macro_f1", "micro_f1"}),
-    "tag": frozenset({"loss", "accuracy", "entity_f1"}),
-    "regress": frozenset({"loss", "mae", "r2"}),
-    "dpo": frozenset({"loss", "reward_accuracy"}),
-}
-"""What validation measures of an objective; of any other the loss alone."""
 # What these say does not change a training, or is what every trial must share.
 _NO_SETTING = {
     "name": "names the recipe",

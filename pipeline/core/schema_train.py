@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.core.objectives import OBJECTIVES, cell_problem
 from pipeline.core.schema_section import Section, Seed, as_list
@@ -23,6 +25,41 @@ Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attentio
 Measure = Literal[
     "loss", "accuracy", "macro_f1", "micro_f1", "entity_f1", "mae", "r2", "reward_accuracy"
 ]
+# What transformers.get_scheduler's schedules take: lowest and highest value. int: a whole number.
+_CYCLES = {"num_cycles": (1e-3, 1e3)}
+SCHEDULE_OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "linear": {},
+    "cosine": _CYCLES,
+    "constant": {},
+    "constant_with_warmup": {},
+    "cosine_with_restarts": {"num_cycles": (1, 1000)},
+    "polynomial": {"power": (1e-3, 1e3), "lr_end": (0.0, 1e3)},
+    "inverse_sqrt": {"timescale": (1, 10**9)},
+    "cosine_with_min_lr": {**_CYCLES, "min_lr": (0.0, 1e3), "min_lr_rate": (0.0, 1.0)},
+    "warmup_stable_decay": {
+        **_CYCLES, "num_decay_steps": (1, 10**9), "num_stable_steps": (0, 10**9),
+        "min_lr_ratio": (0.0, 1.0),
+    },
+}  # fmt: skip
+_MOST_STEPS = 10_000_000
+# As get_scheduler has it where nothing is said.
+_LR_END = 1e-7
+
+
+def _fits_module_names(pattern: str) -> str:
+    """As PEFT puts it into an expression of its own."""
+    try:
+        re.compile(rf"(.*\.)?({pattern})$")
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(
+            f"{pattern[:60]!r} is no regular expression ({error}); write a module's name, or one "
+            r"that fits several, e.g. 'layers\.0\.mlp\..*'"
+        ) from None
+    return pattern
+
+
+Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_fits_module_names)]
 # Two of these in one recipe would be two models of one name.
 _WRITERS = {"pretrain", "cpt", "mlm", "sft", "dpo", "hybrid"}
 _LORA_FIELDS = ("rank_pattern", "alpha_pattern", "modules_to_save", "use_dora", "init_from")
@@ -68,14 +105,16 @@ class Train(Section):
     lora_r: int = Field(16, ge=1, le=512)
     lora_alpha: float | None = Field(None, gt=0, description="Default: twice lora_r")
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    target_modules: Literal["all-linear"] | Annotated[tuple[Module, ...], Field(min_length=1)] = (
+        "all-linear"
+    )
     use_rslora: bool = False
     use_dora: bool = Field(False, description="Cannot be stacked or served as an adapter: merge it")
-    modules_to_save: tuple[str, ...] = Field(
+    modules_to_save: tuple[Module, ...] = Field(
         (), description="Modules trained whole beside the adapter; merge them to serve them"
     )
-    rank_pattern: dict[str, int] = Field(default_factory=dict)
-    alpha_pattern: dict[str, float] = Field(default_factory=dict)
+    rank_pattern: dict[Pattern, Annotated[int, Field(ge=1, le=512)]] = Field(default_factory=dict)
+    alpha_pattern: dict[Pattern, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     optim: Optimiser = "adamw"
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     adam_beta2: float = Field(0.999, ge=0, lt=1)
@@ -87,14 +126,19 @@ class Train(Section):
         default_factory=dict, description="E.g. num_cycles, power, min_lr_rate, num_decay_steps"
     )
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    warmup_steps: int | None = Field(None, ge=0, description="Wins over warmup_ratio")
+    warmup_steps: int | None = Field(
+        None, ge=0, le=_MOST_STEPS, description="Wins over warmup_ratio"
+    )
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    num_train_epochs: float = Field(1.0, gt=0)
-    max_steps: int | None = Field(None, ge=1, description="Wins over num_train_epochs")
+    num_train_epochs: float = Field(1.0, gt=0, le=10_000)
+    max_steps: int | None = Field(
+        None, ge=1, le=_MOST_STEPS, description="Wins over num_train_epochs"
+    )
     global_batch_size: int = Field(
         32,
         ge=1,
+        le=1_000_000,
         description="Rows per update over all processes; with packing it counts blocks of "
         "max_length, and each holds several rows",
     )
@@ -102,7 +146,7 @@ class Train(Section):
     auto_micro_batch: bool = Field(
         False, description="Out of memory: halve the micro-batch and go on; the global batch stays"
     )
-    max_length: int = Field(512, ge=8)
+    max_length: int = Field(512, ge=8, le=2**21)
     over_length: Literal["error", "drop", "truncate-left", "truncate-right", "split"] = "error"
     packing: bool = Field(False, description="Rows share blocks of max_length; none sees another")
     loss_on: Literal["assistant", "last", "all", "flag"] = Field(
@@ -159,7 +203,10 @@ class Train(Section):
             problem = cell_problem(objective, self.method, "single")
             if problem is not None:
                 raise ValueError(problem.removeprefix("train."))
+        if len(set(self.report_to)) != len(self.report_to):
+            raise ValueError("report_to names one twice")
         self._require_adapter()
+        self._require_schedule()
         self._require_rows(objectives)
         self._require_validation()
         size = self.micro_batch_size
@@ -176,6 +223,31 @@ class Train(Section):
                     raise ValueError(f"{name} has no meaning with method full; leave it out")
         if self.init_from is not None and len(self.objective) > 1:
             raise ValueError("init_from starts one adapter, and two objectives make two")
+
+    def _require_schedule(self) -> None:
+        kind, given = self.lr_scheduler_type, self.lr_scheduler_kwargs
+        takes = SCHEDULE_OPTIONS[kind]
+        for name, value in given.items():
+            if name not in takes:
+                offered = f"it takes {', '.join(takes)}" if takes else "it takes none; leave it out"
+                raise ValueError(f"lr_scheduler_kwargs: {kind} does not take {name}; {offered}")
+            low, high = takes[name]
+            if not low <= value <= high or (isinstance(low, int) and value % 1):
+                what = "a whole number" if isinstance(low, int) else "a number"
+                raise ValueError(
+                    f"lr_scheduler_kwargs: {name} is {value:g}; give {what} from {low:g} to "
+                    f"{high:g}"
+                )
+        if {"min_lr", "min_lr_rate"} <= given.keys():
+            raise ValueError("lr_scheduler_kwargs: give min_lr or min_lr_rate, and not both")
+        ends = {"polynomial": ("lr_end", _LR_END), "cosine_with_min_lr": ("min_lr", 0.0)}
+        name, default = ends.get(kind, ("", 0.0))
+        end = given.get(name, default)
+        if end >= self.learning_rate:
+            raise ValueError(
+                f"lr_scheduler_kwargs: {name} is {end:g}, and learning_rate {self.learning_rate:g}"
+                " must lie above it"
+            )
 
     def _require_rows(self, objectives: set[str]) -> None:
         alone = sorted(o for o in objectives if not OBJECTIVES[o].packs)
@@ -205,3 +277,10 @@ class Train(Section):
                 "metric_for_best_model has a meaning with load_best_model_at_end or "
                 "early_stopping_patience; set one of them"
             )
+        for objective in self.objective:
+            measured = OBJECTIVES[objective].measured
+            if (self.metric_for_best_model or "loss") not in measured:
+                raise ValueError(
+                    f"metric_for_best_model: {self.metric_for_best_model} is not measured for "
+                    f"objective {objective}; use one of {', '.join(measured)}"
+                )

@@ -7,26 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
+from pipeline.core.objectives import LOWER_IS_BETTER, OBJECTIVES
 from pipeline.core.spans import spans_of
 from pipeline.training.modules import head_of, kind_of
 from pipeline.training.objectives import NO_TAG
 
 Batch = Mapping[str, torch.Tensor]
 
+_OBJECTIVE = {
+    "single": "classify", "multi": "classify", "tag": "tag", "regress": "regress",
+    "preference": "dpo", "text": "sft",
+}  # fmt: skip
 MEASURES: Mapping[str, tuple[str, ...]] = {
-    "single": ("accuracy", "macro_f1", "micro_f1"),
-    "multi": ("accuracy", "macro_f1", "micro_f1"),
-    "tag": ("accuracy", "entity_f1"),
-    "regress": ("mae", "r2"),
-    "preference": ("reward_accuracy",),
-    "text": (),
+    kind: OBJECTIVES[objective].measures for kind, objective in _OBJECTIVE.items()
 }
 """What is measured beside the loss, by what is judged (``modules.kind_of``)."""
 
 GREATER_IS_BETTER: Mapping[str, bool] = {
-    "loss": False, "accuracy": True, "macro_f1": True, "micro_f1": True, "entity_f1": True,
-    "mae": False, "r2": True, "reward_accuracy": True,
-}  # fmt: skip
+    name: name not in LOWER_IS_BETTER for info in OBJECTIVES.values() for name in info.measured
+}
 
 
 class Scoreboard:
