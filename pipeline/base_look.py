@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.objectives import OBJECTIVES
+from pipeline.core.objectives import OBJECTIVES, pooling_problem
 from pipeline.core.store import Store
 from pipeline.data.chat_tokens import chat_token_note
 from pipeline.plan import Built, Node
@@ -71,7 +71,12 @@ def _require_kind(built: Built, first: Node, store: Store) -> None:
         folder = _folder(first, store)
         kind = None if folder is None else base_kind(_config(folder))
     train = built.loaded.recipe.train
-    for objective in train.objective if train is not None else ():
+    assert train is not None
+    for objective in train.objective:
+        problem = pooling_problem(objective, train.head.pooling, causal=kind == "causal")
+        if problem is not None:
+            key, _, reason = problem.partition(": ")
+            raise built.loaded.error(key, reason)
         needs = OBJECTIVES[objective].needs
         if kind is not None and needs not in {"either", kind}:
             article = {"causal": "a causal model", "encoder": "an encoder"}

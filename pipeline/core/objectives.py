@@ -107,3 +107,14 @@ def cell_problem(objective: str, method: str, wrapper: str) -> str | None:
             "use recipes/accelerate/ddp.yaml, or method lora"
         )
     return None
+
+
+def pooling_problem(objective: str, pooling: str, *, causal: bool) -> str | None:
+    """Why a head cannot read what `pooling` gives it, or None. Tags are read of every token."""
+    pools = OBJECTIVES[objective].head and objective != "tag"
+    if not (pools and causal and pooling == "cls"):
+        return None
+    return (
+        "train.head.pooling: cls is the first token, which in a causal model sees no other: every "
+        "row would look the same; use last or mean"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = [
 ]  # fmt: skip
 
 OUTPUTS = ("lm_head", "embed_out")
+_ENCODER_HEADS = r"(cls|lm_head|vocab_projector|predictions)\b.*"
 
 
 def lora_config(settings: Mapping[str, Any], *, encoder: bool, tied_to: str | None = None) -> Any:
@@ -46,7 +48,7 @@ def lora_config(settings: Mapping[str, Any], *, encoder: bool, tied_to: str | No
         rank_pattern=dict(settings["rank_pattern"]),
         alpha_pattern=dict(settings["alpha_pattern"]),
         # The language-model head of an encoder takes no part in its sentence vectors.
-        exclude_modules=r"(cls|lm_head|vocab_projector|predictions)\b.*" if encoder else None,
+        exclude_modules=_ENCODER_HEADS if encoder else None,
         bias="none",
     )
 
@@ -75,7 +77,7 @@ def add_lora(model: Any, settings: Mapping[str, Any], *, seed: int, encoder: boo
             "magnitudes would not see it; use precision fp32 with method lora, or a merged parent"
         )
     config = lora_config(settings, encoder=encoder, tied_to=_tied_to(plain))
-    _require_modules(plain, settings)
+    _require_modules(plain, settings, encoder=encoder)
     torch.manual_seed(seed)
     try:
         with warnings.catch_warnings():
@@ -109,15 +111,22 @@ def _is_own(name: str) -> bool:
     return ".default." in name or name.endswith(".default")
 
 
-def _require_modules(model: Any, settings: Mapping[str, Any]) -> None:
-    """PEFT passes over a module to save that is not there, and nothing of it would be trained."""
+def _require_modules(model: Any, settings: Mapping[str, Any], *, encoder: bool) -> None:
+    """PEFT passes over a name that fits no module, and nothing of it would be trained."""
     there = [name for name, _ in model.named_modules()]
-    for wanted in settings["modules_to_save"]:
-        if not any(name == wanted or name.endswith("." + wanted) for name in there):
-            raise ModelError(
-                f"train.modules_to_save: {wanted}: no such module in the base; name one of "
-                f"{', '.join(sorted({_last(n) for n in there if n})[:12])}"
-            )
+    open_to = [name for name in there if not (encoder and re.fullmatch(_ENCODER_HEADS, name))]
+    targets = settings["target_modules"]
+    lists = {
+        "modules_to_save": (settings["modules_to_save"], there),
+        "target_modules": (() if isinstance(targets, str) else targets, open_to),
+    }
+    for key, (names, modules) in lists.items():
+        for wanted in names:
+            if not any(name == wanted or name.endswith("." + wanted) for name in modules):
+                raise ModelError(
+                    f"train.{key}: {wanted}: no such module in the base; name one of "
+                    f"{', '.join(sorted({_last(n) for n in modules if n})[:12])}"
+                )
 
 
 def _require_patterns(body: Any, settings: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ModelError, TrainingError
-from pipeline.core.objectives import OBJECTIVES
+from pipeline.core.objectives import OBJECTIVES, pooling_problem
 from pipeline.data.arrow import Split
 from pipeline.modeling import segments
 from pipeline.modeling.adapters import (
@@ -128,6 +128,11 @@ def build(job: TrainJob, rows: Split) -> Trainee:
     if needs != "either" and encoder != (needs == "encoder"):
         wanted = "a causal model" if encoder else "an encoder"
         raise ModelError(f"train.objective: {objective} needs {wanted}, and {root} is none")
+    problem = pooling_problem(
+        objective, config.get("head", {}).get("pooling", "last"), causal=not encoder
+    )
+    if problem is not None:
+        raise ModelError(problem)
     bf16 = config["precision"] == "bf16"
     model = load_model(
         root,

@@ -124,9 +124,23 @@ def test_pattern_that_fits_nothing_is_refused() -> None:
         fresh(alpha_pattern={"q_prj": 2})
 
 
-def test_unknown_target_is_one_line() -> None:
+@pytest.mark.parametrize("targets", [["nope"], ["q_proj", "nope"], ["q_proj", "proj"]])
+def test_each_target_must_be_a_module_of_the_base(targets: list[str]) -> None:
+    with pytest.raises(ModelError, match=rf"train\.target_modules: {targets[-1]}: ") as caught:
+        fresh(target_modules=targets)
+    assert "\n" not in str(caught.value)
+
+
+def test_targets_of_which_each_is_there_get_an_adapter_each() -> None:
+    names = [n for n, _ in fresh(target_modules=["q_proj", "layers.0.mlp.up_proj"]).named_modules()]
+    made = {name.rpartition(".lora_A")[0] for name in names if name.endswith("lora_A.default")}
+    assert sum(name.endswith("q_proj") for name in made) == 2
+    assert sum(name.endswith("up_proj") for name in made) == 1
+
+
+def test_target_that_is_no_linear_layer_is_one_line() -> None:
     with pytest.raises(ModelError, match="all-linear") as caught:
-        fresh(target_modules=["nothing"])
+        fresh(target_modules=["norm"])
     assert "\n" not in str(caught.value)
 
 
