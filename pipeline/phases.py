@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.core.schema import Evaluate, Export, Serve
+from pipeline.core.schema import Evaluate, Export, RecipeSuite, Serve
+from pipeline.core.schema_data import Source
 from pipeline.core.schema_train import Train
 
 # PEFT's key to the recipe's: what must agree for one adapter to be trained on as another.
@@ -30,7 +31,7 @@ def phase_recipes(loaded: LoadedRecipe) -> Iterator[LoadedRecipe]:
             "data": phase.data,
             "train": phase.train,
             "phases": (),
-            "evaluate": Evaluate(),
+            "evaluate": Evaluate(suites=_judged_by(loaded)),
             "gates": (),
             # A phase stands over a new root where the recipe makes one; else the stack grows.
             "serve": Serve(export=merged if recipe.serve.export == merged else ("stacked",)),
@@ -43,6 +44,19 @@ def phase_recipes(loaded: LoadedRecipe) -> Iterator[LoadedRecipe]:
             recipe=recipe.model_copy(update=update),
             places={**_without_own(loaded.places), **places},
         )
+
+
+def _judged_by(loaded: LoadedRecipe) -> dict[str, Source | RecipeSuite]:
+    """What the recipe is judged by: a phase's rows are compared with it and dropped from there.
+
+    A test split that is carved of the recipe's own rows is not known yet; where a phase holds
+    one of its rows, the recipe's own `prepare` stops.
+    """
+    found: dict[str, Source | RecipeSuite] = dict(loaded.recipe.evaluate.suites)
+    data = loaded.recipe.data
+    if data is not None and isinstance(data.test, Source):
+        found[f"{loaded.recipe.name}-test"] = data.test
+    return found
 
 
 def _without_own(places: Any) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from pipeline.core.gpus import gpu_count
 from pipeline.core.launch import launch_settings
 from pipeline.core.objectives import cell_problem
 from pipeline.core.schema_train import Train
@@ -18,11 +18,6 @@ ENGINE_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 def engine_rank(rank: int) -> int | None:
     """The rank that vLLM's slots are rounded up to; None above its largest."""
     return next((size for size in ENGINE_RANKS if size >= rank), None)
-
-
-def gpu_count() -> int:
-    """NVIDIA devices of this machine, without importing torch."""
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def launch_problem(launch: Mapping[str, Any]) -> str | None:
@@ -37,12 +32,14 @@ def launch_problem(launch: Mapping[str, Any]) -> str | None:
             "train.launch.config: deepspeed is not installed; `pip install deepspeed`, or use "
             "recipes/accelerate/fsdp.yaml"
         )
-    if settings.config is None or settings.use_cpu:
-        return None
     wanted, found = settings.processes // settings.machines, gpu_count()
-    if found >= wanted:
+    # Without any GPU plain processes meet on CPUs; a file says whether they should.
+    if settings.use_cpu or found >= wanted or (settings.config is None and found == 0):
         return None
-    return f"needs {wanted} GPUs, and this machine has {found}"
+    return (
+        f"needs {wanted} GPUs, and this machine has {found}; set train.launch.num_processes: "
+        f"{max(1, found) * settings.machines}, or name a config with use_cpu: true"
+    )
 
 
 def machine_problem(train: Train) -> str | None:
@@ -65,6 +62,11 @@ def machine_problem(train: Train) -> str | None:
         return (
             "train.attention: flash_attention_2: flash_attn is not installed; "
             "`pip install flash-attn`, or use attention: auto"
+        )
+    if train.attention == "flex_attention" and gpu_count() == 0:
+        return (
+            "train.attention: flex_attention has no backward pass on a CPU, and this machine has "
+            "no GPU; use attention: auto"
         )
     return missing_tracker(train.report_to)
 

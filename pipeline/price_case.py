@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.objectives import OBJECTIVES, PEFT_METHODS
+from pipeline.core.objectives import OBJECTIVES
 from pipeline.modeling.at_once import CHUNK_ELEMENTS, TOKENS_AT_ONCE
 from pipeline.modeling.flops import Flops, training_flops
 from pipeline.modeling.memory import Layout, memory
@@ -18,7 +18,7 @@ from pipeline.modeling.outline import outline
 from pipeline.modeling.parts import Outline
 from pipeline.price_rows import updates_of
 from pipeline.price_terms import PROGRAM_BYTES, Case, Terms, kernel_of, wrapper_of
-from pipeline.training.memory import micro_batch
+from pipeline.training.memory import frozen_in_bf16, micro_batch
 
 _SHAPING = {
     "objective", "method", "precision", "lora_r", "lora_alpha", "lora_dropout", "target_modules",
@@ -56,12 +56,9 @@ def estimate(case: Case, terms: Terms) -> dict[str, Any]:
 
 def _outline(case: Case, *, gpu: bool) -> Outline:
     config = case.config
-    wrapper, _, _ = wrapper_of(case)
-    bf16 = config["precision"] == "bf16"
-    peft = config["method"] in PEFT_METHODS
-    # As in training/trainee.py: only a GPU keeps frozen weights in bf16; shards stay float32.
     # What is left beside 4-bit weights lies in the type that they are multiplied in.
-    small = bf16 and (config["method"] == "qlora" or (peft and gpu and wrapper != "fsdp"))
+    multiplied = config["method"] == "qlora" and config["precision"] == "bf16"
+    small = multiplied or frozen_in_bf16(config, gpu=gpu)
     return _followed(
         json.dumps([dict(case.shape), _shaping(config)], sort_keys=True),
         case.length,
@@ -111,6 +108,8 @@ def _layout(case: Case, *, gpu: bool) -> Layout:
         optim=config["optim"],
         quantised=config["method"] == "qlora",
         compute_bytes=2 if config["precision"] == "bf16" else 4,
+        # A GPU hands them to the host's memory.
+        keeps_best=bool(config["load_best_model_at_end"]) and not gpu,
         fused_loss=config["objective"] != "mlm",
         chunk_logits=CHUNK_ELEMENTS[device],
     )

@@ -101,4 +101,4 @@ def updates_of(config: Mapping[str, Any], rows: Rows) -> int | None:
     if rows.count is None:
         return None
     passes, batch = float(config["num_train_epochs"]), int(config["global_batch_size"])
-    return max(1, math.ceil(passes * rows.count / batch))
+    return max(1, math.ceil(passes * math.ceil(rows.count / batch)))

@@ -4,9 +4,9 @@
 
 One JSON line on standard input is one launch: ``job`` (a file), ``log`` (where what the
 processes say on standard error goes) and the launch's shape. Its processes print on this one's
-standard output; ``{"ended": CODE}`` follows when all have. They are forked from here, where
-torch and transformers are loaded already, by torchrun's own agent
-(``torch.distributed.launcher.api``), which starts them again when one dies.
+standard output; ``{"ended": CODE}`` follows when all have. On CPUs they are forked from here, where
+torch and transformers are loaded already; torchrun's own agent
+(``torch.distributed.launcher.api``) starts them, and starts them again when one dies.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.gpus import gpu_count
 from pipeline.core.lifeline import die_with_parent
 
 
@@ -29,10 +30,14 @@ def main(parent: int) -> None:
     # Else the processes of a restart meet in the store of those before, and may find in it the
     # address of one that is dead.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    _load()
+    # A process that is forked from one in which CUDA was woken cannot use it, and an import may
+    # wake it: with GPUs each process imports for itself.
+    method = "spawn" if gpu_count() else "fork"
+    if method == "fork":
+        _load()
     for line in sys.stdin:
         order = json.loads(line)
-        code = _launched(order)
+        code = _launched(order, method)
         print(json.dumps({"ended": code}), flush=True)
 
 
@@ -51,7 +56,7 @@ def _load() -> None:
         getattr(transformers, name)
 
 
-def _launched(order: Mapping[str, Any]) -> int:
+def _launched(order: Mapping[str, Any], method: str) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -64,7 +69,7 @@ def _launched(order: Mapping[str, Any]) -> int:
         max_nodes=order["machines"],
         nproc_per_node=order["here"],
         max_restarts=order["max_restarts"],
-        start_method="fork",
+        start_method=method,
         monitor_interval=0.1,
         run_id=order["run_id"],
         **order["meeting"],

@@ -10,12 +10,15 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import GradusError, OutOfMemory
 from pipeline.core.lifeline import die_with_parent
+
+_DEFECTS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError)
 
 
 def entry(job_file: str, starter: int) -> None:
@@ -53,6 +56,15 @@ def main(job_file: str) -> int:
         if isinstance(error, OutOfMemory):
             told["rows"] = str(error.rows)
         print(json.dumps(told), flush=True)
+        return 1
+    except _DEFECTS as error:
+        # The same again at every restart: said once instead. What a process that lost the others
+        # meets is a RuntimeError.
+        text = f"{type(error).__name__}: {error}"
+        print(
+            json.dumps({"error": "TrainingError", "text": f"train: a defect: {text}"}), flush=True
+        )
+        traceback.print_exc()
         return 1
     say({"facts": facts})
     return 0

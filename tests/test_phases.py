@@ -10,6 +10,8 @@ import pytest
 from pipeline.core.errors import RecipeError
 from pipeline.core.store import Store
 from pipeline.ladder import make_plan
+from pipeline.plan import Plan
+from pipeline.run import execute
 from tests.tiny_ladder import write_ladder
 
 PHASES = """\
@@ -133,3 +135,21 @@ def test_folder_with_an_adapter_is_taken_and_one_without_is_refused(
     (folder / "adapter_config.json").write_text(json.dumps({"r": 6}))
     with pytest.raises(RecipeError, match="its lora_r is 6"):
         make_plan(recipes / "on.yaml", Store(tmp_path / "s"), ["train.init_from=adapter"])
+
+
+def test_test_rows_are_dropped_from_a_phase_too(recipes: Path, tmp_path: Path) -> None:
+    """Oracle: the row itself, which stands in the phase's file and may not be kept."""
+    test = [json.loads(line) for line in (recipes / "task-test.jsonl").read_text().splitlines()]
+    with (recipes / "domain.jsonl").open("a") as stream:
+        stream.write(json.dumps({"text": test[0]["text"]}) + "\n")
+    store = Store(tmp_path / "store")
+    plan = make_plan(recipes / "phased.yaml", store)
+    name = "tiny-phased.reading/prepare.text"
+    needed = {name}
+    for node in reversed(list(plan.nodes.values())):
+        if node.id in needed:
+            needed |= set(node.inputs.values())
+    goal = Plan(plan.recipe, {n: v for n, v in plan.nodes.items() if n in needed}, (), (name,))
+    execute(goal, store, jobs=1)
+    facts = store.need(plan.nodes[name].key or "").manifest.facts
+    assert facts["contaminated"] >= 1

@@ -14,6 +14,7 @@ from click.testing import Result
 from pipeline import preflight
 from pipeline.base_look import base_kind
 from pipeline.core.errors import RecipeError
+from pipeline.core.objectives import pooling_problem
 from pipeline.core.schema_train import Train
 from pipeline.core.store import Store
 from pipeline.ladder import make_plan
@@ -160,6 +161,20 @@ def test_objective_must_fit_the_base(planned: Callable[..., Plan], model_folder:
     assert planned(objective="classify").nodes
 
 
+@pytest.mark.parametrize("objective", ["classify", "hybrid"])
+def test_first_token_of_a_causal_model_is_no_pooling(
+    objective: str, planned: Callable[..., Plan]
+) -> None:
+    with pytest.raises(RecipeError, match=r"one\.yaml:\d+: train\.head\.pooling: cls .* or mean"):
+        planned(objective=objective, head={"pooling": "cls"})
+
+
+def test_first_token_is_pooled_of_encoders_and_a_tag_reads_no_pooling() -> None:
+    assert pooling_problem("regress", "cls", causal=True) is not None
+    assert pooling_problem("regress", "cls", causal=False) is None
+    assert pooling_problem("tag", "cls", causal=True) is None
+
+
 LAUNCHES: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "qlora, sharded": ({"distributed_type": "FSDP"}, {"method": "qlora"}, r"train\.launch\.config"),
     "8-bit optimiser, sharded": (
@@ -227,6 +242,34 @@ def test_paged_optimiser_needs_a_gpu_and_an_8_bit_one_does_not(
     assert (problem is None) == bool(gpus)
     assert problem is None or "use adamw_8bit" in problem
     assert preflight.machine_problem(Train(optim="adamw_8bit")) is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "config", "refused"),
+    [(0, None, False), (1, None, True), (2, None, False), (1, "use_cpu: true", False),
+     (0, "distributed_type: MULTI_GPU", True)],
+)  # fmt: skip
+def test_two_processes_need_two_gpus_where_there_is_one(
+    gpus: int, config: str | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: gpus)
+    file = tmp_path / "launch.yaml"
+    file.write_text(config or "")
+    launch = {"num_processes": 2, "config": None if config is None else str(file)}
+    problem = preflight.launch_problem(launch)
+    assert (problem is not None) == refused
+    assert problem is None or f"needs 2 GPUs, and this machine has {gpus}; set" in problem
+    assert preflight.launch_problem({"num_processes": 1, "config": None}) is None
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_flex_attention_needs_a_gpu_for_its_backward_pass(
+    gpus: int, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "gpu_count", lambda: gpus)
+    blocked = planned(attention="flex_attention").nodes["one/train.sft.seed1"].blocked
+    assert (blocked is None) == bool(gpus)
+    assert blocked is None or "use attention: auto" in blocked
 
 
 def test_untrained_chat_tokens_are_told_by_plan_and_json(

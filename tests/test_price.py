@@ -70,6 +70,41 @@ def test_the_setting_that_is_named_makes_it_fit_by_the_same_account(
     assert first["fits"] == (remedy["settings"] == ["train.micro_batch_size=1"])
 
 
+def test_frozen_weights_lie_in_bf16_on_a_gpu_in_shards_too(
+    gradus: Gradus, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.training.memory import frozen_in_bf16
+
+    monkeypatch.setattr("pipeline.preflight.gpu_count", lambda: 2)
+    file = large.parent / "launch.yaml"
+    file.write_text("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\n")
+    launch = ("--set", "train.launch={num_processes: 2, config: launch.yaml}", "--gpu", "h100")
+    sharded = {
+        precision: prices(gradus, large, *launch, "--set", f"train.precision={precision}")
+        for precision in ("bf16", "fp32")
+    }
+    held = {p: found["trainings"][0]["memory_bytes"] for p, found in sharded.items()}
+    # Own share and what is gathered: both of half as many bytes (LoRA itself stays float32).
+    assert held["bf16"]["weights"] / held["fp32"]["weights"] == pytest.approx(0.5, abs=0.03)
+    cases = [("lora", "bf16", True), ("qlora", "bf16", True), ("full", "bf16", False)]
+    for method, precision, kept in cases:
+        assert frozen_in_bf16({"method": method, "precision": precision}, gpu=True) == kept
+        assert not frozen_in_bf16({"method": method, "precision": precision}, gpu=False)
+
+
+def test_best_weights_so_far_are_a_copy_in_the_memory_of_a_cpu_only(
+    gradus: Gradus, large: Path
+) -> None:
+    best = ("--set", "train.eval_steps=5", "--set", "train.load_best_model_at_end=true")
+    full = ("--set", "train.method=full")
+    for device, copies in (("cpu", 1), ("h100", 0)):
+        terms = ("--gpu", device, "--memory", "100", *full)
+        (plain,) = prices(gradus, large, *terms)["trainings"]
+        (kept,) = prices(gradus, large, *terms, *best)["trainings"]
+        more = kept["memory_bytes"]["total"] - plain["memory_bytes"]["total"]
+        assert more == pytest.approx(copies * 4 * plain["trainable_parameters"], abs=2)
+
+
 def test_what_does_not_fit_is_said_in_one_line(gradus: Gradus, large: Path) -> None:
     result = gradus("plan", large, "--gpu", "rtx4090", "--memory", "2")
     lines = [line for line in result.stdout.splitlines() if "does not fit" in line]

@@ -42,6 +42,7 @@ class Layout:
         optim: the optimiser's name.
         quantised: the base's linear layers lie in NF4.
         compute_bytes: of a value that layers are multiplied in.
+        keeps_best: the best weights so far lie beside those that are trained on; not on a GPU.
         fused_loss: the vocabulary's projection is a plain matrix, so its loss is made in chunks.
         chunk_logits: how many logits a chunk holds.
     """
@@ -57,6 +58,7 @@ class Layout:
     optim: str = "adamw"
     quantised: bool = False
     compute_bytes: int = 4
+    keeps_best: bool = False
     fused_loss: bool = True
     chunk_logits: int = CHUNK_ELEMENTS["cpu"]
 
@@ -71,6 +73,7 @@ class Memory:
         activations: what backward needs of one micro-batch.
         loss: logits of a chunk and the gradients that the loss makes at once.
         working: gradients by activations, weights read out of NF4.
+        best: the best weights so far, where they are kept in the same memory.
         peak: the most that is held at once.
         paged: optimiser states that may be moved to the host's memory; not in ``peak``.
     """
@@ -83,6 +86,7 @@ class Memory:
     working: float
     peak: float
     paged: float = 0.0
+    best: float = 0.0
 
     def to_json(self) -> dict[str, int]:
         """Whole bytes by name."""
@@ -104,7 +108,8 @@ def memory(outline: Outline, layout: Layout) -> Memory:
     activations = _activations(kept, rows, layout)
     own, later = _loss(outline, layout, rows)
     working = _working(outline, layout, kept, rows)
-    stays = weights + optimizer
+    best = gradients if layout.keeps_best else 0.0
+    stays = weights + optimizer + best
     # DDP's buckets are the gradients, and stay; else they come anew with each update.
     before = gradients if layout.accumulates or layout.wrapper == "ddp" else 0.0
     largest = max((t.size * t.itemsize for t in trained), default=0) / share
@@ -116,7 +121,7 @@ def memory(outline: Outline, layout: Layout) -> Memory:
         stays + gradients + first + working + largest,
     )
     return Memory(
-        weights, gradients, optimizer, activations, own + later, working, max(moments), paged
+        weights, gradients, optimizer, activations, own + later, working, max(moments), paged, best
     )
 
 

@@ -46,7 +46,9 @@ class Export:
         write_adapter(context.out, tensors, plain)
         _copy_head(own, context.out)
         rows = golden_rows(inputs["data"].path)
-        body = _side_by_side(on_device(load_model(root)), parts)
+        model = on_device(load_model(root))
+        base = answers(model, rows, causal=causal, head=own)
+        body = _side_by_side(model, parts)
         trained = answers(body, rows, causal=causal, head=own)
         body = attach_frozen(body, context.out, "exported")
         body.base_model.set_adapter(["exported"], inference_mode=True)
@@ -55,7 +57,7 @@ class Export:
             "rank": rank,
             "modules": len(joined),
             "parts": len(parts),
-            "golden": checked(rows, trained, served, "the stacked adapter"),
+            "golden": checked(rows, trained, served, base, "the stacked adapter"),
             "numerics": numerics(root, parts, rows, served, config),
         }
 
@@ -78,6 +80,7 @@ class Merge:
         torch.manual_seed(0)
         # Merge in float32: rounding inside 4-bit or bf16 weights would eat the update.
         model = on_device(load_model(root))
+        base = answers(model, rows, causal=causal, head=own)
         if "adapter" in inputs:
             body = _side_by_side(model, parts)
             trained = answers(body, rows, causal=causal, head=own)
@@ -94,7 +97,7 @@ class Merge:
         _forget_random_logits(trained, found)
         return {
             "dtype": "float32",
-            "golden": checked(rows, trained, found, "the merged model"),
+            "golden": checked(rows, trained, found, base, "the merged model"),
             "numerics": numerics(root, parts, rows, found, config),
         }
 

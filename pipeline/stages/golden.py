@@ -24,6 +24,9 @@ ROWS, TOKENS = 16, 256
 # Of the largest logit. Sums in another order differ by about 1e-6 of it in float32; an update
 # that is lost, doubled or wrongly scaled by far more.
 TOLERANCE = 1e-4
+# Of what the adapters change at all: a small update must not hide below the tolerance. Never less
+# than rounding, as a share of the largest logit.
+_OF_THE_CHANGE, _ROUNDING = 0.05, 4e-6
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,15 @@ def _loss(logits_TV: torch.Tensor, row: GoldenRow) -> tuple[float, int]:
     return float(torch.nn.functional.cross_entropy(before, targets, reduction="sum")), len(places)
 
 
-def compared(trained: Answers, exported: Answers, what: str) -> dict[str, float]:
+def compared(trained: Answers, exported: Answers, base: Answers, what: str) -> dict[str, float]:
     """The largest difference of each value, as a share of the largest of its kind.
 
+    Args:
+        base: what the root says without any adapter: how much there is to lose.
+
     Raises:
-        IntegrityError: a difference above TOLERANCE, or a value that is no number.
+        IntegrityError: a difference above TOLERANCE or above a twentieth of what training
+            changed, or a value that is no number.
     """
     shares = {}
     for name, expected in trained.values.items():
@@ -130,10 +137,12 @@ def compared(trained: Answers, exported: Answers, what: str) -> dict[str, float]
         largest = max(float(tensor.abs().max()) for tensor in expected)
         apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
         share = apart / largest if largest else apart
-        if not share <= TOLERANCE:
+        change = _largest(expected, base.values.get(name, ())) / largest if largest else 0.0
+        most = min(TOLERANCE, max(_OF_THE_CHANGE * change, _ROUNDING))
+        if not share <= most:
             raise IntegrityError(
                 f"export: {what}: its {name} differ from the trained model's by {share:.2g} of the "
-                f"largest (at most {TOLERANCE}) on {len(expected)} golden rows; this is a defect, "
+                f"largest (at most {most:.2g}) on {len(expected)} golden rows; this is a defect, "
                 "and nothing was exported"
             )
         shares[name] = share
@@ -181,8 +190,15 @@ def numerics(
     }
 
 
+def _largest(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float:
+    """The largest difference; without others, as if there were none to change."""
+    return max(
+        (float((a - b).abs().max()) for a, b in zip(some, others, strict=False)), default=0.0
+    )
+
+
 def checked(
-    rows: Sequence[GoldenRow], trained: Answers, exported: Answers, what: str
+    rows: Sequence[GoldenRow], trained: Answers, exported: Answers, base: Answers, what: str
 ) -> dict[str, Any]:
     """What the manifest says of the check.
 
@@ -193,6 +209,6 @@ def checked(
         "rows": len(rows),
         "tokens": sum(len(row.ids) for row in rows),
         "tolerance": TOLERANCE,
-        "largest_difference": compared(trained, exported, what),
+        "largest_difference": compared(trained, exported, base, what),
         "loss": {"trained": trained.loss, "exported": exported.loss},
     }

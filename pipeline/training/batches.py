@@ -18,8 +18,10 @@ MEGABATCH = 32
 
 
 def steps_in_all(rows: int, batch: int, epochs: float, max_steps: int | None) -> int:
-    """Number of updates."""
-    return max_steps if max_steps is not None else max(1, math.ceil(epochs * rows / batch))
+    """Number of updates: an epoch sees every row, in a last batch that may be smaller."""
+    if max_steps is not None:
+        return max_steps
+    return max(1, math.ceil(epochs * math.ceil(rows / batch)))
 
 
 class BatchOrder:

@@ -32,7 +32,7 @@ class DeepSpeed(Group):
     saves = False
 
     def __init__(self, settings: LaunchSettings) -> None:
-        super().__init__()
+        super().__init__(settings)
         self._given: Mapping[str, Any] = settings.settings.get("deepspeed_config") or {}
         self._module: nn.Module = nn.Identity()
         self._engine: Any = None

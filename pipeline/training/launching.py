@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +122,14 @@ def run_launched(job: TrainJob, progress: Progress) -> Mapping[str, Any]:
         GradusError: what a process reported, or that one ended without a word.
     """
     settings = launch_settings(job.options["launch"])
+    # The cores of this training are shared by its processes here.
+    here = settings.processes // settings.machines
+    threads = max(1, int(job.options.get("threads") or 1) // here)
+    job = replace(job, options={**job.options, "threads": threads})
     job_file = Path(job.work) / "job.json"
     job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
     log_file = Path(job.work) / "launch.log"
-    starter = _starter(int(job.options.get("threads") or 1))
+    starter = _starter(threads)
     ended = False
     try:
         starter.order(launch_order(job_file, log_file, settings))

@@ -8,7 +8,7 @@ checkpoint holds weights and optimiser only, and a resumed run makes the same by
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from pipeline.training.curves import Curves
 from pipeline.training.health import Health
 from pipeline.training.memory import let_go, memory_errors, micro_batch
 from pipeline.training.optimisers import new_optimiser
-from pipeline.training.packed import is_packed, rows_for
+from pipeline.training.packed import Unpacked, is_packed, rows_for
 from pipeline.training.parallel import decoder_layers, parallel, restarted
 from pipeline.training.reference import WithReference, reference_of
 from pipeline.training.schedule import learning_rate_factor
-from pipeline.training.state import Keeper, State, fingerprint, watch_weights
+from pipeline.training.state import Keeper, State, fingerprint, kept, watch_weights
 from pipeline.training.targets import TOKENWISE, batch_of, target_count
 from pipeline.training.trainee import (
     Trainee,
@@ -70,11 +70,12 @@ class Training:
         self.optimizer = self.group.adopt(
             new_optimiser(self.trainable, self.config), self.config["max_grad_norm"]
         )
-        self.order = BatchOrder(
-            self.rows.lengths(), self.config["global_batch_size"], self.config["seed"]
-        )
+        # Blocks that had to be unpacked still come whole: an update learns from the same tokens.
+        self.blocks = self.rows if isinstance(self.rows, Unpacked) else None
+        lengths = self.rows.lengths() if self.blocks is None else self.blocks.block_lengths()
+        self.order = BatchOrder(lengths, self.config["global_batch_size"], self.config["seed"])
         self.total = steps_in_all(
-            len(self.rows),
+            len(lengths),
             self.config["global_batch_size"],
             self.config.get("num_train_epochs", 1.0),
             self.config["max_steps"],
@@ -106,12 +107,13 @@ class Training:
         """Trains to the end and writes the result; facts for the manifest."""
         try:
             with memory_errors(lambda: self._micro_rows):
-                return self._run()
+                facts = self._run()
         except BaseException as error:
+            # The group is left as it is: others may sit in an exchange, and would be waited for.
             let_go(error)
             raise
-        finally:
-            self.group.close()
+        self.group.close()
+        return facts
 
     def _run(self) -> dict[str, Any]:
         self._start()
@@ -169,7 +171,7 @@ class Training:
         if self.state.best is None or score > self.state.best[0]:
             self.state.best, self.state.waited = (score, self.state.step), 0
             if self.config["load_best_model_at_end"]:
-                self.state.best_tensors = {n: p.detach().clone() for n, p in self.trainable.items()}
+                self.state.best_tensors = {n: kept(p) for n, p in self.trainable.items()}
         else:
             self.state.waited += 1
         patience = self.config.get("early_stopping_patience")
@@ -181,7 +183,10 @@ class Training:
 
     def _update(self, step: int) -> tuple[float, float, int, list[Mapping[str, Any]]]:
         """One update: (loss, gradient norm, real tokens, its rows)."""
-        rows: list[Mapping[str, Any]] = [self.rows[index] for index in self.order.at(step)]
+        chosen: Iterable[int] = self.order.at(step)
+        if self.blocks is not None:
+            chosen = [row for number in chosen for row in self.blocks.block(number)]
+        rows: list[Mapping[str, Any]] = [self.rows[index] for index in chosen]
         batch = batch_of(rows, self.trainee, self.config, step)
         targets = target_count(batch, rows)
         factor = self.rate(step)

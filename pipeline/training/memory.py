@@ -29,6 +29,11 @@ def micro_batch(options: Mapping[str, Any], rows: int, fitting: int) -> int:
     return max(1, min(rows, int(asked or fitting)))
 
 
+def frozen_in_bf16(config: Mapping[str, Any], *, gpu: bool) -> bool:
+    """Whether frozen weights lie in bf16: a CPU is no faster with them, and less exact."""
+    return gpu and config["method"] != "full" and config["precision"] == "bf16"
+
+
 def let_go(error: BaseException | None) -> None:
     """Frees what the frames of a failed pass hold: its tensors, and the model's wrapper."""
     while error is not None:

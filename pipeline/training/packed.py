@@ -38,6 +38,7 @@ class Unpacked:
         before = np.cumsum(self._lengths) - self._lengths
         self._start = before - np.repeat(np.cumsum(split.lengths()) - split.lengths(), counts)
         self._first = np.cumsum(counts) - counts
+        self._counts = counts
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -63,6 +64,15 @@ class Unpacked:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row."""
         return self._lengths
+
+    def block(self, number: int) -> range:
+        """The rows of a block."""
+        first = int(self._first[number])
+        return range(first, first + int(self._counts[number]))
+
+    def block_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each block."""
+        return self._split.lengths()
 
 
 def is_packed(split: Split) -> bool:

@@ -70,7 +70,8 @@ class Parallel(Protocol):
         """One value of each process, by rank."""
 
     def whole(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """Copies on the CPU, shards gathered; every process calls it in the same order."""
+        """Copies on the CPU, shards gathered; every process calls it in the same order, and the
+        first one is given them."""
 
     def wait(self) -> None:
         """Until every process has come here."""
@@ -84,8 +85,8 @@ class Single:
 
     rank, world, wrapper, saves = 0, 1, "none", True
 
-    def __init__(self) -> None:
-        self.device = _device()
+    def __init__(self, settings: LaunchSettings) -> None:
+        self.device = _device(settings)
         self.module: nn.Module = nn.Identity()
 
     def wrap(self, module: nn.Module, body: Any) -> None:
@@ -119,10 +120,13 @@ class Single:
         return [value]
 
     def whole(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        return {
-            name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().cpu().clone()
-            for name, t in tensors
-        }
+        found: dict[str, torch.Tensor] = {}
+        for name, tensor in tensors:
+            full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            # One copy of the model in main memory is enough: the first process writes it.
+            if self.rank == 0:
+                found[name] = full.detach().cpu().clone()
+        return found
 
     def wait(self) -> None:
         return
@@ -134,8 +138,8 @@ class Single:
 class Group(Single):
     """Several processes: gloo between CPUs, NCCL between GPUs."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, settings: LaunchSettings) -> None:
+        super().__init__(settings)
         self._own = not distributed.is_initialized()
         if self._own:
             if "RANK" not in os.environ:
@@ -191,7 +195,7 @@ class Fsdp(Group):
     wrapper = "FSDPModule"
 
     def __init__(self, settings: LaunchSettings, *, bf16: bool) -> None:
-        super().__init__()
+        super().__init__(settings)
         self._reshard = settings.reshard_after_forward
         # What is trained stays float32 in its shards and travels as bf16: half the traffic, no
         # rounding of what is updated. A CPU casts under autocast alone.
@@ -250,6 +254,12 @@ def parallel(settings: LaunchSettings, *, bf16: bool) -> Parallel:
     Raises:
         TrainingError: fewer processes came up than were asked for.
     """
+    came = int(os.environ.get("WORLD_SIZE", "1")) if not distributed.is_initialized() else 0
+    if settings.wrapper == "single" and came > 1:
+        raise TrainingError(
+            f"train.launch.num_processes: 1 asked for, {came} came up; each would write over the "
+            "others: start one, or set train.launch.num_processes"
+        )
     made: Parallel
     if settings.wrapper == "deepspeed":
         from pipeline.training.deepspeed import DeepSpeed
@@ -258,9 +268,9 @@ def parallel(settings: LaunchSettings, *, bf16: bool) -> Parallel:
     elif settings.wrapper == "fsdp":
         made = Fsdp(settings, bf16=bf16)
     elif settings.processes > 1:
-        made = Ddp()
+        made = Ddp(settings)
     else:
-        made = Single()
+        made = Single(settings)
     if made.world != settings.processes:
         raise TrainingError(
             f"train.launch.num_processes: {settings.processes} asked for, {made.world} came up; "
@@ -274,8 +284,8 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-def _device() -> torch.device:
-    if not torch.cuda.is_available():
+def _device(settings: LaunchSettings) -> torch.device:
+    if settings.use_cpu or not torch.cuda.is_available():
         return torch.device("cpu")
     index = int(os.environ.get("LOCAL_RANK", "0"))
     torch.cuda.set_device(index)

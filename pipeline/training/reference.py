@@ -59,7 +59,7 @@ def reference_of(
         for number in turns(len(batches), group.rank, group.world):
             members = batches[max(number, 0)]
             unknown = [{**rows[i], "reference": [0.0, 0.0]} for i in members]
-            made = batch_of(unknown, trainee, config, -1)
+            made = batch_of(unknown, trainee, config, None)
             batch = {n: t.to(group.device) for n, t in made.items()}
             values = module.log_probabilities(batch)
             if number >= 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from pipeline.core.errors import TrainingError
 from pipeline.training.checkpoint import (
@@ -48,14 +49,20 @@ class State:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """What is not trained, by name, shape and a sample of each tensor: another base differs."""
+    """What a training starts from, by name, shape and a sample of each tensor: another base or
+    another start differs."""
     digest = hashlib.sha256()
     for name, parameter in sorted(module.named_parameters()):
-        if not parameter.requires_grad:
-            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-            sample = parameter.detach().reshape(-1)[:_SAMPLE].cpu()
-            digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+        sample = parameter.detach().reshape(-1)[:_SAMPLE].cpu()
+        digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def kept(parameter: torch.Tensor) -> torch.Tensor:
+    """A copy for later, in main memory; of a shard where it is."""
+    found = parameter.detach()
+    return (found if isinstance(found, DTensor) else found.cpu()).clone()
 
 
 def watch_weights(trainable: Mapping[str, nn.Parameter], group: Parallel) -> Callable[[], bool]:
@@ -86,7 +93,7 @@ class Keeper:
 
     Attributes:
         folder: where checkpoints go; every process sees it.
-        base: fingerprint of what is not trained.
+        base: fingerprint of what was there before update 0.
         trainable: name to parameter, as wrapped.
     """
 

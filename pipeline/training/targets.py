@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from pipeline.training.trainee import Trainee, special_ids
 
 Batch = dict[str, torch.Tensor]
 Rows = Sequence[Mapping[str, Any]]
+# Of a split: its supervised tokens, its rows by weight, and its rows.
+Totals = tuple[float, float, int]
 # Tensors whose last dimension is tokens: [B, T], or [B, 2, T] of pairs. All have rows first.
 TOKENWISE = (
     "input_ids", "attention_mask", "supervised", "position_ids", "masked_ids", "chosen",
@@ -22,7 +25,13 @@ TOKENWISE = (
 )  # fmt: skip
 
 
-def batch_of(rows: Rows, trainee: Trainee, config: Mapping[str, Any], step: int) -> Batch:
+def batch_of(
+    rows: Rows,
+    trainee: Trainee,
+    config: Mapping[str, Any],
+    step: int | None,
+    totals: Totals | None = None,
+) -> Batch:
     """The rows of update ``step`` with all that the objective needs.
 
     Args:
@@ -30,7 +39,9 @@ def batch_of(rows: Rows, trainee: Trainee, config: Mapping[str, Any], step: int)
             log-probabilities before the first update, that is in the batch too.
         trainee: whose tokenizer, head and class weights count.
         config: the settings of `train`.
-        step: masks are drawn from the seed and this number.
+        step: masks are drawn from the seed and this number; None: of a validation, where each
+            row's are its own, so that no figure depends on which rows stand together.
+        totals: of the whole split where the rows are a part of one that is judged.
     """
     pad_id, objective = trainee.tokenizer.pad_token_id or 0, config["objective"]
     if objective == "dpo":
@@ -39,7 +50,7 @@ def batch_of(rows: Rows, trainee: Trainee, config: Mapping[str, Any], step: int)
     if objective in _WITH_HEAD:
         return batch | _features(rows, trainee) | _WITH_HEAD[objective](rows, batch, trainee)
     if objective == "hybrid":
-        return batch | _hybrid(rows, batch, trainee, config)
+        return batch | _hybrid(rows, batch, trainee, config, totals)
     if objective == "mlm":
         batch = mask_tokens(
             batch,
@@ -47,11 +58,20 @@ def batch_of(rows: Rows, trainee: Trainee, config: Mapping[str, Any], step: int)
             mask_id=trainee.tokenizer.mask_token_id,
             vocab_size=len(trainee.tokenizer),
             probability=config["mlm_probability"],
-            generator=torch.Generator().manual_seed(config["seed"] * 1_000_003 + step),
+            generators=_generators(rows, config["seed"], step),
+            each_row=step is None,
         )
     if config.get("loss_weighting", "token") == "row":
         batch["weights"] = row_weights(batch)
     return batch
+
+
+def _generators(rows: Rows, seed: int, step: int | None) -> list[torch.Generator]:
+    """Where each row's masks are drawn from: one after the other, or each from its own name."""
+    if step is not None:
+        return [torch.Generator().manual_seed(seed * 1_000_003 + step)] * len(rows)
+    names = (zlib.crc32(str(row["example_id"]).encode()) for row in rows)
+    return [torch.Generator().manual_seed(seed * 1_000_003 + name) for name in names]
 
 
 def _nothing_to_learn(rows: Rows) -> TrainingError:
@@ -137,22 +157,51 @@ _WITH_HEAD: Mapping[str, Callable[[Rows, Batch, Trainee], Batch]] = {
 }  # fmt: skip
 
 
-def _hybrid(rows: Rows, batch: Batch, trainee: Trainee, config: Mapping[str, Any]) -> Batch:
-    """Both losses' shares as weights, so that their sum over the rows is all there is to do.
+def hybrid_totals(
+    rows: Iterable[Mapping[str, Any]], trainee: Trainee, config: Mapping[str, Any]
+) -> Totals:
+    """What both losses of a split are divided by; the rows are read one by one."""
+    tokens = weights = 0.0
+    count = 0
+    for row in rows:
+        count += 1
+        batch = collate([row], 0, 1)
+        tokens_BT, rows_B, _ = _hybrid_weights([row], batch, trainee, config)
+        tokens += float(tokens_BT.double().sum())
+        weights += float(rows_B.double().sum())
+    return tokens, weights, count
 
-    The loss is ``generative`` times the mean over the global batch's supervised tokens plus
-    ``head`` times the mean over its rows. The count is the rows, hence the factor.
-    """
-    shares, made = config["hybrid"], _labels(rows, batch, trainee)
+
+def _hybrid_weights(
+    rows: Rows, batch: Batch, trainee: Trainee, config: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, Batch]:
+    made = _labels(rows, batch, trainee)
     by_row = config.get("loss_weighting", "token") == "row"
     tokens_BT = row_weights(batch) if by_row else batch["supervised"].float()
-    rows_B = made.get("row_weights", torch.ones(len(rows)))
-    if not bool(tokens_BT.any()):
+    return tokens_BT, made.get("row_weights", torch.ones(len(rows))), made
+
+
+def _hybrid(
+    rows: Rows,
+    batch: Batch,
+    trainee: Trainee,
+    config: Mapping[str, Any],
+    totals: Totals | None,
+) -> Batch:
+    """Both losses' shares as weights, so that their sum over the rows is all there is to do.
+
+    The loss is ``generative`` times the mean over the global batch's (or the judged split's)
+    supervised tokens plus ``head`` times the mean over its rows. The count is the rows, hence
+    the factor.
+    """
+    shares = config["hybrid"]
+    tokens_BT, rows_B, made = _hybrid_weights(rows, batch, trainee, config)
+    if totals is None:
+        totals = float(tokens_BT.double().sum()), float(rows_B.double().sum()), len(rows)
+    tokens, weights, count = totals
+    if tokens == 0:
         raise _nothing_to_learn(rows)
-    factors = [
-        share * len(rows) / float(weights.double().sum())
-        for share, weights in ((shares["generative"], tokens_BT), (shares["head"], rows_B))
-    ]
+    factors = (shares["generative"] * count / tokens, shares["head"] * count / weights)
     return {
         "labels": made["labels"],
         "prompt": torch.tensor([row["prompt"] for row in rows]),
@@ -181,20 +230,33 @@ def mask_tokens(
     mask_id: int,
     vocab_size: int,
     probability: float,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
+    each_row: bool = False,
 ) -> Batch:
     """Chooses tokens to predict: 80 % become the mask, 10 % a random token, 10 % stay.
 
-    At least one token of the batch is chosen. Adds ``masked_ids`` and ``chosen`` [B, T].
+    Drawn for each row's own tokens, so that padding changes nothing. Adds ``masked_ids`` and
+    ``chosen`` [B, T].
+
+    Args:
+        generators: one for each row, or the same one several times.
+        each_row: at least one token of each row is chosen; else of the batch.
     """
     ids = batch["input_ids"]
     special = torch.isin(ids, torch.tensor(list(special_ids))) | (batch["attention_mask"] == 0)
-    draw = torch.rand(ids.shape, generator=generator).masked_fill(special, 2.0)
+    draw, kind, random_ids = torch.full(ids.shape, 2.0), torch.ones(ids.shape), ids.clone()
+    lengths = batch["attention_mask"].sum(dim=1).tolist()
+    for row, (length, generator) in enumerate(zip(lengths, generators, strict=True)):
+        draw[row, :length] = torch.rand(length, generator=generator)
+        kind[row, :length] = torch.rand(length, generator=generator)
+        random_ids[row, :length] = torch.randint(vocab_size, (length,), generator=generator)
+    draw = draw.masked_fill(special, 2.0)
     chosen = draw < probability
-    if not chosen.any():
+    if each_row:
+        chosen |= (draw == draw.min(dim=1, keepdim=True).values) & ~chosen.any(dim=1, keepdim=True)
+        chosen &= ~special
+    elif not chosen.any():
         chosen.view(-1)[draw.argmin()] = True
-    kind = torch.rand(ids.shape, generator=generator)
-    random_ids = torch.randint(vocab_size, ids.shape, generator=generator)
     masked = ids.clone()
     masked[chosen & (kind < 0.8)] = mask_id
     swapped = chosen & (kind >= 0.8) & (kind < 0.9)

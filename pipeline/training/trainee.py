@@ -32,6 +32,7 @@ from pipeline.modeling.loading import (
     read_config,
     save_model,
 )
+from pipeline.training.memory import frozen_in_bf16
 from pipeline.training.modules import class_weights, classifier_of, module_for
 from pipeline.training.packed import is_packed
 
@@ -133,10 +134,9 @@ def build(job: TrainJob, rows: Split) -> Trainee:
     )
     if problem is not None:
         raise ModelError(problem)
-    bf16 = config["precision"] == "bf16"
     model = load_model(
         root,
-        bf16_weights=torch.cuda.is_available() and method != "full" and bf16,
+        bf16_weights=frozen_in_bf16(config, gpu=torch.cuda.is_available()),
         quantisation="nf4" if method == "qlora" else None,
         compute=config["precision"],
         attention=attention_of(job, rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pipeline.core.errors import TrainingError
 from pipeline.training.packed import Rows
 from pipeline.training.parallel import Parallel
 from pipeline.training.scores import GREATER_IS_BETTER, scoreboard_for
-from pipeline.training.targets import batch_of
+from pipeline.training.targets import batch_of, hybrid_totals
 from pipeline.training.trainee import Trainee
 
 ROWS_AT_ONCE = 64
@@ -67,13 +68,16 @@ class Validator:
         module: Any = self.trainee.module
         module.eval()
         board = scoreboard_for(module, self.trainee.labels)
+        hybrid = self.config["objective"] == "hybrid"
+        every = (self.rows[i] for i in range(len(self.rows)))
+        totals = hybrid_totals(every, self.trainee, self.config) if hybrid else None
         sums = torch.zeros(2, dtype=torch.float64)
         lengths = self.rows.lengths().tolist()
         batches = row_batches(lengths, self.rows_at_once, self.tokens_at_once)
         with torch.no_grad(), self.autocast():
             for number in turns(len(batches), self.group.rank, self.group.world):
                 rows = [self.rows[i] for i in batches[max(number, 0)]]
-                made = batch_of(rows, self.trainee, self.config, -1 - max(number, 0))
+                made = batch_of(rows, self.trainee, self.config, None, totals)
                 batch = {n: t.to(self.group.device) for n, t in made.items()}
                 summed, count, logits = module.outputs(batch)
                 if number >= 0:
@@ -93,4 +97,9 @@ class Validator:
                 f"{self.config['objective']}; use one of {', '.join(sorted(figures))}"
             )
         value = figures[self.metric]
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"train: {self.metric} on the validation split is {value}; lower "
+                "train.learning_rate or use precision fp32"
+            )
         return value if GREATER_IS_BETTER[self.metric] else -value

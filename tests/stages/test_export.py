@@ -99,6 +99,24 @@ def test_a_scale_that_is_lost_is_no_artifact(
         made(Export(), tmp_path / "out", root=root, data=data, own=own)
 
 
+def test_a_small_update_that_is_lost_is_no_artifact(
+    root: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies far below the tolerance of a whole model, and is all that was trained."""
+    own = adapter(tmp_path / "own", root, 1)
+    tensors = load_file(str(own / "adapter_model.safetensors"))
+    small = {n: t * (3e-4 if ".lora_B." in n else 1.0) for n, t in tensors.items()}
+    save_file(small, str(own / "adapter_model.safetensors"))
+
+    def lost(tensors: Any, config: Any) -> Any:
+        return {m: (a, b * 0) for m, (a, b) in adapter_files.factors(tensors, config).items()}
+
+    made(Export(), tmp_path / "whole", root=root, data=data, own=own)
+    monkeypatch.setattr(export, "factors", lost)
+    with pytest.raises(IntegrityError, match=r"export: the stacked adapter: its .* differ"):
+        made(Export(), tmp_path / "out", root=root, data=data, own=own)
+
+
 def test_head_is_compared_too(root: Path, data: Path, tmp_path: Path) -> None:
     own = adapter(tmp_path / "own", root, 1, head=True)
     facts = made(Export(), tmp_path / "out", root=root, data=data, own=own)

@@ -97,3 +97,19 @@ def test_every_objective_has_valid_cells_and_a_reason_for_the_others() -> None:
 def test_cell_that_is_no_cell_is_refused_by_the_schema() -> None:
     with pytest.raises(ValueError, match="starts from random weights"):
         Train.model_validate({"objective": "pretrain", "method": "lora"})
+
+
+@pytest.mark.parametrize("cell", [("mlm", "encoder", "lora"), ("hybrid", "causal", "lora")])
+def test_validation_does_not_depend_on_what_stands_together(
+    cell: tuple[str, str, str], place: Path
+) -> None:
+    """Rows at once follow from the machine's memory, which is in no key."""
+    found = []
+    for size in (None, 2, 1):
+        folder = place / f"together-{cell[0]}-{size}"
+        done = cell_job(place, cell, "single", folder, micro_batch_size=size, max_steps=2,
+                        global_batch_size=6, eval_steps=1)  # fmt: skip
+        train(done, quiet)
+        found.append([v["validation_loss"] for v in _validations(done)])
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+    assert found[2] == pytest.approx(found[0], abs=1e-6)

@@ -19,7 +19,7 @@ from pipeline.core.errors import DataError
 from pipeline.data.arrow import Split, read_rows, write_split
 from pipeline.data.packing import pack_stream
 from pipeline.modeling import segments
-from pipeline.modeling.packing_probe import BACKENDS, EXECUTED, packed_inputs
+from pipeline.modeling.packing_probe import BACKENDS, EXECUTED, ProbeResult, packed_inputs
 from pipeline.training.batches import collate, row_weights, shares
 from pipeline.training.loop import Training, train
 from pipeline.training.modules import class_weights
@@ -274,13 +274,28 @@ def test_leaking_model_is_trained_row_by_row_and_says_so(
     leaking_root: Path, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     told: list[str] = []
-    done = [job(leaking_root, f, tmp_path / f"{i}-job") for i, f in enumerate(folders)]
-    facts = [train(d, lambda event: told.append(str(event.get("message", "")))) for d in done]
-    assert facts[0]["packing"].startswith("off: ")
+    done = job(leaking_root, folders[0], tmp_path)
+    facts = train(done, lambda event: told.append(str(event.get("message", ""))))
+    assert facts["packing"].startswith("off: ")
     assert any("packing is off, rows are trained singly" in text for text in told)
-    assert facts[0]["rows"] == facts[1]["rows"] == len(Split(folders[1] / "train.arrow"))
-    first, second = ((Path(d.out) / "adapter_model.safetensors").read_bytes() for d in done)
-    assert first == second
+    assert facts["rows"] == len(Split(folders[1] / "train.arrow"))
+
+
+def test_unpacked_blocks_make_the_updates_of_packed_ones(
+    root: Path, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update learns from the same tokens, so where packing is off changes no result."""
+    settings_of: dict[str, Any] = {"global_batch_size": 2, "max_steps": None,
+                                   "num_train_epochs": 2}  # fmt: skip
+    packed = job(root, folders[0], tmp_path / "packed", **settings_of)
+    first = train(packed, quiet)
+    refused = ProbeResult(False, 1.0, "refused by a test")
+    monkeypatch.setattr("pipeline.training.loop.probe", lambda *_: refused)
+    apart = job(root, folders[0], tmp_path / "apart", **settings_of)
+    second = train(apart, quiet)
+    assert second["packing"] == "off: refused by a test"
+    assert second["updates"] == first["updates"]
+    assert losses(apart) == pytest.approx(losses(packed), abs=1e-5)
 
 
 def test_processes_that_disagree_all_unpack(
