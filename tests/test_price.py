@@ -93,12 +93,13 @@ def test_frozen_weights_lie_in_bf16_on_a_gpu_in_shards_too(
 
 
 def test_best_weights_so_far_are_a_copy_in_the_memory_of_a_cpu_only(
-    gradus: Gradus, large: Path
+    gradus: Gradus, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = ("--set", "train.eval_steps=5", "--set", "train.load_best_model_at_end=true")
     full = ("--set", "train.method=full")
-    for device, copies in (("cpu", 1), ("h100", 0)):
-        terms = ("--gpu", device, "--memory", "100", *full)
+    monkeypatch.setattr("pipeline.devices._own_gpu", lambda: None)
+    for device, copies in (((), 1), (("--gpu", "h100"), 0)):
+        terms = (*device, "--memory", "100", *full)
         (plain,) = prices(gradus, large, *terms)["trainings"]
         (kept,) = prices(gradus, large, *terms, *best)["trainings"]
         more = kept["memory_bytes"]["total"] - plain["memory_bytes"]["total"]
