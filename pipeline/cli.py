@@ -298,7 +298,7 @@ def engine() -> None:
 @reported
 def install(device: str | None, as_json: bool) -> None:
     """Build or find vLLM in an environment of its own, from its lock file."""
-    from pipeline.preflight import gpu_count
+    from pipeline.core.gpus import gpu_count
     from serve.engine_install import install_engine
 
     chosen = device or ("cuda" if gpu_count() else "cpu")

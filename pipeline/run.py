@@ -64,7 +64,7 @@ def default_jobs(plan: Plan) -> int:
 
     With a GPU one at a time: each takes the device for itself.
     """
-    from pipeline.preflight import gpu_count
+    from pipeline.core.gpus import gpu_count
 
     return 1 if gpu_count() else max(1, min(usable_cores(), plan.width()))
 

@@ -26,13 +26,13 @@ from pipeline.core.errors import (
     TrainingError,
     UserError,
 )
+from pipeline.core.gpus import gpu_count
 from pipeline.core.objectives import LOWER_IS_BETTER, OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe, load_recipe
 from pipeline.core.schema_sweep import Sweep, parse_space
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay
 from pipeline.plan import Node, Plan
-from pipeline.preflight import gpu_count
 from pipeline.rehearsal import rehearse
 from pipeline.run import execute, stage_pool, usable_cores
 from pipeline.sweep_goal import Arm, arms_of, figures_of, problem_of, reduced, rows_of
