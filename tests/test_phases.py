@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pipeline.core.errors import RecipeError
 from pipeline.core.store import Store
@@ -128,12 +131,66 @@ def test_folder_with_an_adapter_is_taken_and_one_without_is_refused(
     folder.mkdir()
     with pytest.raises(RecipeError, match="no adapter there"):
         make_plan(recipes / "on.yaml", Store(tmp_path / "s"), ["train.init_from=adapter"])
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 4}))
-    (folder / "adapter_model.safetensors").write_bytes(b"")
+    write_folder(folder)
     plan = make_plan(recipes / "on.yaml", Store(tmp_path / "s"), ["train.init_from=adapter"])
     assert plan.nodes["tiny-on/train.sft.seed1"].files["init"] == folder
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 6}))
-    with pytest.raises(RecipeError, match="its lora_r is 6"):
+
+
+def write_folder(folder: Path, **config: Any) -> None:
+    """An adapter of the form of ON; ``config`` over it."""
+    folder.mkdir(exist_ok=True)
+    whole = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], **config}
+    (folder / "adapter_config.json").write_text(json.dumps(whole))
+    save_file({"w": np.ones((4, 4), np.float32)}, folder / "adapter_model.safetensors")
+
+
+FORMS: dict[str, tuple[dict[str, Any], str]] = {
+    "another rank": ({"r": 6}, "its lora_r is 6, and here it is 4; set train.lora_r: 6"),
+    "another scale": ({"lora_alpha": 16}, "its lora_alpha is 16.0, and here it is 8.0"),
+    "rsLoRA": ({"use_rslora": True}, "set train.use_rslora: true"),
+    "another pattern": ({"rank_pattern": {"q_proj": 2}}, "its rank_pattern is"),
+    "other targets": ({"target_modules": ["q_proj"]}, "its target_modules is"),
+    "a word for a rank": ({"r": "x"}, r"adapter_config\.json: r: .*valid integer"),
+    "no scale": ({"lora_alpha": None}, r"adapter_config\.json: lora_alpha: "),
+    "a word for a switch": ({"use_dora": "no"}, r"adapter_config\.json: use_dora: "),
+    "a number for targets": ({"target_modules": 3}, r"adapter_config\.json: target_modules"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_adapter_folder_of_another_form_is_refused_in_one_line(
+    name: str, recipes: Path, tmp_path: Path
+) -> None:
+    config, said = FORMS[name]
+    write_folder(recipes / "adapter", **config)
+    sets = ["train.init_from=adapter", "train.target_modules=[v_proj, q_proj]"]
+    with pytest.raises(RecipeError, match=said) as caught:
+        make_plan(recipes / "on.yaml", Store(tmp_path / "s"), sets)
+    assert "\n" not in str(caught.value)
+    assert "train.init_from: adapter: " in str(caught.value)
+
+
+def test_names_that_peft_wrote_for_all_linear_are_no_other_form(
+    recipes: Path, tmp_path: Path
+) -> None:
+    for targets in (["q_proj", "v_proj"], "all-linear", None):
+        write_folder(recipes / "adapter", target_modules=targets)
+        sets = ["train.init_from=adapter", "train.target_modules=all-linear"]
+        assert make_plan(recipes / "on.yaml", Store(tmp_path / "s"), sets).nodes
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "no header", "long header", "no file of it"])
+def test_torn_weights_of_an_adapter_folder_are_refused_by_the_plan(
+    damage: str, recipes: Path, tmp_path: Path
+) -> None:
+    write_folder(recipes / "adapter")
+    file = recipes / "adapter/adapter_model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes({
+        "empty": b"", "short": whole[:-3], "no header": bytes(8) + whole[8:],
+        "long header": b"\xff" * 8 + whole[8:], "no file of it": b"version https://git-lfs",
+    }[damage])  # fmt: skip
+    with pytest.raises(RecipeError, match=r"adapter_model\.safetensors: .*copy it again"):
         make_plan(recipes / "on.yaml", Store(tmp_path / "s"), ["train.init_from=adapter"])
 
 
