@@ -97,9 +97,11 @@ def plan(
     from pipeline.core.store import Store
     from pipeline.display import plan_json, print_plan
     from pipeline.ladder import make_plan
+    from pipeline.sweep_check import require_sweep
 
     store = Store()
     made = make_plan(recipe, store, overrides, locked=locked)
+    require_sweep(made, store, overrides, locked=locked)
     terms = None
     if not no_price:
         from pipeline.price import price

@@ -117,7 +117,8 @@ def serving_notes(loaded: LoadedRecipe) -> list[str]:
             what = "its head is" if info.writes else "it is"
             notes.append(
                 f"{model_name(recipe.name, objective)}: {what} made and judged here, and not "
-                "served yet: the gateway speaks chat, and the engine loads no head of this kind"
+                "served yet: the gateway speaks chat, and the engine loads no head of this kind; "
+                f"{_served_instead(objective)}"
             )
         elif not info.writes:
             notes.append(f"{recipe.name}: reads and does not write, so there is no chat to serve")
@@ -127,6 +128,17 @@ def serving_notes(loaded: LoadedRecipe) -> list[str]:
             "and serves it only where it knows the architecture itself"
         )
     return notes
+
+
+def _served_instead(objective: str) -> str:
+    """What of the same rows is served."""
+    if OBJECTIVES[objective].writes:
+        return "the label that the model writes is served"
+    if objective == "classify":
+        return (
+            "set train.objective: sft, or hybrid, for a model that writes the label: it is served"
+        )
+    return "set train.objective: sft for a model that writes the answer: it is served"
 
 
 def export_of(

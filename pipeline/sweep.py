@@ -27,7 +27,7 @@ from pipeline.core.errors import (
     UserError,
 )
 from pipeline.core.gpus import gpu_count
-from pipeline.core.objectives import LOWER_IS_BETTER, OBJECTIVES
+from pipeline.core.objectives import LOWER_IS_BETTER
 from pipeline.core.recipe import LoadedRecipe, load_recipe
 from pipeline.core.schema_sweep import Sweep, parse_space
 from pipeline.core.store import Store
@@ -35,6 +35,7 @@ from pipeline.display import LiveDisplay
 from pipeline.plan import Node, Plan
 from pipeline.rehearsal import rehearse
 from pipeline.run import execute, stage_pool, usable_cores
+from pipeline.sweep_check import default_metric, require_metric, require_space
 from pipeline.sweep_goal import Arm, arms_of, figures_of, problem_of, reduced, rows_of
 from pipeline.sweep_space import Draw, override, proposals, trials_of, values_of
 from pipeline.sweep_view import print_sweep, trial_line
@@ -126,8 +127,8 @@ class _Sweep:
         self._judged_at = () if train.eval_steps is not None else (_AT_THE_END,)
         base = self._plan({})
         self.arms = tuple(arms_of(base, section))
-        self._require_metric()
-        self._shared = self._require_space(base)
+        require_metric(loaded, section, self.arms)
+        self._shared = require_space(loaded, section, self.arms, base, self._plan)
         rehearse(reduced([(base, arm.nodes) for arm in self.arms])[0], store)
         about = section.model_dump(mode="json", by_alias=True, exclude={"trials"})
         keys = {arm.name: [base.nodes[node].key for node in arm.nodes] for arm in self.arms}
@@ -195,41 +196,6 @@ class _Sweep:
         found = next((r["metric"] for r in records if r["metric"] is not None), None)
         return self.section.metric or found
 
-    def _require_metric(self) -> None:
-        metric = self.section.metric
-        for arm in self.arms:
-            measured = OBJECTIVES[arm.objective].measured
-            if metric is not None and metric not in measured:
-                raise self.loaded.error(
-                    "sweep.metric",
-                    f"{metric} is not measured for objective {arm.objective} ({arm.name}); "
-                    f"use one of {', '.join(sorted(measured))}, or leave it out",
-                )
-
-    def _require_space(self, base: Plan) -> set[str | None]:
-        """Refuses values that no recipe could have, and keys that change nothing.
-
-        Returns:
-            Keys of the nodes that no setting changes.
-        """
-        shared = {node.key for node in base.nodes.values()}
-        for key, dimension in self.section.space.items():
-            seen = set()
-            for value in dimension.outer:
-                try:
-                    plan = self._plan({key: value})
-                except UserError as error:
-                    raise RecipeError(f"sweep.space.{key}: {error}") from None
-                seen.add(tuple(plan.nodes[node].key for arm in self.arms for node in arm.nodes))
-                shared &= {node.key for node in plan.nodes.values()}
-            if len(seen) == 1 and len(dimension.outer) > 1:
-                raise self.loaded.error(
-                    f"sweep.space.{key}",
-                    f"{dimension.outer[0]} and {dimension.outer[-1]} make the same training; "
-                    "leave it out",
-                )
-        return shared
-
     def _proposed(self, arm: Arm, count: int) -> list[_Trial]:
         before = [(dict(record["draw"]), record["figure"]) for record in arm.records]
         lower = self._metric(arm.records) in LOWER_IS_BETTER
@@ -268,7 +234,7 @@ class _Sweep:
                     "seconds": sum(record.ran.get(node, 0.0) for node in mine),
                 }
                 if known["problem"] is None:
-                    known |= self._judged([goal.nodes[node] for node in mine])
+                    known |= self._judged(trial.arm, [goal.nodes[node] for node in mine])
             self._note(trial, known)
         told = {arm.name: arm.records for arm in self.arms}
         self.store.write_json(self.file, {"recipe": str(self.loaded.path), "arms": told})
@@ -287,13 +253,13 @@ class _Sweep:
         records.append(entry)
         click.echo(trial_line(trial.arm.name, entry, trials_of(self.section)), err=True)
 
-    def _judged(self, trained: Sequence[Node]) -> dict[str, Any]:
+    def _judged(self, arm: Arm, trained: Sequence[Node]) -> dict[str, Any]:
         """Validation's figures of a setting: means over its seeds."""
         artifacts = [self.store.need(node.key or "") for node in trained]
         each = [figures_of(a.path, a.manifest.facts, a.manifest.config) for a in artifacts]
         head = artifacts[0].path / "head.json"
         single = head.is_file() and json.loads(head.read_text("utf-8"))["kind"] == "single"
-        metric = self.section.metric or ("accuracy" if single else "loss")
+        metric = self.section.metric or default_metric(arm.objective, single=single)
         means = {name: sum(f[name] for f in each) / len(each) for name in each[0]}
         if metric not in means:
             raise UserError(f"sweep.metric: {metric} was not measured of {trained[0].id}; use loss")

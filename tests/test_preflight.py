@@ -123,11 +123,24 @@ def test_dora_over_a_parent_beside_rounded_weights_is_refused(
     assert merge.inputs["parent"] == "below/export.sft.seed1"
 
 
-def test_head_is_made_and_not_refused_and_the_plan_says_that_it_is_not_served(
-    planned: Callable[..., Plan],
+@pytest.mark.parametrize(
+    ("objective", "instead"),
+    [("classify", "set train.objective: sft, or hybrid"),
+     ("hybrid", "the label that the model writes is served")],
+)  # fmt: skip
+def test_head_is_made_and_the_plan_says_that_it_is_not_served_and_what_is(
+    objective: str, instead: str, planned: Callable[..., Plan]
 ) -> None:
-    plan = planned(objective="classify")
-    assert [note for note in plan.notes if "one-classifier" in note and "not served" in note]
+    (note,) = (note for note in planned(objective=objective).notes if "not served yet" in note)
+    assert note.startswith("one-classifier: it is" if objective == "classify" else "one: its head")
+    assert instead in note
+
+
+def test_objectives_that_the_notes_name_instead_are_served() -> None:
+    from pipeline.core.objectives import OBJECTIVES
+
+    assert OBJECTIVES["sft"].writes
+    assert OBJECTIVES["hybrid"].writes
 
 
 KINDS = {

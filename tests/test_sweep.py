@@ -15,11 +15,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.core.recipe import parse_override
+from pipeline.core.errors import RecipeError
+from pipeline.core.recipe import load_recipe, parse_override
 from pipeline.core.schema_sweep import Sweep, parse_space
 from pipeline.core.store import Store
 from pipeline.ladder import make_plan
-from pipeline.sweep_goal import arms_of
+from pipeline.sweep_check import default_metric, require_metric
+from pipeline.sweep_goal import Arm, arms_of
 from pipeline.sweep_space import Draw, override, proposals, trials_of, values_of
 from tests.tiny_ladder import write_ladder
 
@@ -184,6 +186,60 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 ) -> None:
     assert words in refusal("sweep", ladder, *arguments)
     assert not (tmp_path / "store").exists()
+
+
+BAD_SECTIONS: dict[str, tuple[str, str]] = {
+    "unknown key": ("space: {train.nope: {int: [1, 2]}}", "sweep.space.train.nope: "),
+    "no such recipe": ("space: {'nobody:train.lora_r': {int: [1, 2]}}", "no recipe 'nobody'"),
+    "measure of no arm": ("metric: r2", "r2 is not measured for objective sft"),
+    "upper end out of bounds": ("space: {train.lora_r: {int: [1, 9999]}}", "less than or equal to"),
+    "lower end out of bounds": ("space: {train.lora_r: {int: [0, 8]}}", "greater than or equal to"),
+    "nothing changes": ("space: {train.dpo_beta: {uniform: [0.1, 0.2]}}", "make the same training"),
+    "scale of the loss": (
+        "space: {train.loss_weighting: {choice: [row, token]}}", "losses of two trials"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_SECTIONS)
+def test_a_plan_refuses_what_the_sweep_of_its_recipe_would(
+    ladder: Path, refusal: Refusal, name: str
+) -> None:
+    section, words = BAD_SECTIONS[name]
+    ladder.write_text(ladder.read_text() + f"sweep: {{{section}}}\n")
+    control = ladder.with_name("l2-from-l0.yaml")
+    control.write_text(control.read_text() + "sweep: null\n")
+    assert words in refusal("plan", ladder, "--no-price")
+    if section.startswith("space"):
+        assert words in refusal("sweep", ladder)
+
+
+def arm(objective: str) -> Arm:
+    return Arm("m", objective, Path("m.yaml"), ("m/train.x.seed1",), [])
+
+
+SCALES = [("dpo", "train.dpo_beta", "reward_accuracy"), ("hybrid", "train.hybrid.head", "accuracy"),
+          ("mlm", "train.mlm_probability", None), ("sft", "train.loss_weighting", None),
+          ("dpo", "m:train.dpo_beta", "reward_accuracy")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("objective", "key", "other"), SCALES)
+def test_settings_that_scale_the_loss_are_not_judged_by_it(
+    objective: str, key: str, other: str | None, ladder: Path
+) -> None:
+    loaded, space = load_recipe(ladder), {key: {"choice": [1, 2]}}
+    with pytest.raises(RecipeError, match=other or "leave it out"):
+        require_metric(loaded, section(metric="loss", space=space), [arm(objective)])
+    if other is None:
+        with pytest.raises(RecipeError, match="leave it out"):
+            require_metric(loaded, section(space=space), [arm(objective)])
+        return
+    # Neither where the recipe says nothing, nor by the measure that is named.
+    assert default_metric(objective, single=objective == "hybrid") == other
+    require_metric(loaded, section(space=space), [arm(objective)])
+    require_metric(loaded, section(metric=other, space=space), [arm(objective)])
+    # What is said of another recipe changes no arm's loss.
+    elsewhere = {f"below:{key.rpartition(':')[2]}": {"choice": [1, 2]}}
+    require_metric(loaded, section(metric="loss", space=elsewhere), [arm(objective)])
 
 
 def gradus(store: Path, *arguments: str | Path) -> tuple[int, str, str]:

@@ -96,7 +96,9 @@ class Sweep(Section):
         "side. --jobs changes no proposal, this does",
     )
     metric: Measure | None = Field(
-        None, description="Of validation; default: accuracy of a head with one label, else loss"
+        None,
+        description="Of validation; default: accuracy of a head with one label, reward_accuracy "
+        "of dpo, else loss",
     )
     seeds: Literal["first", "all"] = Field(
         "first", description="Judge the recipe's first training seed, or the mean over all"
