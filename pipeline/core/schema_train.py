@@ -49,6 +49,7 @@ _LR_END = 1e-7
 def _fits_module_names(pattern: str) -> str:
     """As PEFT puts it into an expression of its own."""
     try:
+        re.compile(pattern)
         re.compile(rf"(.*\.)?({pattern})$")
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(

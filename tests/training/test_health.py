@@ -52,6 +52,17 @@ def test_gradient_that_stays_zero_is_an_error(bench: Path, tmp_path: Path) -> No
     assert "train.target_modules" in text
 
 
+def test_first_token_of_a_causal_model_is_refused_where_only_training_knows_the_base(
+    bench: Path, tmp_path: Path
+) -> None:
+    head = {"pooling": "cls", "dropout": 0.0}
+    cell = ("classify", "causal", "lora")
+    with pytest.raises(ModelError, match=r"train\.head\.pooling: cls .* use last or mean"):
+        train(cell_job(bench, cell, "single", tmp_path / "causal", head=head), quiet)
+    cell = ("classify", "encoder", "lora")
+    assert train(cell_job(bench, cell, "single", tmp_path / "encoder", head=head), quiet)
+
+
 def test_target_that_takes_no_part_in_the_loss_is_an_error(bench: Path, tmp_path: Path) -> None:
     """An adapter of the vocabulary head's part, under a classifier that never asks it."""
     cell = ("classify", "encoder", "lora")
