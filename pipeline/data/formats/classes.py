@@ -13,7 +13,7 @@ from pipeline.data.formats.shapes import Found, found
 _LABELS = ("label_text", "label", "labels", "intent", "class")
 _MAYBE = ("category", "target", "tag", "topic", "sentiment")
 _ANSWERS = ("completion", "response", "output", "answer", "target")
-_TEXTS = (
+TEXTS = (
     "text", "sentence", "utterance", "question", "query", "prompt", "input", "title", "headline",
     "review", "content", "message", "body", "document", "passage",
 )  # fmt: skip
@@ -67,7 +67,7 @@ def _label_column(evidence: Evidence, place: str, groups: Sequence[str]) -> str 
             return name
     known = [name for name in _MAYBE if evidence.labels(name, evidence.count(name) / 2)]
     answers = [name for name in _ANSWERS if evidence.few(name)]
-    others = [n for n in evidence.names if n not in (*_TEXTS, *groups) and evidence.few(n)]
+    others = [n for n in evidence.names if n not in (*TEXTS, *groups) and evidence.few(n)]
     for candidates in (known, answers, others):
         differ = [name for name in candidates if not evidence.same(candidates[0], name)]
         if differ:
@@ -81,7 +81,7 @@ def _label_column(evidence: Evidence, place: str, groups: Sequence[str]) -> str 
 
 
 def _text_column(evidence: Evidence, place: str, but: Sequence[str]) -> str | None:
-    named = [name for name in _TEXTS if name not in but and evidence.mostly(name, is_text)]
+    named = [name for name in TEXTS if name not in but and evidence.mostly(name, is_text)]
     if named:
         return named[0]
     wordy = [
@@ -102,7 +102,7 @@ def _unread(evidence: Evidence, text: str) -> tuple[str, ...]:
     """Columns that one might have expected to be read."""
     others = [
         name
-        for name in _TEXTS
+        for name in TEXTS
         if name != text
         and evidence.mostly(name, is_wordy)
         and evidence.length(name) >= _SHORTEST_TEXT

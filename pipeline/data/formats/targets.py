@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pipeline.core.errors import DataError
+from pipeline.core.features import number
+from pipeline.data.formats.classes import TEXTS
 from pipeline.data.formats.evidence import Evidence, is_labels, is_text
 from pipeline.data.formats.shapes import Found, found
 
 _ENTITIES = ("entities", "spans")
 _TAGS = ("tags", "ner_tags")
 _CLASSES = ("label", "labels", "label_text")
+_SCORES = ("score", "rating", "target")
+_MANY = 10
 
 
 def find_tagging(evidence: Evidence, place: str) -> Found | None:
@@ -39,16 +42,23 @@ def find_tagging(evidence: Evidence, place: str) -> Found | None:
 
 
 def find_regression(evidence: Evidence) -> Found | None:
-    """A text and a ``value`` with fractions: whole numbers alone might be classes."""
-    text = evidence.first(("text", "sentence"), is_text)
-    values = evidence.values.get("value", ())
+    """A text and a number to predict, also as a table writes it.
+
+    ``value`` says by its name that it is one. A score may be a class, or be what a crawl thought
+    of its page: it counts with many fractions, and where nothing else stands beside the text.
+    """
+    text = evidence.first(TEXTS, is_text)
     if text is None or any(name in evidence.values for name in _CLASSES):
         return None
-    if not evidence.mostly("value", _is_number) or not any(
-        isinstance(value, float) and value != round(value) for value in values if _is_number(value)
-    ):
+    if evidence.mostly("value", _is_number):
+        return found("regression", {"text": text})
+    others = [name for name in evidence.names if name not in (text, "id")]
+    if len(others) != 1 or others[0] not in _SCORES or not evidence.mostly(others[0], _is_number):
         return None
-    return found("regression", {"text": text})
+    numbers = {_number(value) for value in evidence.values[others[0]]} - {None}
+    if sum(n is not None and not n.is_integer() for n in numbers) < _MANY:
+        return None
+    return found("regression", {"text": text, "value": others[0]})
 
 
 def _holds_spans(evidence: Evidence, name: str) -> bool:
@@ -68,10 +78,12 @@ def _is_words(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
+def _number(value: Any) -> float | None:
+    try:
+        return number(value, "")
+    except ValueError:
+        return None
+
+
 def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        # Of a whole number beyond a float's range math.isfinite raises OverflowError.
-        and (isinstance(value, int) or math.isfinite(value))
-    )
+    return _number(value) is not None
