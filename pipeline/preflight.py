@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pipeline.core.gpus import gpu_count
-from pipeline.core.launch import launch_settings
+from pipeline.core.launch import launch_settings, own_config, to_paste
 from pipeline.core.objectives import cell_problem
 from pipeline.core.schema_train import Train
 from pipeline.core.tracking import missing_tracker
@@ -30,7 +30,7 @@ def launch_problem(launch: Mapping[str, Any]) -> str | None:
     if settings.wrapper == "deepspeed" and find_spec("deepspeed") is None:
         return (
             "train.launch.config: deepspeed is not installed; `pip install deepspeed`, or use "
-            "recipes/accelerate/fsdp.yaml"
+            f"{to_paste(own_config('fsdp'))}"
         )
     wanted, found = settings.processes // settings.machines, gpu_count()
     # Without any GPU plain processes meet on CPUs; a file says whether they should.

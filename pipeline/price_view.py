@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor, log10
 from typing import Any
+
+from pipeline.core.launch import to_paste
 
 _BYTES = ("weights", "gradients", "optimizer", "activations", "loss", "working", "program")
 _WORDS = {"optimizer": "optimiser states"}
@@ -85,8 +88,7 @@ def _refusal(training: Mapping[str, Any], device: Mapping[str, Any]) -> str:
     remedy = training["remedy"]
     if remedy is None:
         return words + "no setting known here makes it fit: take a smaller base or a larger device"
-    settings = " with ".join(remedy["settings"])
-    return f"{words}try {settings} (needs {gigabytes(remedy['total_bytes'])})"
+    return f"{words}try {to_paste(*remedy['settings'])} (needs {gigabytes(remedy['total_bytes'])})"
 
 
 def _work(values: Mapping[str, Any], price: float | None) -> str:
@@ -101,8 +103,13 @@ def _work(values: Mapping[str, Any], price: float | None) -> str:
     if values["hours"] is not None:
         words.append(_hours(values["hours"]))
     if values["cost"] is not None:
-        words.append(f"{values['cost']:,.2f} at {price:g} an hour and device")
+        words.append(f"{_cost(values['cost'])} at {price:g} an hour and device")
     return ", ".join(words)
+
+
+def _cost(cost: float) -> str:
+    """Without a currency, which nobody named; cents, or two digits of what is less."""
+    return f"{cost:,.2f}" if cost >= 0.1 or not cost else f"{cost:.{1 - floor(log10(cost))}f}"
 
 
 def _hours(hours: float) -> str:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.errors import ModelError
+from pipeline.core.launch import own_config
 from pipeline.core.objectives import cell_problem
 from pipeline.price_case import estimate
 from pipeline.price_terms import Case, Terms, wrapper_of
 
 _WORLDS = (2, 4, 8, 16, 32, 64)
-Change = tuple[str, Case]
+Change = tuple[tuple[str, ...], Case]
 
 
 def first_that_fits(case: Case, terms: Terms) -> dict[str, Any] | None:
@@ -28,16 +29,16 @@ def first_that_fits(case: Case, terms: Terms) -> dict[str, Any] | None:
         for words, changed in change(case):
             total = _fitting(changed, terms)
             if total is not None:
-                return {"settings": [words], "total_bytes": total}
+                return {"settings": [*words], "total_bytes": total}
     settings: list[str] = []
     for change in _CHANGES:
         for words, changed in change(case):
             total = _fitting(changed, terms)
             if total is not None:
-                return {"settings": [*settings, words], "total_bytes": total}
+                return {"settings": [*settings, *words], "total_bytes": total}
             last = words, changed
         if any(True for _ in change(case)) and change is not _sharded:
-            settings.append(last[0])
+            settings += last[0]
             case = last[1]
     return None
 
@@ -52,13 +53,13 @@ def _fitting(case: Case, terms: Terms) -> int | None:
 
 def _single(case: Case) -> Iterator[Change]:
     if case.options.get("micro_batch_size") != 1:
-        yield "train.micro_batch_size=1", _with_options(case, micro_batch_size=1)
+        yield ("train.micro_batch_size=1",), _with_options(case, micro_batch_size=1)
 
 
 def _checkpointing(case: Case) -> Iterator[Change]:
     if not case.options.get("gradient_checkpointing"):
         changed = _with_options(case, gradient_checkpointing=True)
-        yield "train.gradient_checkpointing=true", changed
+        yield ("train.gradient_checkpointing=true",), changed
 
 
 def _four_bit(case: Case) -> Iterator[Change]:
@@ -66,7 +67,7 @@ def _four_bit(case: Case) -> Iterator[Change]:
     if case.config["method"] == "lora" and not cell_problem(
         case.config["objective"], "qlora", wrapper
     ):
-        yield "train.method=qlora", _with_config(case, method="qlora")
+        yield ("train.method=qlora",), _with_config(case, method="qlora")
 
 
 def _small_states(case: Case) -> Iterator[Change]:
@@ -75,7 +76,7 @@ def _small_states(case: Case) -> Iterator[Change]:
         return
     for optim in ("adamw_8bit", "paged_adamw_8bit"):
         if case.config["optim"] != optim:
-            yield f"train.optim={optim}", _with_config(case, optim=optim)
+            yield (f"train.optim={optim}",), _with_config(case, optim=optim)
 
 
 def _half(case: Case) -> Iterator[Change]:
@@ -83,7 +84,7 @@ def _half(case: Case) -> Iterator[Change]:
     if length >= 8:
         rows = replace(case.rows, lengths=None, at_most=case.rows.count)
         yield (
-            f"train.max_length={length}",
+            (f"train.max_length={length}",),
             replace(_with_config(case, max_length=length), rows=rows),
         )
 
@@ -97,7 +98,7 @@ def _sharded(case: Case) -> Iterator[Change]:
         if config["global_batch_size"] % (count * micro) or (wrapper == "fsdp" and count <= world):
             continue
         launch = {**case.options["launch"], "num_processes": count, "wrapper": "fsdp"}
-        words = f"train.launch={{num_processes: {count}, config: recipes/accelerate/fsdp.yaml}}"
+        words = (f"train.launch.num_processes={count}", own_config("fsdp"))
         yield words, _with_options(case, launch=launch)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from pipeline.data.arrow import write_split
 from pipeline.ladder import make_plan
 from pipeline.modeling.outline import outline
 from pipeline.price import scratch_shape
+from pipeline.price_view import _work
 
 Gradus = Callable[..., Result]
 Refusal = Callable[..., str]
@@ -110,7 +113,7 @@ def test_what_does_not_fit_is_said_in_one_line(gradus: Gradus, large: Path) -> N
     result = gradus("plan", large, "--gpu", "rtx4090", "--memory", "2")
     lines = [line for line in result.stdout.splitlines() if "does not fit" in line]
     assert len(lines) == 1
-    assert lines[0].strip().startswith("does not fit in 2.0 GB; try train.")
+    assert lines[0].strip().startswith("does not fit in 2.0 GB; try --set train.")
     assert "(needs 1." in lines[0]
 
 
@@ -201,3 +204,25 @@ def test_the_shape_of_scratch_is_that_of_the_stage() -> None:
     head = 32
     layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 64 + 2 * 64 + 2 * head
     assert found.parameters == 320 * 64 + 2 * layer + 64
+
+
+def test_a_hint_of_several_gpus_works_as_it_is_pasted(
+    gradus: Gradus, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(large.parent)
+    device = ("--gpu", "l4", "--memory", "4.5", "--set", "train.method=full")
+    output = gradus("plan", large, *device, "--set", "train.precision=fp32").stdout
+    hint = re.search(r"; try (--set .*) \(needs", output)
+    assert hint is not None, output
+    assert "accelerate/fsdp.yaml" in hint[1]
+    mended = gradus("plan", large, *device, *shlex.split(hint[1]))
+    assert mended.exit_code == 0, mended.output
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [(0.0, "0.00"), (0.000123, "0.00012"), (0.05, "0.050"), (0.1, "0.10"), (1234.5, "1,234.50")],
+)
+def test_a_small_cost_keeps_two_digits(cost: float, words: str) -> None:
+    tree = {"tokens": 1, "updates": 1, "flops": 1.0, "hours": None, "cost": cost}
+    assert _work(tree, 0.4).endswith(f", {words} at 0.4 an hour and device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from pipeline.core.errors import RecipeError
+from pipeline.core.recipe_tree import shown
 
 Wrapper = Literal["single", "ddp", "fsdp", "deepspeed"]
 _WRAPPERS: Mapping[str, Wrapper] = {
@@ -19,6 +21,19 @@ _WRAPPERS: Mapping[str, Wrapper] = {
 # YAML reads a bare NO as false.
 _Word = Annotated[str, BeforeValidator(lambda word: "NO" if word is False else word)]
 _Device = Literal["none", "cpu", "nvme"]
+
+
+def own_config(wrapper: str) -> str:
+    """The setting that names our file for ``wrapper``, its path as seen from here."""
+    file = Path(__file__).parents[2] / "recipes" / "accelerate" / f"{wrapper}.yaml"
+    # An installed package has no recipes beside it.
+    name = shown(file) if file.exists() else f"recipes/accelerate/{wrapper}.yaml"
+    return f"train.launch.config={name}"
+
+
+def to_paste(*settings: str) -> str:
+    """Settings as the words to add to a command."""
+    return " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
 
 
 class _Fsdp(BaseModel):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.core.launch import own_config, to_paste
+
 Render = Literal["text", "sft", "preference", "channel", "hybrid", "classify", "tag", "regress"]
 Needs = Literal["causal", "encoder", "either"]
 
@@ -104,7 +106,7 @@ def cell_problem(objective: str, method: str, wrapper: str) -> str | None:
         return (
             f"train.launch.config: {wrapper} cuts weights into shards, and 4-bit weights with "
             "their quantisation state have not been proved whole in shards; "
-            "use recipes/accelerate/ddp.yaml, or method lora"
+            f"use {to_paste(own_config('ddp'))}, or method lora"
         )
     return None
 

@@ -13,7 +13,14 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import RecipeError
 from pipeline.core.recipe_problems import place_of, readable
-from pipeline.core.recipe_tree import PATH_KEYS, is_path_key, local_path, parsed, read_tree, shown
+from pipeline.core.recipe_tree import (
+    PATH_KEYS,
+    local_path,
+    parsed,
+    read_tree,
+    shown,
+    stands_here,
+)  # fmt: skip
 from pipeline.core.schema import Recipe
 
 __all__ = [
@@ -100,10 +107,7 @@ def parse_override(text: str, name: str) -> tuple[str | None, Any]:
         value = parsed(raw, f"--set {key[:60]}", {})
     except yaml.YAMLError:
         value = raw
-    if is_path_key(key) and isinstance(value, str) and Path(value).exists():
-        # What a user types on the command line is relative to where the user stands.
-        value = str(Path(value).resolve())
-    return key, value
+    return key, stands_here(value, key)
 
 
 def _note_override(key: str, places: dict[str, str]) -> None:

@@ -40,6 +40,18 @@ def shown(path: Path) -> str:
         return str(path)
 
 
+def stands_here(tree: Any, key: str) -> Any:
+    """A value typed on the command line; paths in it are relative to where the user stands."""
+    if isinstance(tree, dict):
+        return {name: stands_here(value, f"{key}.{name}") for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [stands_here(value, key) for value in tree]
+    if isinstance(tree, str) and is_path_key(key):
+        path = local_path(Path.cwd(), tree, f"--set {key}")
+        return str(path) if path.exists() else tree
+    return tree
+
+
 def local_path(folder: Path, value: str, place: str) -> Path:
     """``value`` as a path relative to ``folder``; it need not exist.
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import TrainingError
-from pipeline.core.launch import LaunchSettings
+from pipeline.core.launch import LaunchSettings, own_config, to_paste
 from pipeline.training.parallel import Group
 
 # Only how the work is shared is taken from a file; precision, clipping and accumulation are the
@@ -79,7 +79,7 @@ class DeepSpeed(Group):
         if norm is None:
             raise TrainingError(
                 "train.launch.config: DeepSpeed made no update; see its log, or use "
-                "recipes/accelerate/fsdp.yaml"
+                f"{to_paste(own_config('fsdp'))}"
             )
         return torch.as_tensor(norm, dtype=torch.float32, device=self.device)
 

@@ -201,6 +201,11 @@ def test_override_path_is_relative_to_where_the_user_stands(
     data = load_recipe(path, ["data.train.path=mine.jsonl"]).recipe.data
     assert data is not None
     assert data.train[0].path == str(tmp_path / "mine.jsonl")
+    write("{}", "launch.yaml")
+    nested = "train.launch={num_processes: 2, config: launch.yaml}"
+    train = load_recipe(path, [nested, "data.train=[{path: mine.jsonl}]"]).recipe.train
+    assert train is not None
+    assert train.launch.config == str(tmp_path / "launch.yaml")
 
 
 def test_extends_keeps_what_is_not_said_again(write: Write, tmp_path: Path) -> None:
