@@ -16,9 +16,12 @@ from rich.text import Text
 from pipeline.core.store import Store
 from pipeline.plan import Node, Plan
 from pipeline.preflight import engine_rank, slot_bytes
+from pipeline.trained_view import training_lines
 
 _STYLES = {"hit": "green", "run": "yellow", "cannot run": "red"}
 _LINE_EVERY_S = 15.0
+# What may say nothing for long: it loads libraries, a model, rows. Others end soon.
+_SLOW = ("fetch", "prepare", "augment", "train", "evaluate")
 
 
 def plan_json(plan: Plan, store: Store) -> dict[str, Any]:
@@ -101,7 +104,8 @@ class LiveDisplay:
     """A row for each running stage: step, loss, tokens/s, time left. Lines where no terminal."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
-        self._left = {node.id for node in plan.wanted(store)}
+        self._stage_of = {node.id: node.stage for node in plan.wanted(store)}
+        self._left = set(self._stage_of)
         self._all = len(self._left)
         self._running: dict[str, dict[str, Any]] = {}
         self._began = time.monotonic()
@@ -128,14 +132,21 @@ class LiveDisplay:
             self._left.discard(node)
             self._say(f"{node}: {event['seconds']:.1f} s", node, always=True)
         else:
-            state = self._running.setdefault(node, {"began": time.monotonic()})
+            state = self._running.setdefault(node, {})
+            if event.get("step"):
+                _note_time(state, event, time.monotonic())
             state.update({k: v for k, v in event.items() if k not in {"node", "kind"}})
             if "message" in event:
                 self._say(f"{node}: {state.pop('message')}", node, always=True)
             elif kind == "progress":
                 self._say(f"{node}: {_progress_words(state)}", node, always=False)
+            elif kind == "started" and self._live is None and self._slow(node):
+                self._say(f"{node}: runs", node, always=True)
         if self._live is not None:
             self._live.update(self._table())
+
+    def _slow(self, node: str) -> bool:
+        return self._stage_of.get(node, "").startswith(_SLOW)
 
     def _say(self, line: str, node: str, *, always: bool) -> None:
         done = self._all - len(self._left)
@@ -157,7 +168,7 @@ class LiveDisplay:
             table.add_row(node, *_cells(state))
         done = self._all - len(self._left)
         clock = f"{time.monotonic() - self._began:.0f} s"
-        table.caption = f"{done} of {self._all} stages, {clock}"
+        table.caption = f"{done} of {_stages(self._all)}, {clock}"
         return table
 
 
@@ -173,11 +184,21 @@ def _cells(state: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _note_time(state: dict[str, Any], event: Mapping[str, Any], now: float) -> None:
+    """Notes when a step ended; another count of steps begins anew."""
+    step = event["step"]
+    if "first" not in state or step < state["first"][0] or event.get("total") != state.get("total"):
+        state["first"] = step, now
+    state["last"] = step, now
+
+
 def _left(state: Mapping[str, Any]) -> str:
-    step, total = state.get("step"), state.get("total")
-    if not step or not total:
+    """Minutes and seconds; nothing at the first step, before which all was loaded."""
+    total = state.get("total")
+    (first, began), (step, now) = state.get("first", (0, 0.0)), state.get("last", (0, 0.0))
+    if not total or step <= first:
         return ""
-    seconds = (time.monotonic() - state["began"]) / step * (total - step)
+    seconds = (now - began) / (step - first) * (total - step)
     return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
@@ -218,9 +239,12 @@ def print_outcome(
 ) -> None:
     """The end of a run: levels, heads, gates, conclusions and where the page lies."""
     if record.ran:
-        print(f"made {len(record.ran)} stages in {record.seconds:.0f} s, {len(record.hits)} found")
+        made = _stages(len(record.ran))
+        print(f"made {made} in {record.seconds:.0f} s, {len(record.hits)} found")
     else:
-        print(f"nothing to do: {len(record.hits)} stages found whole")
+        print(f"nothing to do: {_stages(len(record.hits))} found whole")
+    for line in training_lines(plan, store):
+        print(line)
     if report is not None:
         _print_comparison(report["comparison"])
         for gate in gates:
@@ -229,6 +253,10 @@ def print_outcome(
             print(f"- {sentence}")
         page = store.path_of(plan.nodes[plan.outcomes[0].report or ""].key or "") / "report.html"
         print(f"report: {page}")
+
+
+def _stages(count: int) -> str:
+    return f"{count} stage" if count == 1 else f"{count} stages"
 
 
 def _print_comparison(tree: Mapping[str, Any]) -> None:
