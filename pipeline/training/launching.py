@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import secrets
@@ -78,6 +79,7 @@ def _starter(threads: int) -> Starter:
         _kept.pop().stop()
     if not _kept:
         _kept.append(Starter(threads))
+        atexit.register(_kept[0].stop)
     return _kept[0]
 
 
