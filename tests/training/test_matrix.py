@@ -21,6 +21,7 @@ from tests.training.matrix import (
     made,
     name_of,
     run_group,
+    table,
 )
 from tests.training.training_case import losses, quiet, weights
 
@@ -113,3 +114,8 @@ def test_validation_does_not_depend_on_what_stands_together(
         found.append([v["validation_loss"] for v in _validations(done)])
     assert found[1] == pytest.approx(found[0], abs=1e-6)
     assert found[2] == pytest.approx(found[0], abs=1e-6)
+
+
+def test_readme_shows_what_runs() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert table() in readme
