@@ -103,9 +103,10 @@ def test_long_near_copies_are_those_of_all_pairs() -> None:
 WORDS = st.sampled_from(["alpha", "beta", "gamma", "delta"])
 
 
+# Two items at most: what more of them have in common at an end is a template, and left out.
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.lists(WORDS, min_size=4, max_size=13), min_size=1, max_size=4),
+    st.lists(st.lists(WORDS, min_size=4, max_size=13), min_size=1, max_size=2),
     st.lists(st.lists(WORDS, max_size=40), min_size=1, max_size=4),
 )
 def test_short_items_are_contained_where_their_words_are_a_run(
@@ -127,7 +128,7 @@ HAN = st.sampled_from("天地玄黄宇宙洪")
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.text(HAN, min_size=8, max_size=13), min_size=1, max_size=3),
+    st.lists(st.text(HAN, min_size=8, max_size=13), min_size=1, max_size=2),
     st.lists(st.text(HAN, max_size=60), min_size=1, max_size=3),
 )
 def test_chinese_items_are_contained_where_they_are_a_substring(
