@@ -43,7 +43,9 @@ def test_checkpoint_goes_on_in_another_layout(
     assert forge.run(straight).codes == [0]
     killed = cell_job(bench, cell, first, tmp_path / "turned", **SETTINGS)
     ended = forge.run(killed, processes=_processes(first), kill=("update", 5))
-    assert set(ended.codes) == {-9}
+    # One may hear that the other has gone before it is killed itself.
+    assert -9 in ended.codes
+    assert 0 not in ended.codes
     job = _in_layout(killed, cell_job(bench, cell, then, tmp_path / "other", **SETTINGS))
     again = forge.run(job, processes=_processes(then))
     assert not any(again.codes), again
