@@ -80,7 +80,9 @@ def _killed_and_run_again(
     forge: Forge, job: TrainJob, expected: dict[str, bytes], processes: int, **kill: Any
 ) -> Ended:
     killed = forge.run(job, processes=processes, **kill)
-    assert all(code == -9 for code in killed.codes), killed
+    # Of two, one may hear that the other has gone before it is killed itself.
+    assert -9 in killed.codes, killed
+    assert 0 not in killed.codes, killed
     assert not (Path(job.out) / "history.jsonl").exists()
     again = forge.run(job, processes=processes)
     assert not any(again.codes), again
