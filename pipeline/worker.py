@@ -33,6 +33,11 @@ def entry(job_file: str, starter: int) -> None:
         sys.exit(code)
 
 
+def _told(event: Mapping[str, Any]) -> None:
+    """One line in one write: other processes write to the same pipe."""
+    os.write(1, (json.dumps(event) + "\n").encode())
+
+
 def main(job_file: str) -> int:
     """Runs the job; exit code 0, or 1 with an error line."""
     import torch
@@ -47,7 +52,7 @@ def main(job_file: str) -> int:
 
     def say(event: Mapping[str, Any]) -> None:
         if first:
-            print(json.dumps(dict(event)), flush=True)
+            _told(dict(event))
 
     try:
         facts = train(TrainJob(**tree), say)
@@ -55,15 +60,13 @@ def main(job_file: str) -> int:
         told = {"error": type(error).__name__, "text": str(error)}
         if isinstance(error, OutOfMemory):
             told["rows"] = str(error.rows)
-        print(json.dumps(told), flush=True)
+        _told(told)
         return 1
     except _DEFECTS as error:
         # The same again at every restart: said once instead. What a process that lost the others
         # meets is a RuntimeError.
         text = f"{type(error).__name__}: {error}"
-        print(
-            json.dumps({"error": "TrainingError", "text": f"train: a defect: {text}"}), flush=True
-        )
+        _told({"error": "TrainingError", "text": f"train: a defect: {text}"})
         traceback.print_exc()
         return 1
     say({"facts": facts})
