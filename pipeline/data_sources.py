@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import DataError
 from pipeline.core.recipe import LoadedRecipe, load_recipe, looks_like_hub_id, shown
+from pipeline.core.recipe_problems import said
 from pipeline.core.schema import RecipeSuite
 from pipeline.core.schema_data import HUB_KEYS, Carve, Source
 from pipeline.plan import Node
@@ -73,7 +74,7 @@ def shape_of(loaded: LoadedRecipe, key: str, source: Source) -> Shape:
             return Shape(source.format, fitting, notes)
         found = detect(rows, place, fitting)
     except DataError as error:
-        raise type(error)(f"{loaded.place(key)}: {error}") from None
+        raise type(error)(said(loaded.place(key), str(error))) from None
     return Shape(found.form, dict(found.columns), notes + found.notes)
 
 
@@ -218,7 +219,7 @@ def _remote(loaded: LoadedRecipe, key: str, source: Source) -> dict[str, Any]:
     try:
         found = remote_identity(source.path or "", source.files)
     except DataError as error:
-        raise DataError(f"{loaded.place(key)}: {key}: {error}") from None
+        raise DataError(said(loaded.place(key), f"{key}: {error}")) from None
     return {"url": source.path, "versions": [list(pair) for pair in found]}
 
 

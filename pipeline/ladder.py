@@ -9,7 +9,6 @@ from typing import Any
 from pipeline.base_look import look_at_bases
 from pipeline.core.errors import LockError, RecipeError
 from pipeline.core.lock import LockFile, RepoType
-from pipeline.core.objectives import model_name
 from pipeline.core.recipe import (
     LoadedRecipe,
     level_above,
@@ -17,17 +16,16 @@ from pipeline.core.recipe import (
     looks_like_hub_id,
     shown,
 )
+from pipeline.core.recipe_problems import said
 from pipeline.core.schema import Recipe
-from pipeline.core.schema_train import Train as TrainSection
 from pipeline.core.store import Store
 from pipeline.data_plan import prepare_node
 from pipeline.data_sources import train_sources
 from pipeline.judgement import add_judgement
-from pipeline.phases import adapter_folder, phase_recipes, require_same_form
+from pipeline.phases import phase_recipes
 from pipeline.plan import UNLOCKED, Built, ModelRef, Node, Plan, with_keys
-from pipeline.preflight import cell_refusal, launch_problem, machine_problem
-from pipeline.servable import export_of, require_exportable, serving_notes
-from pipeline.train_plan import train_config, train_options
+from pipeline.servable import require_exportable, serving_notes
+from pipeline.train_plan import trained_model
 
 Resolve = Callable[[RepoType, str, str | None], str]
 
@@ -169,8 +167,11 @@ class Ladder:
             return commit, None
         if self._locked:
             raise LockError(
-                f"{loaded.place(key)}: {key}: {repo} is not locked in "
-                f"{loaded.path.with_suffix('.lock').name}; run once without --locked"
+                said(
+                    loaded.place(key),
+                    f"{key}: {repo} is not locked in {loaded.path.with_suffix('.lock').name}; "
+                    "run once without --locked",
+                )
             )
         if self._resolve is None:
             return None, UNLOCKED
@@ -213,83 +214,13 @@ class Ladder:
             for objective in train.objective
         }
         models: dict[tuple[str, int], ModelRef] = {
-            (objective, seed): self._one_model(loaded, start, prepared[objective], objective, seed)
+            (objective, seed): trained_model(
+                self, loaded, start, prepared[objective], objective, seed
+            )
             for objective in train.objective
             for seed in train.seeds
         }
         return Built(loaded, start, models, prepared, ancestors, tokenizer)
-
-    def _one_model(
-        self, loaded: LoadedRecipe, start: ModelRef, data: str, objective: str, seed: int
-    ) -> ModelRef:
-        recipe, train = loaded.recipe, loaded.recipe.train
-        assert train is not None
-        name = model_name(recipe.name, objective)
-        inputs = {"root": start.root, "data": data}
-        if start.adapter is not None:
-            inputs["parent"] = start.adapter
-        init, files = self._init(loaded, train, inputs)
-        launch = self._launch(loaded, train)
-        refusal = cell_refusal(train, objective, launch)
-        if refusal is not None:
-            key, _, reason = refusal.partition(": ")
-            raise loaded.error(key, reason)
-        stem = f"{recipe.name}/{{}}.{objective}.seed{seed}"
-        options = {**train_options(train), "launch": launch}
-        full = train.method == "full"
-        node = Node(
-            stem.format("train"),
-            "train-full" if full else "train",
-            {**train_config(train, objective), "seed": seed},
-            {**inputs, **init},
-            files,
-            options=options,
-            blocked=launch_problem(launch) or machine_problem(train),
-            note="full weights: a new engine root" if full and start.level != recipe.level else "",
-        )
-        trained = self.add(node)
-        if full:
-            return ModelRef(name, recipe.level, trained)
-        over = {**inputs, "own": trained}
-        return export_of(self.add, loaded, start, name, stem, over)
-
-    def _init(
-        self, loaded: LoadedRecipe, train: TrainSection, inputs: dict[str, str]
-    ) -> tuple[dict[str, str], dict[str, Path]]:
-        """The adapter whose weights are trained on: a node's, or a folder."""
-        if train.init_from is None:
-            return {}, {}
-        target = loaded.local(train.init_from)
-        if target.is_dir():
-            return {}, {"init": adapter_folder(loaded, target)}
-        if not target.is_file():
-            raise loaded.error(
-                "train.init_from", f"{train.init_from}: no such recipe or folder; check the path"
-            )
-        other = self.build(target, (loaded.path,))
-        # What was trained, before it was stacked or merged.
-        theirs, made = other.loaded.recipe.train, other.first.adapter or other.first.root
-        own = self.nodes[made].inputs.get("own")
-        if theirs is None or own is None or other.start.root != inputs["root"]:
-            raise loaded.error(
-                "train.init_from",
-                f"{target.name}: has no adapter over this recipe's base; name one that has",
-            )
-        if other.start.adapter != inputs.get("parent"):
-            raise loaded.error(
-                "train.init_from", f"{target.name}: its adapter was trained over another one"
-            )
-        require_same_form(loaded, theirs, target.name)
-        return {"init": own}, {}
-
-    def _launch(self, loaded: LoadedRecipe, train: TrainSection) -> dict[str, Any]:
-        config = train.launch.config
-        if config is None:
-            return train.launch.model_dump()
-        path = loaded.local(config)
-        if not path.is_file():
-            raise loaded.error("train.launch.config", f"{config}: no such file; check the path")
-        return {**train.launch.model_dump(), "config": str(path)}
 
 
 def _own_code(recipe: Recipe) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.core.digest import files_below
 from pipeline.core.errors import DataError, GradusError, ModelError
 from pipeline.core.recipe import LoadedRecipe
+from pipeline.core.recipe_problems import said
 from pipeline.core.store import Store
 from pipeline.data.template import has_chat_template
 from pipeline.plan import Node, Plan
@@ -59,7 +60,7 @@ def placed(error: GradusError, loaded: LoadedRecipe, node: str | None) -> Gradus
     own = node is not None and node.startswith(f"{loaded.recipe.name}/")
     if not own or key not in loaded.places:
         return error
-    return type(error)(f"{loaded.place(key)}: {error}")
+    return type(error)(said(loaded.place(key), str(error)))
 
 
 def _require_template(node: Node, plan: Plan, store: Store) -> None:

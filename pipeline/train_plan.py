@@ -1,11 +1,20 @@
-"""What of a recipe's training changes its result, and what only how it is reached."""
+"""The training side of a plan: `train` nodes, and what of a training is part of its key."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pipeline.core.objectives import OBJECTIVES
+from pipeline.core.objectives import OBJECTIVES, model_name
+from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_train import Train
+from pipeline.phases import adapter_folder, require_same_form
+from pipeline.plan import ModelRef, Node
+from pipeline.preflight import cell_refusal, launch_problem, machine_problem
+from pipeline.servable import export_of
+
+if TYPE_CHECKING:
+    from pipeline.ladder import Ladder
 
 # Read by a running training, and in no key: another machine may set them otherwise.
 _OPTIONS = {
@@ -50,3 +59,88 @@ def train_config(train: Train, objective: str) -> dict[str, Any]:
 def train_options(train: Train) -> dict[str, Any]:
     """The settings that change how a result is reached, and not which."""
     return train.model_dump(mode="json", include=_OPTIONS)
+
+
+def trained_model(
+    ladder: Ladder, loaded: LoadedRecipe, start: ModelRef, data: str, objective: str, seed: int
+) -> ModelRef:
+    """Adds the nodes that train one model and export it.
+
+    Args:
+        start: what the training starts from.
+        data: the node of its rows.
+
+    Returns:
+        The model as it is served.
+
+    Raises:
+        RecipeError: a training that is none, with the recipe's line and what to set instead.
+    """
+    recipe, train = loaded.recipe, loaded.recipe.train
+    assert train is not None
+    name = model_name(recipe.name, objective)
+    inputs = {"root": start.root, "data": data}
+    if start.adapter is not None:
+        inputs["parent"] = start.adapter
+    init, files = _init(ladder, loaded, train, inputs)
+    launch = _launch(loaded, train)
+    refusal = cell_refusal(train, objective, launch)
+    if refusal is not None:
+        key, _, reason = refusal.partition(": ")
+        raise loaded.error(key, reason)
+    stem = f"{recipe.name}/{{}}.{objective}.seed{seed}"
+    full = train.method == "full"
+    node = Node(
+        stem.format("train"),
+        "train-full" if full else "train",
+        {**train_config(train, objective), "seed": seed},
+        {**inputs, **init},
+        files,
+        options={**train_options(train), "launch": launch},
+        blocked=launch_problem(launch) or machine_problem(train),
+        note="full weights: a new engine root" if full and start.level != recipe.level else "",
+    )
+    trained = ladder.add(node)
+    if full:
+        return ModelRef(name, recipe.level, trained)
+    return export_of(ladder.add, loaded, start, name, stem, {**inputs, "own": trained})
+
+
+def _init(
+    ladder: Ladder, loaded: LoadedRecipe, train: Train, inputs: dict[str, str]
+) -> tuple[dict[str, str], dict[str, Path]]:
+    """The adapter whose weights are trained on: a node's, or a folder."""
+    if train.init_from is None:
+        return {}, {}
+    target = loaded.local(train.init_from)
+    if target.is_dir():
+        return {}, {"init": adapter_folder(loaded, target)}
+    if not target.is_file():
+        raise loaded.error(
+            "train.init_from", f"{train.init_from}: no such recipe or folder; check the path"
+        )
+    other = ladder.build(target, (loaded.path,))
+    # What was trained, before it was stacked or merged.
+    theirs, made = other.loaded.recipe.train, other.first.adapter or other.first.root
+    own = ladder.nodes[made].inputs.get("own")
+    if theirs is None or own is None or other.start.root != inputs["root"]:
+        raise loaded.error(
+            "train.init_from",
+            f"{target.name}: has no adapter over this recipe's base; name one that has",
+        )
+    if other.start.adapter != inputs.get("parent"):
+        raise loaded.error(
+            "train.init_from", f"{target.name}: its adapter was trained over another one"
+        )
+    require_same_form(loaded, theirs, target.name)
+    return {"init": own}, {}
+
+
+def _launch(loaded: LoadedRecipe, train: Train) -> dict[str, Any]:
+    config = train.launch.config
+    if config is None:
+        return train.launch.model_dump()
+    path = loaded.local(config)
+    if not path.is_file():
+        raise loaded.error("train.launch.config", f"{config}: no such file; check the path")
+    return {**train.launch.model_dump(), "config": str(path)}

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.core.errors import RecipeError
-from pipeline.core.recipe_problems import place_of, readable
+from pipeline.core.recipe_problems import place_of, readable, said
 from pipeline.core.recipe_tree import (
     PATH_KEYS,
     local_path,
@@ -51,7 +51,7 @@ class LoadedRecipe:
 
     def error(self, key: str, message: str) -> RecipeError:
         """A RecipeError that opens with the place of ``key``."""
-        return RecipeError(f"{self.place(key)}: {key}: {message}")
+        return RecipeError(said(self.place(key), f"{key}: {message}"))
 
     def local(self, value: str) -> Path:
         """``value`` as a path relative to the recipe's folder."""
@@ -87,7 +87,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        raise readable(error, path, places) from None
+        raise readable(error, path, places, tree) from None
     loaded = LoadedRecipe(recipe, path.resolve(), places)
     _require_paths(tree, "", loaded)
     return loaded
@@ -126,7 +126,7 @@ def _require_paths(tree: Any, key: str, loaded: LoadedRecipe) -> None:
         if isinstance(value, dict | list):
             _require_paths(value, inner, loaded)
         elif name in PATH_KEYS and isinstance(value, str):
-            local_path(loaded.path.parent, value, f"{loaded.place(inner)}: {inner}")
+            local_path(loaded.path.parent, value, said(loaded.place(inner), inner))
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, text: str) -> None:

@@ -20,28 +20,78 @@ from pipeline.core.schema import Recipe
 _ARM = re.compile(r"^(Source|Carve|RecipeSuite)$|\[")
 
 
-def readable(error: ValidationError, path: Path, places: Mapping[str, str]) -> RecipeError:
-    """The problem that says most, with its place and a remedy."""
+# Types as pydantic names them, in words of YAML.
+_WRITE = {
+    "tuple_type": "a list", "list_type": "a list", "bool_type": "true or false",
+    "bool_parsing": "true or false",
+}  # fmt: skip
+_TAIL = re.compile(r", (unable to (parse|interpret)|got a number with) .*$")
+
+
+def readable(
+    error: ValidationError, path: Path, places: Mapping[str, str], tree: Any
+) -> RecipeError:
+    """The problem that says most, with its place and a remedy.
+
+    Args:
+        tree: the recipe as it was written.
+    """
     problem = _telling(error.errors(include_url=False))
     *sections, last = [str(part) for part in problem["loc"]] or [""]
     # An unknown key is the user's own word, whatever it looks like.
     loc = [part for part in sections if not _ARM.search(part)]
     loc += [last] if problem["type"] == "extra_forbidden" or not _ARM.search(last) else []
+    if last.isdigit() and not isinstance(_written(tree, loc[:-1]), list | dict):
+        # One word stands for a list of one; nobody wrote an index.
+        loc = loc[:-1]
     key = ".".join(loc)
-    place = place_of(key, path, places)
-    value = problem.get("input")
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = json.dumps(problem.get("input"), default=str, ensure_ascii=False)
     text = text if len(text) <= 80 else text[:77] + "..."
-    if problem["type"] == "extra_forbidden":
+    message = _message(problem, loc, last, text)
+    return RecipeError(said(place_of(key, path, places), f"{key or 'recipe'}: {message}"))
+
+
+def _message(problem: Any, loc: Sequence[str], last: str, text: str) -> str:
+    kind = problem["type"]
+    if kind == "extra_forbidden":
         near = difflib.get_close_matches(last, set(_known_keys(loc[:-1])) - {last}, 1)
         remedy = f"did you mean {near[0]}?" if near else "remove it (see `gradus schema`)"
-        return RecipeError(f"{place}: {key}: unknown key (value {text}); {remedy}")
-    if problem["type"] == "missing":
-        return RecipeError(f"{place}: {key}: missing; add it (`gradus schema` explains it)")
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return RecipeError(f"{place}: {key or 'recipe'}: {message}; see `gradus schema`")
-    return RecipeError(f"{place}: {key or 'recipe'}: {message}, and it is {text}; change it")
+        return f"unknown key (value {text}); {remedy}"
+    if kind == "missing":
+        return "missing; add it (`gradus schema` explains it)"
+    if kind == "value_error":
+        return f"{problem['msg'].removeprefix('Value error, ')}; see `gradus schema`"
+    if kind in _WRITE:
+        return f"write {_WRITE[kind]}, and not {text}"
+    message = _TAIL.sub("", problem["msg"].replace("Input should", "must"))
+    if kind == "less_than_equal" and {"lora_r", "rank_pattern"} & set(loc):
+        message = f"must be at most {problem['ctx']['le']}, the engine's largest rank"
+    remedy = "change it"
+    if kind == "literal_error":
+        words = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        near = difflib.get_close_matches(str(problem.get("input")), words, 1)
+        remedy = f"did you mean {near[0]}?" if near else remedy
+    return f"{message}, and it is {text}; {remedy}"
+
+
+def _written(tree: Any, loc: Sequence[str]) -> Any:
+    """What the recipe says at a place, or None; one value may stand for a list of one."""
+    for part in loc:
+        if isinstance(tree, dict):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
+            tree = tree[int(part)]
+        elif part != "0":
+            return None
+    return tree
+
+
+def said(place: str, text: str) -> str:
+    """``text``, which opens with a key, behind its place; `--set KEY` has the key in it."""
+    key = place.removeprefix("--set ")
+    if key != place and re.match(rf"{re.escape(key)}([.:]|$)", text):
+        return f"--set {text}"
+    return f"{place}: {text}"
 
 
 def place_of(key: str, path: Path, places: Mapping[str, str]) -> str:

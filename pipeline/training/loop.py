@@ -20,7 +20,7 @@ from pipeline.data.arrow import Split
 from pipeline.modeling.at_once import TOKENS_AT_ONCE
 from pipeline.modeling.packing_probe import ProbeResult, probe
 from pipeline.training.batches import BatchOrder, shares, steps_in_all
-from pipeline.training.checkpoint import forget, together
+from pipeline.training.checkpoint import forget
 from pipeline.training.curves import Curves
 from pipeline.training.health import Health
 from pipeline.training.memory import let_go, memory_errors, micro_batch
@@ -31,6 +31,7 @@ from pipeline.training.reference import WithReference, reference_of
 from pipeline.training.schedule import learning_rate_factor
 from pipeline.training.state import Keeper, State, fingerprint, kept, watch_weights
 from pipeline.training.targets import TOKENWISE, batch_of, target_count
+from pipeline.training.together import together
 from pipeline.training.trainee import (
     Trainee,
     TrainJob,

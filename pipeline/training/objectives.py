@@ -7,6 +7,7 @@ or ``row_weights``, the loss is the weighted sum and the count the sum of the we
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -26,12 +27,12 @@ NO_TAG = -100
 _MASK_HEADS = ("cls", "lm_head")
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A loss; all that is differentiated lies within one call of it."""
 
+    @abstractmethod
     def outputs(self, batch: Batch) -> Outputs:
         """(summed loss, count, logits or None)."""
-        raise NotImplementedError
 
     def forward(self, batch: Batch) -> Loss:
         """(summed loss, count)."""

@@ -68,10 +68,12 @@ def kept(parameter: torch.Tensor) -> torch.Tensor:
 def watch_weights(trainable: Mapping[str, nn.Parameter], group: Parallel) -> Callable[[], bool]:
     """A question: has any of the weights changed since now? The answer of all processes.
 
-    It is asked of matrices: a bias of zero takes any step, however small.
+    It is asked of an adapter's B, without which it adds nothing, whatever a head beside it
+    learns; else of matrices: a bias of zero takes any step, however small.
     """
+    added = [p for name, p in trainable.items() if ".lora_B." in name]
     matrices = [p for p in trainable.values() if len(getattr(p, "ds_shape", p.shape)) > 1]
-    asked = matrices or list(trainable.values())
+    asked = added or matrices or list(trainable.values())
 
     def sample() -> torch.Tensor:
         # Of ZeRO-3 a parameter is empty between its layer's calls; its share lies beside it.

@@ -155,6 +155,12 @@ def test_a_recipe_that_is_not_there_says_so(tmp_path: Path) -> None:
         ("=3", ["'=3'", "no value"]),
         ("train.lora_r=", ["train.lora_r", "null", "integer"]),
         ("train.lora_r=x", ["train.lora_r", '"x"', "integer"]),
+        ("train.lora_r=1024", ["must be at most 512, the engine's largest rank, and it is 1024"]),
+        ("train.modules_to_save=a", ['--set train.modules_to_save: write a list, and not "a"']),
+        ("train.packing=maybe", ['--set train.packing: write true or false, and not "maybe"']),
+        ("train.objective=clasify", ["--set train.objective: must be", "did you mean classify?"]),
+        ("train.objective=[sft, clasify]", ["--set train.objective.1: ", "mean classify?"]),
+        ("train.optim=adam", ["--set train.optim: must be", "did you mean adamw?"]),
         ("train.lora_r.x=3", ["train.lora_r", '{"x": 3}', "integer"]),
         ("train.lora_q=3", ["train.lora_q", "unknown key", "did you mean lora_r?"]),
         ("train..lora_r=3", ["unknown key"]),
@@ -173,6 +179,11 @@ def test_error_of_an_override_names_the_override(
 ) -> None:
     message = refused(write(GOOD), override)
     assert message.startswith("--set ")
+    assert "Input should" not in message
+    # The key stands once.
+    assert not message.startswith(
+        f"--set {override.partition('=')[0]}: {override.partition('=')[0]}"
+    )
     for word in words:
         assert word in message
 

@@ -138,6 +138,18 @@ def cell_job(
     return job(place / base, data, folder, objective, **options)
 
 
+def trained_alone(
+    place: Path, some: Sequence[tuple[str, str, str]], folder: Path
+) -> dict[str, TrainJob]:
+    """Each cell by its name, trained in this process below ``folder``."""
+    from pipeline.training.loop import train
+
+    done = {name_of(c): cell_job(place, c, "single", folder / name_of(c)) for c in some}
+    for one in done.values():
+        train(one, lambda _event: None)
+    return done
+
+
 def run_group(place: Path, wrapper: str, jobs: dict[str, TrainJob]) -> dict[str, Any]:
     """Runs jobs in one group of two processes; name to facts, or to {"error": text}."""
     file = place / f"{wrapper}-jobs.json"
@@ -187,16 +199,11 @@ def write_golden() -> None:
     """Writes the losses of one process; what changes them on purpose says so in its commit."""
     import tempfile
 
-    from pipeline.training.loop import train
     from tests.training.training_case import losses
 
     with tempfile.TemporaryDirectory() as folder:
-        place = made(Path(folder))
-        found = {}
-        for cell in cells():
-            one = cell_job(place, cell, "single")
-            train(one, lambda _event: None)
-            found[name_of(cell)] = [round(loss, 4) for loss in losses(one)]
+        done = trained_alone(made(Path(folder)), list(cells()), Path(folder) / "alone")
+        found = {name: [round(loss, 4) for loss in losses(one)] for name, one in done.items()}
     lines = [f" {json.dumps(name)}: {json.dumps(found[name])}" for name in found]
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -20,7 +20,7 @@ from pipeline.training import checkpoint
 from pipeline.training.loop import train
 from pipeline.training.trainee import TrainJob
 from tests.training.matrix import cell_job
-from tests.training.training_case import quiet, weights
+from tests.training.training_case import broken_at, quiet, weights
 
 LORA = ("sft", "causal", "lora")
 TENSORS = "rank-00000.safetensors"
@@ -147,16 +147,7 @@ def test_all_torn_starts_at_update_0_and_says_so(again: TrainJob, saved: TrainJo
 def test_torn_ones_do_not_push_out_what_is_saved_next(again: TrainJob) -> None:
     for folder in _steps(again):
         _cut_short(folder)
-
-    class PowerCutError(Exception):
-        pass
-
-    def cut(event: Any) -> None:
-        if event.get("step") == 3:
-            raise PowerCutError
-
-    with pytest.raises(PowerCutError):
-        train(again, cut)
+    broken_at(again, 3)
     assert train(again, quiet)["resumed_from"] == 2
 
 
@@ -210,16 +201,7 @@ def test_resume_false_starts_again_and_its_checkpoints_are_its_own(
 ) -> None:
     """Those of the training before would be newer than any that it saves."""
     fresh = replace(again, options={**again.options, "resume": False})
-
-    class PowerCutError(Exception):
-        pass
-
-    def cut(event: Any) -> None:
-        if event.get("step") == 3:
-            raise PowerCutError
-
-    with pytest.raises(PowerCutError):
-        train(fresh, cut)
+    broken_at(fresh, 3)
     assert [p.name for p in _steps(again)] == ["step-00000002"]
     assert train(fresh, quiet)["resumed_from"] is None
     name = "adapter_model.safetensors"

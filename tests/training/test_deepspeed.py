@@ -6,14 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from pipeline.training.loop import train
-from tests.training.matrix import cell_job, made, name_of, run_group
-from tests.training.training_case import losses, quiet, weights
+from tests.training.matrix import cell_job, name_of, run_group, trained_alone
+from tests.training.training_case import losses, weights
 
 pytestmark = pytest.mark.long
 CELLS = [
@@ -37,31 +35,19 @@ def deepspeed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("matrix"))
-
-
-@pytest.fixture(scope="module")
-def alone(place: Path) -> dict[str, Any]:
-    jobs = {name_of(cell): cell_job(place, cell, "single") for cell in CELLS}
-    for one in jobs.values():
-        train(one, quiet)
-    return jobs
-
-
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("stage", [2, 3])
 def test_zero_makes_the_losses_and_the_weights_of_one_process(
-    stage: int, deepspeed: Path, place: Path, alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    stage: int, deepspeed: Path, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(deepspeed))
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-    config = place / f"zero{stage}.yaml"
+    alone = trained_alone(bench, CELLS, tmp_path)
+    config = tmp_path / f"zero{stage}.yaml"
     config.write_text(CONFIG.format(stage=stage))
     launch = {"num_processes": 2, "config": str(config)}
-    jobs = {name_of(c): cell_job(place, c, f"zero{stage}", launch=launch) for c in CELLS}
-    facts = run_group(place, f"zero{stage}", jobs)
+    jobs = {name_of(c): cell_job(bench, c, f"zero{stage}", launch=launch) for c in CELLS}
+    facts = run_group(bench, f"zero{stage}", jobs)
     for name, done in jobs.items():
         assert facts[name]["wrapper"] == "DeepSpeedEngine"
         assert losses(done) == pytest.approx(losses(alone[name]), abs=1e-5)

@@ -87,6 +87,15 @@ def test_rate_that_float32_swallows_is_an_error_of_a_short_training_too(
     _refused(Training(tiny, quiet), "no weight has changed up to update 2")
 
 
+def test_head_that_learns_does_not_hide_an_adapter_that_does_not(
+    bench: Path, tmp_path: Path
+) -> None:
+    cell = ("classify", "causal", "lora")
+    odd = cell_job(bench, cell, "single", tmp_path, learning_rate=1e-300, max_steps=20,
+                   head_learning_rate=1e-2)  # fmt: skip
+    _refused(Training(odd, quiet), "no weight has changed up to update 5")
+
+
 def test_adapter_whose_update_stays_zero_is_an_error(bench: Path, tmp_path: Path) -> None:
     """A first factor that moves alone: times a second one of zeros it is nothing."""
     training = Training(cell_job(bench, LORA, "single", tmp_path, max_steps=6), quiet)

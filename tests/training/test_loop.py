@@ -19,7 +19,7 @@ from pipeline.training.batches import BatchOrder, shares
 from pipeline.training.launching import run_launched
 from pipeline.training.loop import Training, train
 from pipeline.training.schedule import learning_rate_factor
-from tests.training.training_case import job, losses, quiet, weights
+from tests.training.training_case import broken_at, job, losses, quiet, weights
 
 
 def test_first_update_equals_a_hand_written_one(root: Path, data: Path, tmp_path: Path) -> None:
@@ -82,16 +82,7 @@ def test_resumed_equals_undisturbed_to_the_byte(
     straight = job(root, data, tmp_path / "a", **settings)
     train(straight, quiet)
     broken = job(root, data, tmp_path / "b", **settings)
-
-    class PowerCutError(Exception):
-        pass
-
-    def cut(event: Any) -> None:
-        if event.get("step") == stop + 1 and "loss" in event:
-            raise PowerCutError
-
-    with pytest.raises(PowerCutError):
-        train(broken, cut)
+    broken_at(broken, stop + 1)
     facts = train(broken, quiet)
     assert facts["resumed_from"] == stop
     for name in ("adapter_model.safetensors", "history.jsonl"):

@@ -18,10 +18,10 @@ from tests.training.matrix import (
     WRAPPERS,
     cell_job,
     cells,
-    made,
     name_of,
     run_group,
     table,
+    trained_alone,
 )
 from tests.training.training_case import losses, quiet, weights
 
@@ -31,25 +31,17 @@ SHARED = [(w, c) for w in ("ddp", "fsdp") for c in CELLS if cell_problem(c[0], c
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("matrix"))
+def alone(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return trained_alone(bench, CELLS, tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture(scope="module")
-def alone(place: Path) -> dict[str, Any]:
-    jobs = {name_of(cell): cell_job(place, cell, "single") for cell in CELLS}
-    for one in jobs.values():
-        train(one, quiet)
-    return jobs
-
-
-@pytest.fixture(scope="module")
-def shared(place: Path) -> dict[tuple[str, str], tuple[Any, dict[str, Any]]]:
+def shared(bench: Path) -> dict[tuple[str, str], tuple[Any, dict[str, Any]]]:
     """(wrapper, cell) to its job and facts; one group of two processes for all of a wrapper."""
     found: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
     for wrapper in ("ddp", "fsdp"):
-        jobs = {name_of(c): cell_job(place, c, wrapper) for w, c in SHARED if w == wrapper}
-        for name, facts in run_group(place, wrapper, jobs).items():
+        jobs = {name_of(c): cell_job(bench, c, wrapper) for w, c in SHARED if w == wrapper}
+        for name, facts in run_group(bench, wrapper, jobs).items():
             found[wrapper, name] = jobs[name], facts
     return found
 
@@ -102,13 +94,13 @@ def test_cell_that_is_no_cell_is_refused_by_the_schema() -> None:
 
 @pytest.mark.parametrize("cell", [("mlm", "encoder", "lora"), ("hybrid", "causal", "lora")])
 def test_validation_does_not_depend_on_what_stands_together(
-    cell: tuple[str, str, str], place: Path
+    cell: tuple[str, str, str], bench: Path, tmp_path: Path
 ) -> None:
     """Rows at once follow from the machine's memory, which is in no key."""
     found = []
     for size in (None, 2, 1):
-        folder = place / f"together-{cell[0]}-{size}"
-        done = cell_job(place, cell, "single", folder, micro_batch_size=size, max_steps=2,
+        folder = tmp_path / f"{size}"
+        done = cell_job(bench, cell, "single", folder, micro_batch_size=size, max_steps=2,
                         global_batch_size=6, eval_steps=1)  # fmt: skip
         train(done, quiet)
         found.append([v["validation_loss"] for v in _validations(done)])

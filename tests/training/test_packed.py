@@ -27,7 +27,7 @@ from pipeline.training.objectives import LabelModel, TokenModel
 from pipeline.training.packed import Unpacked, is_packed
 from pipeline.training.parallel import Single
 from pipeline.training.targets import target_count
-from tests.training.training_case import job, losses, quiet
+from tests.training.training_case import broken_at, job, losses, quiet
 
 SHAPE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
          "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 48}  # fmt: skip
@@ -239,16 +239,7 @@ def test_packed_training_resumed_equals_undisturbed_to_the_byte(
     straight = job(root, folders[0], tmp_path / "a", **settings_of)
     train(straight, quiet)
     broken = job(root, folders[0], tmp_path / "b", **settings_of)
-
-    class PowerCutError(Exception):
-        pass
-
-    def cut(event: Any) -> None:
-        if event.get("step") == 4 and "loss" in event:
-            raise PowerCutError
-
-    with pytest.raises(PowerCutError):
-        train(broken, cut)
+    broken_at(broken, 4)
     assert train(broken, quiet)["resumed_from"] == 3
     for name in ("adapter_model.safetensors", "history.jsonl"):
         assert (Path(broken.out) / name).read_bytes() == (Path(straight.out) / name).read_bytes()

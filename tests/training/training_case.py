@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from pipeline.core.schema import Train
 from pipeline.train_plan import train_config, train_options
+from pipeline.training.loop import train
 from pipeline.training.trainee import TrainJob
 
 TEXTS = [f"the {a} {b} and the {b} {a}" for a in ("red", "blue", "grey") for b in
@@ -45,3 +47,17 @@ def losses(done: TrainJob) -> list[float]:
 
 def quiet(_event: Any) -> None:
     return
+
+
+def broken_at(done: TrainJob, step: int) -> None:
+    """Trains until update ``step`` has been told; then the power goes."""
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(event: Any) -> None:
+        if event.get("step") == step and "loss" in event:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        train(done, cut)
