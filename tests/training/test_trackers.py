@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sqlite3
-from importlib.util import find_spec
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,31 @@ CONFIG = {"learning_rate": 1e-3, "head": {"pooling": "last"}, "target_modules": 
 LOSSES = {1: 1.0, 2: 0.5, 3: 0.25}
 
 
-def needs(name: str) -> pytest.MarkDecorator:
-    # Not by importing it: trackio reads where to write when it is imported.
-    return pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed")
+# No lock has them: a long test fetches them, and whoever trains installs what they use.
+FETCHED = ("mlflow==3.17.2", "trackio==0.43.0", "wandb==0.31.0")
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The trackers behind all that is installed: nothing of ours is replaced."""
+    folder = tmp_path_factory.mktemp("trackers")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), *FETCHED],
+        check=True,
+    )
+    sys.path.append(str(folder))
+    importlib.invalidate_caches()
+    yield
+    sys.path.remove(str(folder))
+
+
+def by_fetching(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test of a tracker that is fetched: its packages warn as they like."""
+    marks = (pytest.mark.long, pytest.mark.usefixtures("fetched"), pytest.mark.timeout(1800),
+             pytest.mark.filterwarnings("default"))  # fmt: skip
+    for mark in marks:
+        test = mark(test)
+    return test
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +91,7 @@ def test_a_resumed_training_draws_over_nothing(tmp_path: Path) -> None:
     assert tensorboard_losses(tmp_path) == {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.125}
 
 
-@needs("mlflow")
+@by_fetching
 def test_mlflow_keeps_what_was_sent(tmp_path: Path) -> None:
     assert sent("mlflow", tmp_path, LOSSES) == []
     with sqlite3.connect(tmp_path / "mlflow.db") as base:
@@ -77,7 +102,7 @@ def test_mlflow_keeps_what_was_sent(tmp_path: Path) -> None:
     assert settings["head.pooling"] == "last"
 
 
-@needs("trackio")
+@by_fetching
 def test_trackio_keeps_what_was_sent(tmp_path: Path) -> None:
     assert sent("trackio", tmp_path, LOSSES) == []
     with sqlite3.connect(tmp_path / "trackio" / "tiny-task.db") as base:
@@ -86,7 +111,7 @@ def test_trackio_keeps_what_was_sent(tmp_path: Path) -> None:
     assert {step: json.loads(text)["loss"] for step, text in rows} == LOSSES
 
 
-@needs("wandb")
+@by_fetching
 def test_wandb_writes_an_offline_run(tmp_path: Path) -> None:
     assert sent("wandb", tmp_path, LOSSES) == []
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
