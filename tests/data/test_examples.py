@@ -18,7 +18,7 @@ from pipeline.data.rendering import Renderer
 from pipeline.data.shelf import ShelfWriter
 from pipeline.modeling.loading import load_tokenizer
 from pipeline.stages.scratch import CHAT_TEMPLATE
-from tests.data.preparing import TEXTS, adds_up, entries, names, prepare, tiny_base
+from tests.data.preparing import TEXTS, adds_up, entries, names, prepare
 from tests.data.rendering_cases import tiny
 
 # Qwen3's way: an answer opens with a thought; not asked for one, serving puts an empty one.
@@ -31,11 +31,6 @@ THINKING = (
 )
 THOUGHT = {"reasoning_content": "because"}
 PICKY = "{% if 'gull' in messages[0].content %}{{ raise_exception('no gulls') }}{% endif %}"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return tiny_base(tmp_path_factory.mktemp("store") / "root")
 
 
 def talk(question: str, answer: str, **more: Any) -> dict[str, Any]:

@@ -11,14 +11,9 @@ from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.data.gathering import label_of
 from pipeline.data.template import has_chat_template
-from tests.data.preparing import TEXTS, adds_up, documents, entries, names, prepare, tiny_base
+from tests.data.preparing import TEXTS, adds_up, documents, entries, names, prepare
 
 LATEST = {"carve": 0.25, "by": None, "time": "day", "seed": 1}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return tiny_base(tmp_path_factory.mktemp("store") / "root")
 
 
 @pytest.mark.parametrize(

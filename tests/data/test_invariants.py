@@ -19,9 +19,8 @@ from pipeline.core.errors import DataError
 from pipeline.data.arrow import read_rows
 from pipeline.data.sources import reading
 from pipeline.data.sources.jsonl import jsonl_chunks
-from pipeline.modeling.loading import load_tokenizer
 from pipeline.stages.scratch import END
-from tests.data.preparing import TEXTS, adds_up, documents, entries, prepare, tiny_base
+from tests.data.preparing import TEXTS, adds_up, documents, entries, prepare
 
 BOM = b"\xef\xbb\xbf"
 LONGEST = 64
@@ -80,16 +79,6 @@ PLANS = st.fixed_dictionaries({
          "duplicates": "drop"},
     ]),
 })  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return tiny_base(tmp_path_factory.mktemp("store") / "root")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root: Artifact) -> Any:
-    return load_tokenizer(root.path)
 
 
 # Bytes that make such a file are few, and shrinking them takes minutes: what fails is printed.

@@ -22,18 +22,13 @@ from pipeline.data.rendering.pieces import pieces, tags_of
 from pipeline.data.rows import RowProblem
 from pipeline.modeling.loading import load_tokenizer
 from tests.data.format_case import made, refused
-from tests.data.preparing import adds_up, entries, names, prepare, tiny_base
+from tests.data.preparing import adds_up, entries, names, prepare
 from tests.data.rendering_cases import TOKENIZERS, tiny, whole
 
 TAGGING = {"format": "tagging"}
 LABELS = ("LOC", "PER")
 TAGS = ["O", "B-LOC", "B-PER", "I-LOC", "I-PER"]
 NUMBER = {tag: index for index, tag in enumerate(TAGS)}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return tiny_base(tmp_path_factory.mktemp("store") / "root")
 
 
 def entity(start: int, end: int, label: str = "PER") -> dict[str, Any]:
