@@ -53,6 +53,8 @@ class Export:
         body = attach_frozen(body, context.out, "exported")
         body.base_model.set_adapter(["exported"], inference_mode=True)
         served = answers(body, rows, causal=causal, head=context.out)
+        # Before the next model is loaded: two of them may not fit.
+        del model, body
         return {
             "rank": rank,
             "modules": len(joined),
@@ -93,7 +95,9 @@ class Merge:
         save_model(model, load_tokenizer(root), context.out)
         _copy_head(own, context.out)
         del model, body
-        found = answers(on_device(load_model(context.out)), rows, causal=causal, head=context.out)
+        merged = on_device(load_model(context.out))
+        found = answers(merged, rows, causal=causal, head=context.out)
+        del merged
         _forget_random_logits(trained, found)
         return {
             "dtype": "float32",

@@ -21,6 +21,9 @@ from pipeline.modeling.heads import HEAD_CONFIG, load_classifier
 from pipeline.modeling.loading import backbone, load_model, model_kind, plain_model
 
 ROWS, TOKENS = 16, 256
+# Of a row's token logits so many places are kept: a vocabulary of 150,000 would else take 150 MB
+# a row, and three models are compared.
+PLACES = 8
 # Of the largest logit. Sums in another order differ by about 1e-6 of it in float32; an update
 # that is lost, doubled or wrongly scaled by far more.
 TOLERANCE = 1e-4
@@ -31,10 +34,15 @@ _OF_THE_CHANGE, _ROUNDING = 0.05, 4e-6
 
 @dataclass(frozen=True)
 class GoldenRow:
-    """Ids of one row, cut to TOKENS, and which of them are learned."""
+    """Ids of one row, cut to TOKENS, which of them are learned, and its hand-made features."""
 
     ids: tuple[int, ...]
     supervised: tuple[int, ...]
+    features: tuple[float, ...] = ()
+
+    def places(self) -> list[int]:
+        """Where a learned token is foretold."""
+        return [t - 1 for t in range(1, len(self.supervised)) if self.supervised[t]]
 
 
 @dataclass
@@ -70,7 +78,8 @@ def _golden(row: Mapping[str, Any]) -> GoldenRow:
     count = min(TOKENS, int(lengths[0])) if lengths is not None and len(lengths) else TOKENS
     supervised = row.get("supervised")
     learned = [] if supervised is None else supervised[:count]
-    return GoldenRow(tuple(int(i) for i in row["input_ids"][:count]), tuple(map(int, learned)))
+    ids = tuple(int(i) for i in row["input_ids"][:count])
+    return GoldenRow(ids, tuple(map(int, learned)), tuple(row.get("features") or ()))
 
 
 @torch.no_grad()
@@ -98,31 +107,35 @@ def answers(
         states = backbone(model)(input_ids=ids, attention_mask=mask).last_hidden_state
         said.values.setdefault("states", []).append(states.float().cpu())
         if writes:
-            logits = model(input_ids=ids, attention_mask=mask).logits.float().cpu()
-            said.values.setdefault("logits", []).append(logits)
+            logits_TV = model(input_ids=ids, attention_mask=mask).logits[0].float().cpu()
+            some = (row.places() or list(range(len(row.ids))))[-PLACES:]
+            said.values.setdefault("logits", []).append(logits_TV[some].clone())
             if causal:
-                loss, learned = _loss(logits[0], row)
+                loss, learned = _loss(logits_TV, row)
                 losses, count = losses + loss, count + learned
         if classifier is not None:
             scale = classifier.config.features
-            none = None if scale is None else states.new_zeros(1, len(scale.names))
-            scores = classifier.logits(states, mask, none)
+            own = None if scale is None else scale.scaled([row.features]).to(model.device)
+            scores = classifier.logits(states, mask, own)
             said.values.setdefault("head", []).append(scores.float().cpu())
     said.loss = losses / count if count else None
     return said
 
 
 def _loss(logits_TV: torch.Tensor, row: GoldenRow) -> tuple[float, int]:
-    places = [t for t in range(1, len(row.supervised)) if row.supervised[t]]
+    places = row.places()
     if not places:
         return 0.0, 0
-    before = logits_TV[[t - 1 for t in places]]
-    targets = torch.tensor([row.ids[t] for t in places])
-    return float(torch.nn.functional.cross_entropy(before, targets, reduction="sum")), len(places)
+    targets = torch.tensor([row.ids[t + 1] for t in places])
+    losses = torch.nn.functional.cross_entropy(logits_TV[places], targets, reduction="sum")
+    return float(losses), len(places)
 
 
-def compared(trained: Answers, exported: Answers, base: Answers, what: str) -> dict[str, float]:
-    """The largest difference of each value, as a share of the largest of its kind.
+def compared(
+    trained: Answers, exported: Answers, base: Answers, what: str
+) -> dict[str, dict[str, float]]:
+    """The largest difference of each value, as a share of the largest of its kind, and what was
+    allowed.
 
     Args:
         base: what the root says without any adapter: how much there is to lose.
@@ -131,13 +144,12 @@ def compared(trained: Answers, exported: Answers, base: Answers, what: str) -> d
         IntegrityError: a difference above TOLERANCE or above a twentieth of what training
             changed, or a value that is no number.
     """
-    shares = {}
+    shares, allowed = {}, {}
     for name, expected in trained.values.items():
-        found = exported.values[name]
-        largest = max(float(tensor.abs().max()) for tensor in expected)
-        apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
-        share = apart / largest if largest else apart
-        change = _largest(expected, base.values.get(name, ())) / largest if largest else 0.0
+        found, before = exported.values[name], base.values.get(name, [])
+        largest = _largest(expected, [torch.zeros_like(tensor) for tensor in expected]) or 1.0
+        share = _largest(expected, found) / largest
+        change = _largest(expected, before) / largest if before else 0.0
         most = min(TOLERANCE, max(_OF_THE_CHANGE * change, _ROUNDING))
         if not share <= most:
             raise IntegrityError(
@@ -145,8 +157,8 @@ def compared(trained: Answers, exported: Answers, base: Answers, what: str) -> d
                 f"largest (at most {most:.2g}) on {len(expected)} golden rows; this is a defect, "
                 "and nothing was exported"
             )
-        shares[name] = share
-    return shares
+        shares[name], allowed[name] = share, most
+    return {"largest_difference": shares, "allowed": allowed}
 
 
 def on_device(model: Any) -> Any:
@@ -191,10 +203,10 @@ def numerics(
 
 
 def _largest(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float:
-    """The largest difference; without others, as if there were none to change."""
-    return max(
-        (float((a - b).abs().max()) for a, b in zip(some, others, strict=False)), default=0.0
-    )
+    """The largest difference; none where there is nothing to compare."""
+    apart = [(a - b).abs().max() for a, b in zip(some, others, strict=True)]
+    # A tensor's maximum keeps a NaN, where Python's would lose it.
+    return float(torch.stack(apart).max()) if apart else 0.0
 
 
 def checked(
@@ -208,7 +220,6 @@ def checked(
     return {
         "rows": len(rows),
         "tokens": sum(len(row.ids) for row in rows),
-        "tolerance": TOLERANCE,
-        "largest_difference": compared(trained, exported, base, what),
+        **compared(trained, exported, base, what),
         "loss": {"trained": trained.loss, "exported": exported.loss},
     }

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.core.errors import IntegrityError, ModelError
 from pipeline.modeling import adapter_files
-from pipeline.stages import export
+from pipeline.stages import export, golden
 from pipeline.stages.export import Export, Merge
 from tests.stages.export_case import adapter, base, dataset, made
 
@@ -115,6 +115,16 @@ def test_a_small_update_that_is_lost_is_no_artifact(
     monkeypatch.setattr(export, "factors", lost)
     with pytest.raises(IntegrityError, match=r"export: the stacked adapter: its .* differ"):
         made(Export(), tmp_path / "out", root=root, data=data, own=own)
+
+
+def test_a_value_that_is_no_number_is_no_artifact() -> None:
+    """In the second row: a maximum that forgets it would pass."""
+    good = golden.Answers({"states": [torch.ones(1, 3, 2), torch.ones(1, 4, 2)]})
+    spoilt = golden.Answers({"states": [torch.ones(1, 3, 2), torch.full((1, 4, 2), torch.nan)]})
+    golden.compared(good, good, golden.Answers(), "it")
+    for trained, exported in ((good, spoilt), (spoilt, good)):
+        with pytest.raises(IntegrityError, match="export: it: its states differ"):
+            golden.compared(trained, exported, golden.Answers(), "it")
 
 
 def test_head_is_compared_too(root: Path, data: Path, tmp_path: Path) -> None:
