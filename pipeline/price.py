@@ -73,7 +73,7 @@ def _summed(trainings: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _priced(node: Node, plan: Plan, store: Store, terms: Terms) -> dict[str, Any]:
-    from pipeline.price_case import estimate
+    from pipeline.price_estimate import estimate
     from pipeline.remedies import first_that_fits
 
     shape = base_shape(plan.nodes[node.inputs["root"]], plan, store)

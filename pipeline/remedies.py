@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.core.errors import ModelError
 from pipeline.core.launch import own_config
 from pipeline.core.objectives import cell_problem
-from pipeline.price_case import estimate
+from pipeline.price_estimate import estimate
 from pipeline.price_terms import Case, Terms, wrapper_of
 
 _WORLDS = (2, 4, 8, 16, 32, 64)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.modeling.parts import AttentionShape, Outline
+from pipeline.modeling.outline_parts import AttentionShape, Outline
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.modeling.loading import backbone, plain_model
-from pipeline.modeling.parts import Kept
+from pipeline.modeling.outline_parts import Kept
 
 # Kernels that hand scores or a mask of T x T through memory; the others make neither.
 MASKED_KERNELS = ("eager", "sdpa")

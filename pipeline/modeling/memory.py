@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from pipeline.modeling.at_once import CHUNK_ELEMENTS
-from pipeline.modeling.parts import Kept, Outline, Tensor
+from pipeline.modeling.outline_parts import Kept, Outline, Tensor
 
 # NF4 with double quantisation (Dettmers et al. 2023, section 3): 4 bits a value, 8 for each 64
 # values, 32 for each 256 of those.

@@ -29,11 +29,11 @@ from pipeline.modeling.followed_pass import (
     repeated_layers,
 )
 from pipeline.modeling.loading import backbone, plain_model
-from pipeline.modeling.parts import AttentionShape, Matrix, Outline, Tensor
+from pipeline.modeling.outline_parts import AttentionShape, Matrix, Outline, Tensor
 
-# Layers without attention between pairs of tokens.
 _LOUD = ("transformers", "bitsandbytes", "torch._subclasses.fake_tensor")
 _EVERY: dict[str, Any] = {"target_modules": "all-linear", "bias": "none"}
+# Layers without attention between pairs of tokens.
 _SKIPPED = ("linear_attention", "mamba", "recurrent", "conv")
 
 

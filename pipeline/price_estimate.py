@@ -15,7 +15,7 @@ from pipeline.modeling.at_once import CHUNK_ELEMENTS, TOKENS_AT_ONCE
 from pipeline.modeling.flops import Flops, training_flops
 from pipeline.modeling.memory import Layout, memory
 from pipeline.modeling.outline import outline
-from pipeline.modeling.parts import Outline
+from pipeline.modeling.outline_parts import Outline
 from pipeline.price_rows import updates_of
 from pipeline.price_terms import PROGRAM_BYTES, Case, Terms, kernel_of, wrapper_of
 from pipeline.training.memory import frozen_in_bf16, micro_batch
