@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.objectives import OBJECTIVES, model_name
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_train import Train
-from pipeline.phases import adapter_folder, require_same_form
+from pipeline.init_from import adapter_folder, require_same_form
 from pipeline.plan import ModelRef, Node
 from pipeline.preflight import cell_refusal, launch_problem, machine_problem
 from pipeline.servable import export_of

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from pipeline.core.errors import RecipeError
 from pipeline.core.store import Store
@@ -114,6 +116,11 @@ def test_adapter_of_another_recipe_is_an_input(recipes: Path, tmp_path: Path) ->
         (["train.lora_r=8"], "its lora_r is 4, and here it is 8; set train.lora_r: 4"),
         (["train.init_from=nowhere"], "no such recipe or folder"),
         (["train.init_from=l0.yaml"], "no adapter over this recipe's base"),
+        (["train.lora_alpha=16"], r"its lora_alpha is 8\.0, and here it is 16\.0; set .*alpha: 8"),
+        (
+            ["train.target_modules=[v_proj]"],
+            r'"all-linear", and here it is \["v_proj"\]; set train\.target_modules: "all-linear"',
+        ),
         (["base=l1.yaml"], "no adapter over this recipe's base|trained over another"),
     ],
 )
@@ -122,6 +129,22 @@ def test_adapter_of_another_form_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=said):
         make_plan(recipes / "on.yaml", Store(tmp_path / "store"), sets)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine"),
+    [
+        ("", "train.lora_alpha=8.0"),
+        ("train: {target_modules: [q_proj, v_proj]}\n", "train.target_modules=[v_proj, q_proj]"),
+    ],
+)
+def test_same_adapter_written_otherwise_is_taken(
+    theirs: str, mine: str, recipes: Path, tmp_path: Path
+) -> None:
+    """An alpha that is the default's, and names in another order."""
+    (recipes / "first.yaml").write_text(FIRST + theirs)
+    plan = make_plan(recipes / "on.yaml", Store(tmp_path / "store"), [mine])
+    assert plan.nodes["tiny-on/train.sft.seed1"].inputs["init"] == "tiny-first/train.sft.seed1"
 
 
 def test_folder_with_an_adapter_is_taken_and_one_without_is_refused(
@@ -179,7 +202,10 @@ def test_names_that_peft_wrote_for_all_linear_are_no_other_form(
         assert make_plan(recipes / "on.yaml", Store(tmp_path / "s"), sets).nodes
 
 
-@pytest.mark.parametrize("damage", ["empty", "short", "no header", "long header", "no file of it"])
+DAMAGES = ["empty", "short", "long", "no header", "long header", "no file of it", "no tensor"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_torn_weights_of_an_adapter_folder_are_refused_by_the_plan(
     damage: str, recipes: Path, tmp_path: Path
 ) -> None:
@@ -187,11 +213,23 @@ def test_torn_weights_of_an_adapter_folder_are_refused_by_the_plan(
     file = recipes / "adapter/adapter_model.safetensors"
     whole = file.read_bytes()
     file.write_bytes({
-        "empty": b"", "short": whole[:-3], "no header": bytes(8) + whole[8:],
-        "long header": b"\xff" * 8 + whole[8:], "no file of it": b"version https://git-lfs",
+        "empty": b"", "short": whole[:-3], "long": whole + b"\0", "no tensor": save({}),
+        "no header": bytes(8) + whole[8:], "long header": b"\xff" * 8 + whole[8:],
+        "no file of it": b"version https://git-lfs",
     }[damage])  # fmt: skip
     with pytest.raises(RecipeError, match=r"adapter_model\.safetensors: .*copy it again"):
         make_plan(recipes / "on.yaml", Store(tmp_path / "s"), ["train.init_from=adapter"])
+
+
+def test_plan_looks_at_weights_without_torch(recipes: Path) -> None:
+    write_folder(recipes / "adapter")
+    code = (
+        "import sys; from pathlib import Path; from pipeline.core.recipe import load_recipe;"
+        "from pipeline.init_from import adapter_folder; recipe, folder = map(Path, sys.argv[1:]);"
+        "adapter_folder(load_recipe(recipe), folder); assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code, recipes / "on.yaml", recipes / "adapter"]
+    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
 
 
 def test_test_rows_are_dropped_from_a_phase_too(recipes: Path, tmp_path: Path) -> None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.adapter_form import form_of_adapter, form_problem, resolved_alpha
 from pipeline.core.errors import ModelError
-from pipeline.modeling.adapter_files import FACTOR, PREFIX, factors, read_adapter, write_adapter
-
-__all__ = [
-    "adapter_tensors", "add_lora", "attach_frozen", "factors", "load_adapter_into", "lora_config",
-    "merge_into", "read_adapter", "write_adapter",
-]  # fmt: skip
+from pipeline.modeling.adapter_files import FACTOR, PREFIX, factors, read_adapter
 
 OUTPUTS = ("lm_head", "embed_out")
 _ENCODER_HEADS = r"(cls|lm_head|vocab_projector|predictions)\b.*"
@@ -38,7 +33,7 @@ def lora_config(settings: Mapping[str, Any], *, encoder: bool, tied_to: str | No
         whole = [tied_to or "", *(name for name in whole if _last(name) not in ends)]
     return LoraConfig(
         r=settings["lora_r"],
-        lora_alpha=settings["lora_alpha"] or 2 * settings["lora_r"],
+        lora_alpha=resolved_alpha(settings),
         lora_dropout=settings["lora_dropout"],
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_rslora=settings["use_rslora"],
@@ -177,13 +172,9 @@ def load_adapter_into(body: Any, folder: Path) -> None:
 
     tensors, config = read_adapter(folder)
     mine = body.peft_config["default"].to_dict()
-    for key, name in _SAME.items():
-        theirs, ours = config.get(key) or _NOTHING[key], mine.get(key) or _NOTHING[key]
-        if theirs != ours:
-            raise ModelError(
-                f"train.init_from: {folder}: {name} is {_shown(theirs)} there and {_shown(ours)} "
-                f"here; set train.{name}: {_shown(theirs)}"
-            )
+    problem = form_problem(form_of_adapter(config), form_of_adapter(mine))
+    if problem is not None:
+        raise ModelError(f"train.init_from: {folder}: {problem}")
     with torch.no_grad():
         own = get_peft_model_state_dict(body, adapter_name="default", save_embedding_layers=False)
         odd = sorted(set(own) ^ set(tensors))
@@ -200,21 +191,6 @@ def load_adapter_into(body: Any, folder: Path) -> None:
                     f"{tuple(tensor.shape)} here; it is of another base or another rank"
                 )
             tensor.copy_(tensors[name])
-
-
-# PEFT's key to the recipe's; what is missing or null in a config means the same as these.
-_SAME = {
-    "r": "lora_r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora",
-    "use_dora": "use_dora", "rank_pattern": "rank_pattern", "alpha_pattern": "alpha_pattern",
-}  # fmt: skip
-_NOTHING: Mapping[str, Any] = {
-    "r": 0, "lora_alpha": 0, "use_rslora": False, "use_dora": False,
-    "rank_pattern": {}, "alpha_pattern": {},
-}  # fmt: skip
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def updates(folder: Path) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from pipeline.core.errors import ModelError, TrainingError
 from pipeline.core.objectives import OBJECTIVES, pooling_problem
 from pipeline.data.arrow import Split
 from pipeline.modeling import segments
+from pipeline.modeling.adapter_files import write_adapter as write_adapter_folder
 from pipeline.modeling.adapters import (
     adapter_tensors,
     add_lora,
@@ -22,7 +23,6 @@ from pipeline.modeling.adapters import (
     load_adapter_into,
     merge_into,
 )
-from pipeline.modeling.adapters import write_adapter as write_adapter_folder
 from pipeline.modeling.heads import save_head
 from pipeline.modeling.loading import (
     backbone,

@@ -12,13 +12,13 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.core.errors import ModelError
 from pipeline.core.schema import Train
+from pipeline.modeling.adapter_files import write_adapter
 from pipeline.modeling.adapters import (
     adapter_tensors,
     add_lora,
     attach_frozen,
     load_adapter_into,
     merge_into,
-    write_adapter,
 )
 
 IDS = torch.arange(24).reshape(2, 12)

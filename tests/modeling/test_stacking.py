@@ -11,13 +11,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.core.errors import ModelError
-from pipeline.modeling.adapters import (
-    attach_frozen,
-    factors,
-    merge_into,
-    read_adapter,
-    write_adapter,
-)
+from pipeline.modeling.adapter_files import factors, read_adapter, write_adapter
+from pipeline.modeling.adapters import attach_frozen, merge_into
 from pipeline.modeling.stacking import canonical, stack
 
 TOLERANCE = 1e-5

@@ -14,7 +14,8 @@ from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.schema import Train
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import write_split
-from pipeline.modeling.adapters import add_lora, attach_frozen, write_adapter
+from pipeline.modeling.adapter_files import write_adapter
+from pipeline.modeling.adapters import add_lora, attach_frozen
 from pipeline.modeling.heads import HeadConfig, new_classifier, save_head
 from pipeline.modeling.loading import load_model
 from pipeline.stages.scratch import train_tokenizer

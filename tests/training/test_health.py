@@ -173,7 +173,10 @@ def test_init_from_goes_on_where_the_other_ended(bench: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"lora_r": 8}, "lora_r is 4 there and 8 here"), ({"target_modules": ["q_proj"]}, "target")],
+    [
+        ({"lora_r": 8}, "its lora_r is 4, and here it is 8; set train.lora_r: 4"),
+        ({"target_modules": ["q_proj"]}, "target"),
+    ],
 )
 def test_init_from_another_form_is_refused_in_one_line(
     change: dict[str, Any], words: str, bench: Path, tmp_path: Path

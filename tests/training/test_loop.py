@@ -146,7 +146,7 @@ def test_qlora_trains_on_a_cpu(root: Path, data: Path, tmp_path: Path) -> None:
 def test_qlora_keeps_a_parent_beside_the_quantised_base(
     root: Path, data: Path, tmp_path: Path
 ) -> None:
-    from pipeline.modeling.adapters import factors, read_adapter, write_adapter
+    from pipeline.modeling.adapter_files import factors, read_adapter, write_adapter
     from pipeline.modeling.stacking import canonical, stack
 
     parent = job(root, data, tmp_path / "parent", max_steps=12)
