@@ -27,6 +27,7 @@ from pipeline.training.memory import let_go, memory_errors, micro_batch
 from pipeline.training.optimisers import new_optimiser
 from pipeline.training.packed import Unpacked, is_packed, rows_for
 from pipeline.training.parallel import decoder_layers, parallel, restarted
+from pipeline.training.passes import ROWS_AT_ONCE, Passes
 from pipeline.training.reference import WithReference, reference_of
 from pipeline.training.schedule import learning_rate_factor
 from pipeline.training.state import Keeper, State, fingerprint, kept, watch_weights
@@ -40,7 +41,7 @@ from pipeline.training.trainee import (
     result_tensors,
     write_result,
 )
-from pipeline.training.validation import ROWS_AT_ONCE, Validator
+from pipeline.training.validation import Validator
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -118,10 +119,7 @@ class Training:
 
     def _run(self) -> dict[str, Any]:
         self._start()
-        validator = Validator(
-            self.validation, self.trainee, self.config, self.group, self._autocast,
-            self._rows_at_once, self.at_once,
-        )  # fmt: skip
+        validator = Validator(self.validation, self._passes())
         health = Health(watch_weights(self.trainable, self.group), fresh=self.state.step == 0)
         first = self.state.step
         self.trainee.module.train()
@@ -151,13 +149,15 @@ class Training:
         if not self.state.reference:
             for name, rows in (("train", self.rows), ("validation", self.validation)):
                 if len(rows):
-                    self.state.reference[name] = reference_of(
-                        rows, self.trainee, self.config, self.group, self._autocast,
-                        self._rows_at_once, self.at_once,
-                    )  # fmt: skip
+                    self.state.reference[name] = reference_of(rows, self._passes())
         self.rows = WithReference(self.rows, self.state.reference["train"])
         if "validation" in self.state.reference:
             self.validation = WithReference(self.validation, self.state.reference["validation"])
+
+    def _passes(self) -> Passes:
+        return Passes(
+            self.trainee, self.config, self.group, self._autocast, self._rows_at_once, self.at_once
+        )
 
     def _due(self) -> bool:
         every = self.config.get("eval_steps")
@@ -189,7 +189,7 @@ class Training:
             chosen = [row for number in chosen for row in self.blocks.block(number)]
         rows: list[Mapping[str, Any]] = [self.rows[index] for index in chosen]
         batch = batch_of(rows, self.trainee, self.config, step)
-        targets = target_count(batch, rows)
+        targets = target_count(self.trainee.module, batch, rows)
         factor = self.rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor

@@ -34,6 +34,10 @@ class Objective(nn.Module, ABC):
     def outputs(self, batch: Batch) -> Outputs:
         """(summed loss, count, logits or None)."""
 
+    @abstractmethod
+    def count(self, batch: Batch) -> torch.Tensor:
+        """What the loss sums over: targets, rows, or their weights."""
+
     def forward(self, batch: Batch) -> Loss:
         """(summed loss, count)."""
         summed, count, _ = self.outputs(batch)
@@ -51,7 +55,11 @@ class TokenModel(Objective):
         """(summed cross-entropy, supervised tokens or their weights, None)."""
         tokens = read_tokens(self.body, batch)
         weights_N = batch["weights"][:, 1:][tokens.wanted] if "weights" in batch else None
-        return tokens.loss(weights_N), _count(tokens.targets, weights_N), None
+        return tokens.loss(weights_N), self.count(batch), None
+
+    def count(self, batch: Batch) -> torch.Tensor:
+        """Supervised tokens or their weights."""
+        return batch.get("weights", batch["supervised"]).double().sum()
 
 
 class MaskedModel(Objective):
@@ -74,7 +82,11 @@ class MaskedModel(Objective):
         weights_N = batch["weights"][chosen] if "weights" in batch else None
         targets_N = batch["input_ids"][chosen]
         loss = summed_cross_entropy(logits_NV.float(), targets_N, weights_N)
-        return loss, _count(targets_N, weights_N), None
+        return loss, self.count(batch), None
+
+    def count(self, batch: Batch) -> torch.Tensor:
+        """Masked tokens or their weights."""
+        return batch.get("weights", batch["chosen"]).double().sum()
 
 
 class PreferenceModel(Objective):
@@ -107,7 +119,11 @@ class PreferenceModel(Objective):
             slope_N = tokens.of_rows(torch.stack([slope_B, -slope_B], dim=1).view(-1))
             carrier = tokens.loss(slope_N)
             loss = loss + carrier - carrier.detach()
-        return loss, torch.tensor(len(margin_B), device=loss.device), rewards_B2
+        return loss, self.count(batch), rewards_B2
+
+    def count(self, batch: Batch) -> torch.Tensor:
+        """Pairs."""
+        return _rows(batch)
 
     def _read(self, batch: Batch) -> Tokens:
         names = ("input_ids", "attention_mask", "supervised")
@@ -138,7 +154,11 @@ class LabelModel(Objective):
                 )
                 / (logits_BL.shape[1])
             )
-        return loss, _count(labels, weights_B), logits_BL.detach()
+        return loss, self.count(batch), logits_BL.detach()
+
+    def count(self, batch: Batch) -> torch.Tensor:
+        """Rows or their weights."""
+        return batch["row_weights"].double().sum() if "row_weights" in batch else _rows(batch)
 
 
 class HybridModel(Objective):
@@ -160,7 +180,11 @@ class HybridModel(Objective):
         logits_BL = self.classifier.logits(tokens.states, question_BT.long())
         written = tokens.loss(batch["weights"][:, 1:][tokens.wanted])
         judged = summed_cross_entropy(logits_BL, batch["labels"], batch["row_weights"])
-        return written + judged, _count(batch["labels"], None), logits_BL.detach()
+        return written + judged, self.count(batch), logits_BL.detach()
+
+    def count(self, batch: Batch) -> torch.Tensor:
+        """Rows: both losses' shares lie in the weights."""
+        return _rows(batch)
 
 
 class TagModel(Objective):
@@ -176,7 +200,11 @@ class TagModel(Objective):
         tagged_BT = batch["tags"] != NO_TAG
         tags_N = batch["tags"][tagged_BT]
         loss = summed_cross_entropy(logits_BTL[tagged_BT], tags_N, None)
-        return loss, _count(tags_N, None), logits_BTL.detach()
+        return loss, self.count(batch), logits_BTL.detach()
+
+    def count(self, batch: Batch) -> torch.Tensor:
+        """Tokens that have a tag."""
+        return (batch["tags"] != NO_TAG).sum()
 
 
 class RegressModel(Objective):
@@ -190,7 +218,11 @@ class RegressModel(Objective):
         """(summed loss, rows, standardised predictions [B])."""
         found_B = _row_logits(self.classifier, batch)[:, 0]
         loss = functional.mse_loss(found_B, batch["values"].to(found_B.dtype), reduction="sum")
-        return loss, _count(found_B, None), found_B.detach()
+        return loss, self.count(batch), found_B.detach()
+
+    def count(self, batch: Batch) -> torch.Tensor:
+        """Rows."""
+        return _rows(batch)
 
 
 def _row_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
@@ -201,7 +233,5 @@ def _row_logits(classifier: Classifier, batch: Batch) -> torch.Tensor:
     return logits
 
 
-def _count(targets_N: torch.Tensor, weights_N: torch.Tensor | None) -> torch.Tensor:
-    if weights_N is None:
-        return torch.tensor(len(targets_N), device=targets_N.device)
-    return weights_N.sum()
+def _rows(batch: Batch) -> torch.Tensor:
+    return torch.tensor(len(batch["input_ids"]), device=batch["input_ids"].device)

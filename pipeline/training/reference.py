@@ -6,8 +6,6 @@ update 0 gives it, and no second model is held while training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -16,10 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.rows import Row
 from pipeline.training.packed import Rows
-from pipeline.training.parallel import Parallel
-from pipeline.training.targets import batch_of
-from pipeline.training.trainee import Trainee
-from pipeline.training.validation import row_batches, turns
+from pipeline.training.passes import Passes
+from pipeline.training.targets import Batch
 
 
 class WithReference:
@@ -39,31 +35,17 @@ class WithReference:
         return self._rows.lengths()
 
 
-def reference_of(
-    rows: Rows,
-    trainee: Trainee,
-    config: Mapping[str, Any],
-    group: Parallel,
-    autocast: Callable[[], AbstractContextManager[Any]],
-    rows_at_once: int,
-    tokens_at_once: int,
-) -> torch.Tensor:
+def reference_of(rows: Rows, passes: Passes) -> torch.Tensor:
     """Log-probabilities [N, 2] (chosen, rejected) of every row under the model as it stands."""
-    module: Any = trainee.module
-    module.eval()
-    found = torch.zeros((len(rows), 2), dtype=torch.float64, device=group.device)
-    # Each row is two answers.
-    size = max(1, rows_at_once // 2)
-    batches = row_batches(rows.lengths().tolist(), size, tokens_at_once // 2)
-    with torch.no_grad(), autocast():
-        for number in turns(len(batches), group.rank, group.world):
-            members = batches[max(number, 0)]
-            unknown = [{**rows[i], "reference": [0.0, 0.0]} for i in members]
-            made = batch_of(unknown, trainee, config, None)
-            batch = {n: t.to(group.device) for n, t in made.items()}
-            values = module.log_probabilities(batch)
-            if number >= 0:
-                found[members] = values.to(torch.float64)
-    module.train()
+    module: Any = passes.trainee.module
+    device = passes.group.device
+    found = torch.zeros((len(rows), 2), dtype=torch.float64, device=device)
+
+    def note(members: list[int] | None, batch: Batch) -> None:
+        values = module.log_probabilities(batch)
+        if members is not None:
+            found[members] = values.to(torch.float64)
+
+    passes.over(rows, note)
     # Kept in float32, as the loss computes with it.
-    return group.total(found).to("cpu", torch.float32)
+    return passes.group.total(found).to("cpu", torch.float32)

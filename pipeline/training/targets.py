@@ -81,29 +81,20 @@ def _nothing_to_learn(rows: Rows) -> TrainingError:
     )
 
 
-def target_count(batch: Mapping[str, torch.Tensor], rows: Rows = ()) -> float:
-    """What the summed loss of a global batch is divided by: its targets, or their weights.
+def target_count(module: Any, batch: Mapping[str, torch.Tensor], rows: Rows = ()) -> float:
+    """What the summed loss of a global batch is divided by.
+
+    Args:
+        module: an `objectives.Objective`; it knows what it sums over.
+        rows: that the batch was made of, to name the first one.
 
     Raises:
         TrainingError: nothing to learn from.
     """
-    count = _count(batch)
+    count = float(module.count(batch))
     if count == 0:
         raise _nothing_to_learn(rows)
     return count
-
-
-def _count(batch: Mapping[str, torch.Tensor]) -> float:
-    if "prompt" in batch or batch["input_ids"].ndim == 3 or "values" in batch:
-        return len(batch["input_ids"])
-    for name in ("row_weights", "weights"):
-        if name in batch:
-            return float(batch[name].double().sum())
-    if "labels" in batch:
-        return len(batch["labels"])
-    if "tags" in batch:
-        return int((batch["tags"] != NO_TAG).sum())
-    return int((batch["chosen"] if "chosen" in batch else batch["supervised"]).sum())
 
 
 def _labels(rows: Rows, _batch: Batch, trainee: Trainee) -> Batch:

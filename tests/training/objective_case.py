@@ -137,7 +137,7 @@ def in_parts(
     trainee: Trainee, batch: Mapping[str, torch.Tensor], micro: int, world: int = 1
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """(loss, gradients) of a global batch whose parts are added up, trimmed as the loop does."""
-    total, count = 0.0, target_count(batch)
+    total, count = 0.0, target_count(trainee.module, batch)
     size = len(batch["input_ids"])
     for part in [p for rank in range(world) for p in shares(range(size), rank, world, micro) if p]:
         width = int(batch["attention_mask"][part].sum(dim=-1).max())

@@ -280,7 +280,7 @@ def test_batch_with_nothing_to_learn_is_refused(tmp_path: Path) -> None:
             for row in rows()
         ]
         with pytest.raises(TrainingError, match="without supervised tokens"):
-            target_count(batch_of(empty, trainee, config, 0))
+            target_count(trainee.module, batch_of(empty, trainee, config, 0))
 
 
 @pytest.mark.parametrize(

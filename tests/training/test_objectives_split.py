@@ -57,7 +57,7 @@ def test_count_of_the_parts_is_that_of_the_batch(
     with torch.no_grad():
         summed, count, logits = trainee.module.outputs(batch)  # type: ignore[operator]
         again, _ = trainee.module(batch)
-    assert float(count) == pytest.approx(target_count(batch))
+    assert float(count) == pytest.approx(target_count(trainee.module, batch))
     assert float(summed) == float(again)
     board = scoreboard_for(trainee.module, trainee.labels)
     kind = kind_of(trainee.module)

@@ -98,7 +98,8 @@ def gradients(
     batch = collate(rows, 0)
     if weighting == "row":
         batch["weights"] = row_weights(batch)
-    module, count, summed = TokenModel(body), target_count(batch), 0.0
+    module = TokenModel(body)
+    count, summed = target_count(module, batch), 0.0
     module.zero_grad()
     for part in shares(range(len(rows)), 0, 1, micro):
         loss, _ = module({name: tensor[part] for name, tensor in batch.items()})
@@ -321,9 +322,10 @@ def test_class_weights_are_those_of_torch() -> None:
     classifier.table.grad = None
     batch = {"input_ids": torch.arange(9)[:, None], "attention_mask": torch.ones(9, 1),
              "labels": labels, "row_weights": weight[labels]}  # fmt: skip
-    total, count = 0.0, target_count(batch)
+    module = LabelModel(classifier)
+    total, count = 0.0, target_count(module, batch)
     for part in shares(range(9), 0, 1, 2):
-        loss, _ = LabelModel(classifier)({name: t[part] for name, t in batch.items()})
+        loss, _ = module({name: t[part] for name, t in batch.items()})
         (loss / count).backward()
         total += float(loss.detach())
     assert total / count == pytest.approx(float(expected.detach()), abs=1e-6)
