@@ -1,30 +1,32 @@
-"""A predictor whose model answers by a head: one label, several, a tag for each word, a number."""
+"""A predictor whose model answers by a head: one label, several, a tag for each token, a number."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from eval.batching import OnProgress, Row, batches, check_length
 from eval.record import Kind, Prediction, as_text
 from pipeline.core.errors import DataError
+from pipeline.data.arrow import IGNORED
 
-HeadKind = Literal["single", "multi", "tag", "regress"]
-KINDS: dict[HeadKind, Kind] = {
+if TYPE_CHECKING:
+    from pipeline.modeling.heads import Kind as HeadKind
+
+KINDS: Mapping[HeadKind, Kind] = {
     "single": "label",
     "multi": "labels",
     "tag": "tags",
     "regress": "value",
 }
-_COLUMNS = {"single": "label", "multi": "labels", "tag": "tags", "regress": "value"}
-_NOT_JUDGED = -100
+"""What a head of a kind is asked for; a row's column of that name holds the right answer."""
 
 
 class HeadPredictor:
     """Asks a head in batches of rows of like length.
 
-    Tags are those of the judged tokens alone: of a word the first of its pieces.
+    Tags are those of the judged tokens alone: a tokenizer's own special ones have none.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class HeadPredictor:
         """Takes a way of answering rows.
 
         Args:
-            answer_fn: rows to answers as ``pipeline.modeling.predictions`` gives them.
+            answer_fn: one batch to answers, as ``pipeline.modeling.predictions.predict``.
             kind: of the head.
             batch_size: rows at a time.
             tag_names: of the suite, in whose numbers its rows are tagged.
@@ -81,7 +83,7 @@ class HeadPredictor:
         return [prediction for prediction in made if prediction is not None]
 
     def _gold(self, row: Row) -> str:
-        name = _COLUMNS[self.kind]
+        name = KINDS[self.kind]
         found = row.get(name)
         if found is None:
             raise DataError(
@@ -89,7 +91,7 @@ class HeadPredictor:
                 "name a suite of the format that the recipe trains on"
             )
         if self.kind == "tag":
-            return as_text([self.tag_names[tag] for tag in found if tag != _NOT_JUDGED])
+            return as_text([self.tag_names[tag] for tag in found if tag != IGNORED])
         if self.kind == "multi":
             return as_text(sorted(found))
         return as_text(float(found)) if self.kind == "regress" else str(found)
@@ -102,5 +104,5 @@ class HeadPredictor:
             return str(answer.labels[0])
         if self.kind == "multi":
             return as_text(sorted(answer.labels))
-        judged = [tag != _NOT_JUDGED for tag in row["tags"]]
+        judged = [tag != IGNORED for tag in row["tags"]]
         return as_text([t for t, on in zip(answer.labels, judged, strict=True) if on])

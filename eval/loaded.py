@@ -125,7 +125,7 @@ class Loaded:
         classifier = load_classifier(self.model, self.head).to(self.device).eval()
 
         def answered(chosen: Rows) -> Sequence[Any]:
-            return predict(classifier, chosen, pad_id=self.pad_id, batch_size=len(chosen))
+            return predict(classifier, chosen, pad_id=self.pad_id)
 
         kind = classifier.config.kind
         predictor = HeadPredictor(answered, kind, batch_size=self.batch_size, tag_names=labels)

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.record import Prediction, TextLoss
+from pipeline.core import tallies
+from pipeline.core.tallies import f1, ratio
 
 ECE_BINS = 15
 
@@ -57,33 +59,44 @@ def per_class(predictions: Sequence[Prediction]) -> list[ClassFigures]:
 
     A ratio without a denominator is 0, as scikit-learn's ``zero_division=0``.
     """
-    return per_label(
-        [{prediction.gold} for prediction in predictions],
-        [set() if p.label is None else {p.label} for p in predictions],
-    )
+    return per_label(*_label_sets(predictions))
+
+
+def _label_sets(predictions: Sequence[Prediction]) -> tuple[list[set[str]], list[set[str]]]:
+    """What is gold and what was answered; an answer that is no label answers none."""
+    golds = [{prediction.gold} for prediction in predictions]
+    return golds, [set() if p.label is None else {p.label} for p in predictions]
 
 
 def per_label(golds: Sequence[Set[str]], answers: Sequence[Set[str]]) -> list[ClassFigures]:
     """``per_class`` of items that have any number of labels each."""
-    support = Counter(label for gold in golds for label in gold)
+    labels, counts_3L = _label_counts(golds, answers)
+    right_L, answered_L, gold_L = counts_3L
+    columns = (ratio(right_L, answered_L), ratio(right_L, gold_L), f1(counts_3L.T), gold_L)
+    return [
+        ClassFigures(label, float(precision), float(recall), float(both), int(support))
+        for label, precision, recall, both, support in zip(labels, *columns, strict=True)
+    ]
+
+
+def _label_counts(
+    golds: Sequence[Set[str]], answers: Sequence[Set[str]]
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """The labels that are gold or were answered, and of each [3, L]: right, answered, gold."""
+    gold = Counter(label for one in golds for label in one)
     answered = Counter(label for answer in answers for label in answer)
     pairs = zip(golds, answers, strict=True)
-    right = Counter(label for gold, answer in pairs for label in gold & answer)
-    return [
-        ClassFigures(
-            label,
-            precision=_ratio(right[label], answered[label]),
-            recall=_ratio(right[label], support[label]),
-            f1=_ratio(2 * right[label], support[label] + answered[label]),
-            support=support[label],
-        )
-        for label in sorted(support.keys() | answered.keys())
-    ]
+    right = Counter(label for one, answer in pairs for label in one & answer)
+    labels = sorted(gold.keys() | answered.keys())
+    rows = [[counted[label] for label in labels] for counted in (right, answered, gold)]
+    return labels, np.array(rows, dtype=float)
 
 
 def macro_f1(predictions: Sequence[Prediction]) -> float:
     """Plain mean of F1 over the labels that are gold or were answered."""
-    return _mean([row.f1 for row in per_class(predictions)])
+    if not predictions:
+        raise ValueError("F1 of no items")
+    return float(tallies.macro_f1(_label_counts(*_label_sets(predictions))[1]))
 
 
 def matthews(predictions: Sequence[Prediction]) -> float:
@@ -184,7 +197,3 @@ def _mean(values: Sequence[float]) -> float:
     if not values:
         raise ValueError("a mean of no items")
     return sum(values) / len(values)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0

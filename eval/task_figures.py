@@ -12,6 +12,7 @@ import numpy as np
 from eval.record import Kind, Prediction, list_of, value_of
 from eval.statistics import Floats, Interval, mean_interval, plain, summed_interval
 from pipeline.core.spans import spans_of
+from pipeline.core.tallies import f1, macro_f1, micro_f1, over, r2, spread
 
 Table = Sequence[Prediction]
 Measure = Callable[[Sequence[Table]], Interval]
@@ -66,8 +67,10 @@ def label_sets(kind: Kind, prediction: Prediction) -> tuple[set[str], set[str]]:
     return {prediction.gold}, set() if prediction.label is None else {prediction.label}
 
 
-def _f1_of_labels(kind: Kind, f1: Callable[[Floats], Floats]) -> Measure:
-    return lambda tables: _f1_interval(_label_counts(kind, tables), f1)
+def _f1_of_labels(kind: Kind, of_counts: Callable[[Floats], Floats]) -> Measure:
+    return lambda tables: _f1_interval(
+        _label_counts(kind, tables), lambda sums: of_counts(_parts(sums))
+    )
 
 
 def _label_counts(kind: Kind, tables: Sequence[Table]) -> Floats:
@@ -84,39 +87,19 @@ def _label_counts(kind: Kind, tables: Sequence[Table]) -> Floats:
 
 
 def _parts(sums: Floats) -> Floats:
+    """[..., 3, L]: right, answered and gold of each label."""
     return sums.reshape(*sums.shape[:-1], 3, sums.shape[-1] // 3)
 
 
-def _micro_f1(sums: Floats) -> Floats:
-    return _f1(_parts(sums).sum(axis=-1))
-
-
-def _macro_f1(sums: Floats) -> Floats:
-    """Plain mean over the labels that are gold or were answered."""
-    parts = _parts(sums)
-    there = (parts[..., 1, :] + parts[..., 2, :]) > 0
-    each = _f1(np.moveaxis(parts, -2, -1))
-    total: Floats = np.where(there, each, 0.0).sum(axis=-1) / np.maximum(there.sum(axis=-1), 1)
-    return total
-
-
-def _f1(counts: Floats) -> Floats:
-    """F1 of [..., (right, answered, gold)]; 0 where nothing is gold and nothing answered."""
-    right, answered, gold = np.moveaxis(counts, -1, 0)
-    both = answered + gold
-    found: Floats = np.where(both > 0, 2 * right / np.where(both > 0, both, 1.0), 0.0)
-    return found
-
-
-def _f1_interval(moment_SNK: Floats, f1: Callable[[Floats], Floats]) -> Interval:
+def _f1_interval(moment_SNK: Floats, of_sums: Callable[[Floats], Floats]) -> Interval:
     wrong_K = moment_SNK.mean(axis=(0, 1))
     wrong_K[: len(wrong_K) // 3] = 0.0
-    return summed_interval(moment_SNK, f1, _rng(), wrong_K)
+    return summed_interval(moment_SNK, of_sums, _rng(), wrong_K)
 
 
 def _entity_f1(tables: Sequence[Table]) -> Interval:
     """Over all entities together: right is one of the same label from the same to the same."""
-    return _f1_interval(_of_items(tables, _entities), _f1)
+    return _f1_interval(_of_items(tables, _entities), f1)
 
 
 def _entities(prediction: Prediction) -> list[float]:
@@ -155,10 +138,9 @@ def _values(tables: Sequence[Table]) -> tuple[Floats, Floats]:
 def _valued(of_sums: Callable[[Floats], Floats]) -> Measure:
     def measure(tables: Sequence[Table]) -> Interval:
         gold_N, answer_SN = _values(tables)
-        # Shifting both changes no figure, and squares of small numbers keep their digits.
-        centre = gold_N.mean()
-        y_SN, p_SN = np.broadcast_to(gold_N - centre, answer_SN.shape), answer_SN - centre
-        off_SN = p_SN - y_SN
+        off_SN = answer_SN - gold_N
+        y_SN = np.broadcast_to(_centred(gold_N), answer_SN.shape)
+        p_SN = _centred(answer_SN)
         columns = [np.ones_like(p_SN), abs(off_SN), off_SN**2]
         columns += [y_SN, y_SN**2, p_SN, p_SN**2, y_SN * p_SN]
         return summed_interval(np.stack(columns, axis=2), of_sums, _rng())
@@ -177,21 +159,23 @@ def _rmse(sums: Floats) -> Floats:
 
 
 def _r2(sums: Floats) -> Floats:
-    """1 less the squared error over the spread of the gold values; NaN where they do not vary."""
-    spread = sums[..., 4] - sums[..., 3] ** 2 / sums[..., 0]
-    return _over(spread - sums[..., 2], spread)
+    return r2(sums[..., 0], sums[..., 2], sums[..., 3], sums[..., 4])
 
 
 def _pearson(sums: Floats) -> Floats:
     items, _, _, y, yy, p, pp, yp = np.moveaxis(sums, -1, 0)
-    spread = np.maximum(yy - y**2 / items, 0.0) * np.maximum(pp - p**2 / items, 0.0)
-    return _over(yp - y * p / items, np.sqrt(spread))
+    both = np.sqrt(spread(items, y, yy)) * np.sqrt(spread(items, p, pp))
+    return over(yp - y * p / items, both)
 
 
-def _over(top: Floats, bottom: Floats) -> Floats:
-    """top / bottom; NaN where the bottom is no more than rounding."""
-    found: Floats = np.where(bottom > 1e-12, top / np.where(bottom > 1e-12, bottom, 1.0), np.nan)
-    return found
+def _centred(values: Floats) -> Floats:
+    """Less their mean: it changes no spread, and squares of small numbers keep their digits.
+
+    What lies within rounding of the mean is on it.
+    """
+    mean = values.mean(axis=-1, keepdims=True)
+    off = values - mean
+    return np.asarray(np.where(abs(off) > 4 * np.spacing(abs(mean)), off, 0.0))
 
 
 def _spearman(tables: Sequence[Table]) -> Interval:
@@ -203,7 +187,7 @@ def _spearman(tables: Sequence[Table]) -> Interval:
     y_N = rankdata(gold_N) - (len(gold_N) + 1) / 2
     p_SN = rankdata(answer_SN, axis=1) - (len(gold_N) + 1) / 2
     spread_S = np.sqrt((y_N**2).sum() * (p_SN**2).sum(axis=1))
-    return plain(float(_over(p_SN @ y_N, spread_S).mean()))
+    return plain(float(over(p_SN @ y_N, spread_S).mean()))
 
 
 def _preference_margin(tables: Sequence[Table]) -> Interval:
@@ -217,11 +201,15 @@ def _margin(prediction: Prediction) -> list[float]:
 
 
 _OF_KIND: Mapping[Kind, Mapping[str, Measure]] = {
-    "label": {"accuracy": _right, "macro_f1": _f1_of_labels("label", _macro_f1)},
+    "label": {
+        "accuracy": _right,
+        "micro_f1": _f1_of_labels("label", micro_f1),
+        "macro_f1": _f1_of_labels("label", macro_f1),
+    },
     "labels": {
         "accuracy": _right,
-        "micro_f1": _f1_of_labels("labels", _micro_f1),
-        "macro_f1": _f1_of_labels("labels", _macro_f1),
+        "micro_f1": _f1_of_labels("labels", micro_f1),
+        "macro_f1": _f1_of_labels("labels", macro_f1),
     },
     "tags": {"entity_f1": _entity_f1, "token_accuracy": _token_accuracy},
     "value": {

@@ -31,14 +31,16 @@ class Answer:
     value: float | None = None
 
 
+def chosen(logits: torch.Tensor) -> torch.Tensor:
+    """Of several labels those that are the answer."""
+    return logits.sigmoid() >= THRESHOLD
+
+
+@torch.inference_mode()
 def predict(
-    classifier: Classifier,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    pad_id: int,
-    batch_size: int = 32,
+    classifier: Classifier, rows: Sequence[Mapping[str, Any]], *, pad_id: int
 ) -> list[Answer]:
-    """Answers in the order of ``rows``.
+    """Answers of one batch, in its order; rows of like length go together best.
 
     Args:
         classifier: as ``load_classifier`` gives it; its mode is left as it was.
@@ -48,24 +50,26 @@ def predict(
     Raises:
         ModelError: a logit is no number; names the row's ``example_id``.
     """
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]["input_ids"]))
-    found: dict[int, Answer] = {}
     training = classifier.training
     classifier.eval()
     try:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            answers = _answers(classifier, [rows[index] for index in chosen], pad_id)
-            found.update(zip(chosen, answers, strict=True))
+        logits = _logits(classifier, rows, pad_id)
     finally:
         classifier.train(training)
-    return [found[index] for index in range(len(rows))]
+    for row, finite in zip(rows, logits.isfinite().flatten(1).all(dim=1).tolist(), strict=True):
+        if not finite:
+            raise ModelError(
+                f"head: {row.get('example_id', 'a row')}: a logit is no number; "
+                "look at the weights, or ask it in float32"
+            )
+    tags = classifier.config.kind == "tag"
+    return [
+        _answer(classifier, of_row[: len(row["input_ids"])] if tags else of_row)
+        for of_row, row in zip(logits, rows, strict=True)
+    ]
 
 
-@torch.inference_mode()
-def _answers(
-    classifier: Classifier, rows: Sequence[Mapping[str, Any]], pad_id: int
-) -> list[Answer]:
+def _logits(classifier: Classifier, rows: Sequence[Mapping[str, Any]], pad_id: int) -> torch.Tensor:
     device = classifier.score.weight.device
     lengths = [len(row["input_ids"]) for row in rows]
     ids = torch.full((len(rows), max(lengths)), pad_id, dtype=torch.long)
@@ -77,17 +81,8 @@ def _answers(
     scale = classifier.config.features
     if scale is not None:
         inputs.append(scale.scaled([row["features"] for row in rows]))
-    logits = classifier(*(tensor.to(device) for tensor in inputs)).cpu()
-    for row, finite in zip(rows, logits.isfinite().flatten(1).all(dim=1).tolist(), strict=True):
-        if not finite:
-            raise ModelError(
-                f"head: {row.get('example_id', 'a row')}: a logit is no number; "
-                "look at the weights, or ask it in float32"
-            )
-    return [
-        _answer(classifier, row[:length] if classifier.config.kind == "tag" else row)
-        for row, length in zip(logits, lengths, strict=True)
-    ]
+    logits: torch.Tensor = classifier(*(tensor.to(device) for tensor in inputs)).cpu()
+    return logits
 
 
 def _answer(classifier: Classifier, logits: torch.Tensor) -> Answer:
@@ -100,5 +95,6 @@ def _answer(classifier: Classifier, logits: torch.Tensor) -> Answer:
     probabilities = (logits.sigmoid() if several else logits.softmax(dim=-1)).tolist()
     scores = dict(zip(config.labels, probabilities, strict=True))
     if several:
-        return Answer(tuple(n for n, p in scores.items() if p >= THRESHOLD), scores)
+        on = chosen(logits).tolist()
+        return Answer(tuple(n for n, is_on in zip(config.labels, on, strict=True) if is_on), scores)
     return Answer((config.labels[int(logits.argmax())],), scores)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
+from pipeline.core import tallies
 from pipeline.core.objectives import LOWER_IS_BETTER, OBJECTIVES
 from pipeline.core.spans import spans_of
+from pipeline.data.arrow import IGNORED
+from pipeline.modeling.predictions import chosen
 from pipeline.training.modules import head_of, kind_of
-from pipeline.training.objectives import NO_TAG
 
 Batch = Mapping[str, torch.Tensor]
-
-_OBJECTIVE = {
-    "single": "classify", "multi": "classify", "tag": "tag", "regress": "regress",
-    "preference": "dpo", "text": "sft",
-}  # fmt: skip
-MEASURES: Mapping[str, tuple[str, ...]] = {
-    kind: OBJECTIVES[objective].measures for kind, objective in _OBJECTIVE.items()
-}
-"""What is measured beside the loss, by what is judged (``modules.kind_of``)."""
 
 GREATER_IS_BETTER: Mapping[str, bool] = {
     name: name not in LOWER_IS_BETTER for info in OBJECTIVES.values() for name in info.measured
@@ -39,7 +34,7 @@ class Scoreboard:
         """An empty board.
 
         Args:
-            kind: of ``MEASURES``.
+            kind: what is judged, as ``modules.kind_of`` says.
             labels: names of the logits; only of tags the names count.
             value_std: makes errors of standardised values those of the values.
         """
@@ -67,18 +62,17 @@ class Scoreboard:
         if self._kind == "preference":
             return {"reward_accuracy": totals[1] / totals[0]}
         if self._kind == "tag":
-            return {"accuracy": totals[1] / totals[0], "entity_f1": _f1(*totals[2:])}
+            return {"accuracy": totals[1] / totals[0], "entity_f1": float(tallies.f1(totals[2:]))}
         if self._kind == "regress":
             rows, absolute, squared, gold, gold_squared = totals
-            spread = gold_squared - gold**2 / rows
             found = {"mae": self._value_std * absolute / rows}
-            return found | ({"r2": 1.0 - squared / spread} if spread > 1e-12 * rows else {})
-        right, answered, gold_L = self.totals[2:].view(3, -1).tolist()
-        counts = [c for c in zip(right, answered, gold_L, strict=True) if c[1] + c[2]]
+            r2 = float(tallies.r2(*np.array([rows, squared, gold, gold_squared])))
+            return found if math.isnan(r2) else {**found, "r2": r2}
+        counts_3L = self.totals[2:].view(3, -1).numpy()
         return {
             "accuracy": totals[1] / totals[0],
-            "macro_f1": sum(_f1(*c) for c in counts) / max(1, len(counts)),
-            "micro_f1": _f1(*(sum(part) for part in (right, answered, gold_L))),
+            "macro_f1": float(tallies.macro_f1(counts_3L)),
+            "micro_f1": float(tallies.micro_f1(counts_3L)),
         }
 
     def _nothing(self, _batch: Batch, _logits: torch.Tensor) -> torch.Tensor:
@@ -91,11 +85,11 @@ class Scoreboard:
         return _label_counts(gold_BL, answer_BL)
 
     def _multi(self, batch: Batch, logits_BL: torch.Tensor) -> torch.Tensor:
-        return _label_counts(batch["labels"] > 0.5, logits_BL > 0)
+        return _label_counts(batch["labels"] > 0.5, chosen(logits_BL))
 
     def _tagged(self, batch: Batch, logits_BTL: torch.Tensor) -> torch.Tensor:
         tags_BT, answer_BT = batch["tags"].cpu(), logits_BTL.argmax(dim=2).cpu()
-        tagged_BT = tags_BT != NO_TAG
+        tagged_BT = tags_BT != IGNORED
         same = answer_BT[tagged_BT] == tags_BT[tagged_BT]
         right, answered, gold = 0, 0, 0
         for tags, answers, tagged in zip(tags_BT, answer_BT, tagged_BT, strict=True):
@@ -131,7 +125,3 @@ def _label_counts(gold_BL: torch.Tensor, answer_BL: torch.Tensor) -> torch.Tenso
     per_label = torch.stack([gold_BL & answer_BL, answer_BL, gold_BL]).sum(dim=1)
     rows = torch.stack([torch.ones_like(exact_B), exact_B]).sum(dim=1)
     return torch.cat([rows, per_label.flatten()])
-
-
-def _f1(right: float, answered: float, gold: float) -> float:
-    return 2 * right / (answered + gold) if answered + gold else 0.0

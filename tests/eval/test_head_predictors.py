@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from eval.head_predictors import HeadKind, HeadPredictor
+from eval.head_predictors import HeadPredictor
 from pipeline.core.errors import DataError, ModelError
-from pipeline.modeling.heads import HeadConfig
+from pipeline.modeling.heads import HeadConfig, Kind
 from pipeline.modeling.predictions import predict
 
 CARD, PIN, LOST, FEE = range(3, 7)
@@ -44,13 +44,13 @@ class Known(nn.Module):
 
 
 def predictor(
-    logits: Callable[..., torch.Tensor], kind: HeadKind, labels: tuple[str, ...] = TOPICS,
+    logits: Callable[..., torch.Tensor], kind: Kind, labels: tuple[str, ...] = TOPICS,
     *, batch_size: int = 3, tag_names: tuple[str, ...] = (), **more: Any,
 ) -> HeadPredictor:  # fmt: skip
     head: Any = Known(logits, HeadConfig(labels, "last", 0.0, 1, kind, **more))
 
     def answered(rows: Any) -> Any:
-        return predict(head, rows, pad_id=CARD, batch_size=len(rows))
+        return predict(head, rows, pad_id=CARD)
 
     return HeadPredictor(answered, kind, batch_size=batch_size, tag_names=tag_names)
 
@@ -120,8 +120,22 @@ def test_a_suite_that_the_head_cannot_be_judged_by_is_refused() -> None:
 def test_logit_that_is_no_number_names_the_row() -> None:
     def broken(ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         logits_BL = score(ids_BT, mask_BT)
+        # The longest row comes first.
         logits_BL[0] = float("nan")
         return logits_BL
 
-    with pytest.raises(ModelError, match="head: 1: a logit is no number"):
+    with pytest.raises(ModelError, match="head: 2: a logit is no number"):
         predictor(broken, "single", batch_size=9).predict(class_rows())
+
+
+def test_rows_of_like_length_are_asked_together_and_answered_in_their_order() -> None:
+    asked: list[list[int]] = []
+
+    def lengths(ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        asked.append(mask_BT.sum(dim=1).tolist())
+        return mask_BT.sum(dim=1, keepdim=True).float()
+
+    rows = [{"example_id": str(n), "input_ids": [CARD] * n, "value": 0.0} for n in (2, 9, 1, 8, 3)]
+    found = predictor(lengths, "regress", (), batch_size=2).predict(rows)
+    assert asked == [[9, 8], [3, 2], [1]]
+    assert [json.loads(p.label or "") for p in found] == [2.0, 9.0, 1.0, 8.0, 3.0]

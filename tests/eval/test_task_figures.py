@@ -91,6 +91,20 @@ def test_label_by_label_of_several_labels_is_scikit_learns() -> None:
         assert [getattr(row, name) for row in found] == pytest.approx(expected[column].tolist())
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_of_one_label_are_scikit_learns(seed: int) -> None:
+    """What is no label is answered by nobody: it is gold nowhere and costs recall."""
+    rng = np.random.default_rng(seed)
+    answers = [*LABELS, None]
+    rows = [item(i, str(rng.choice(LABELS)), answers[rng.integers(5)]) for i in range(80)]
+    gold, answer = [r.gold for r in rows], [r.label or "none of them" for r in rows]
+    found = figures("label", [rows])
+    for average in ("micro", "macro"):
+        expected = oracle.f1_score(gold, answer, average=average, labels=LABELS, zero_division=0)
+        assert found[f"{average}_f1"].estimate == pytest.approx(expected)
+    assert found["micro_f1"].low < found["micro_f1"].estimate < found["micro_f1"].high
+
+
 def test_macro_f1_of_one_label_is_that_of_the_table_of_models() -> None:
     rng = np.random.default_rng(1)
     rows = [item(i, str(rng.choice(LABELS)), str(rng.choice([*LABELS, "odd"]))) for i in range(60)]
@@ -137,6 +151,36 @@ def test_figures_of_values_are_scikit_learns_and_scipys(seed: int) -> None:
     }
     found = {name: interval.estimate for name, interval in figures("value", [rows]).items()}
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("centre", [0.0, 4.0])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e9])
+def test_figures_of_values_do_not_depend_on_their_unit(scale: float, centre: float) -> None:
+    rng = np.random.default_rng(4)
+    gold = scale * (centre + rng.normal(0, 1, 60))
+    answer = gold + scale * rng.normal(0.2, 0.3, 60)
+    pairs = zip(gold.tolist(), answer.tolist(), strict=True)
+    rows = [item(i, as_text(g), as_text(a)) for i, (g, a) in enumerate(pairs)]
+    found = figures("value", [rows])
+    expected = {
+        "r2": oracle.r2_score(gold, answer),
+        "pearson": stats.pearsonr(gold, answer).statistic,
+        "spearman": stats.spearmanr(gold, answer).statistic,
+    }
+    for name, value in expected.items():
+        assert found[name].estimate == pytest.approx(value, rel=1e-9)
+    assert found["r2"].low < found["r2"].estimate < found["r2"].high
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-9, 1e12 / 3])
+def test_equal_values_leave_no_rounding_to_correlate_with(value: float) -> None:
+    """A mean of equal numbers need not be that number."""
+    rows = [item(index, as_text(value), as_text(float(index))) for index in range(7)]
+    turned = [item(index, as_text(float(index)), as_text(value)) for index in range(7)]
+    for name in ("pearson", "spearman"):
+        assert math.isnan(figure("value", name, [rows]).estimate)
+        assert math.isnan(figure("value", name, [turned]).estimate)
+    assert math.isnan(figure("value", "r2", [rows]).estimate)
 
 
 def test_values_that_do_not_vary_have_no_correlation() -> None:
@@ -202,5 +246,6 @@ def test_order_of_rows_changes_no_figure() -> None:
 
 def test_a_metric_of_a_gate_names_the_kinds_that_have_it() -> None:
     assert kinds_with("macro_f1") == ("label", "labels")
+    assert kinds_with("micro_f1") == ("label", "labels")
     assert kinds_with("entity_f1") == ("tags",)
     assert kinds_with("loss") == ()

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.training.modules import kind_of
-from pipeline.training.scores import MEASURES, scoreboard_for
+from pipeline.training.scores import scoreboard_for
 from pipeline.training.targets import TOKENWISE, target_count
 from tests.training.objective_case import batch_for, bert, in_parts, qwen, trainee_of
 
@@ -64,7 +64,7 @@ def test_count_of_the_parts_is_that_of_the_batch(
     assert (logits is None) == (kind == "text")
     if logits is not None:
         board.add(batch, logits)
-    assert set(board.metrics()) == set(MEASURES[kind])
+    assert set(board.metrics()) == set(OBJECTIVES[objective].measures)
 
 
 @pytest.mark.parametrize(("objective", "base", "settings"), CELLS)

@@ -11,8 +11,11 @@ import torch
 from seqeval.metrics import f1_score as entity_f1_score
 from sklearn import metrics
 
+from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.schema_train import Train
-from pipeline.training.scores import GREATER_IS_BETTER, MEASURES, Scoreboard
+from pipeline.modeling.heads import HeadConfig
+from pipeline.modeling.predictions import predict
+from pipeline.training.scores import GREATER_IS_BETTER, Scoreboard
 
 TAGS = ("O", "B-loc", "B-per", "I-loc", "I-per")
 LABELS = ("a", "b", "c", "d", "e")
@@ -112,13 +115,46 @@ def test_values_that_do_not_vary_have_no_r2() -> None:
     assert boards("regress", (), [(batch, torch.randn(4))]).keys() == {"mae"}
 
 
+@pytest.mark.parametrize(("offset", "scale"), [(0.0, 1e-8), (0.0, 1.0), (3.0, 1e-3), (0.0, 1e9)])
+def test_small_values_vary_as_well_as_large_ones(offset: float, scale: float) -> None:
+    """Of a validation split whose values lie close together, or far from the training split's."""
+    generator = torch.Generator().manual_seed(1)
+    gold = offset + scale * torch.randn(40, generator=generator)
+    found = gold + 0.5 * scale * torch.randn(40, generator=generator)
+    measured = boards("regress", (), [({"values": gold}, found)])
+    assert measured["r2"] == pytest.approx(metrics.r2_score(gold, found), rel=1e-4)
+
+
+class Known(torch.nn.Module):
+    """A head with several labels whose logits are known."""
+
+    def __init__(self, logits_BL: torch.Tensor) -> None:
+        super().__init__()
+        self.config = HeadConfig(LABELS[: logits_BL.shape[1]], "last", 0.0, 1, "multi")
+        self.score = torch.nn.Linear(1, 1)
+        self.known = logits_BL
+
+    def forward(self, *_inputs: torch.Tensor) -> torch.Tensor:
+        return self.known
+
+
+def test_validation_counts_the_labels_that_the_model_answers() -> None:
+    """At the threshold itself, and so near that a probability in float32 cannot tell."""
+    logits_BL = torch.tensor([[0.0, -1e-9, 1e-9, -1e-3, 1e-3]])
+    head: Any = Known(logits_BL)
+    (answer,) = predict(head, [{"input_ids": [1]}], pad_id=0)
+    gold = torch.tensor([[float(label in answer.labels) for label in LABELS]])
+    assert boards("multi", LABELS, [({"labels": gold}, logits_BL)])["accuracy"] == 1.0
+    assert answer.labels == ("a", "b", "c", "e")
+
+
 def test_pairs_are_right_where_the_chosen_has_more_reward() -> None:
     rewards = torch.tensor([[1.0, 0.5], [0.2, 0.2], [-2.0, -1.0], [0.1, 0.0]])
     assert boards("preference", (), [({}, rewards)]) == {"reward_accuracy": 0.5}
 
 
 def test_nothing_scored_is_no_figure() -> None:
-    for kind in MEASURES:
+    for kind in ("single", "multi", "tag", "regress", "preference", "text"):
         assert Scoreboard(kind, LABELS).metrics() == {}
 
 
@@ -128,4 +164,4 @@ def test_every_measure_a_recipe_may_name_is_measured_and_has_a_direction() -> No
     named = Train.model_fields["metric_for_best_model"].annotation
     offered = {m for part in typing.get_args(named) for m in typing.get_args(part)}
     assert offered == set(GREATER_IS_BETTER)
-    assert offered - {"loss"} == {name for names in MEASURES.values() for name in names}
+    assert offered - {"loss"} == {name for info in OBJECTIVES.values() for name in info.measures}
