@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from pipeline.base_files import base_config, model_folder
 from pipeline.core.objectives import OBJECTIVES, pooling_problem
 from pipeline.core.store import Store
 from pipeline.data.chat_tokens import chat_token_note
@@ -36,14 +35,15 @@ def look_at_bases(
 
     Raises:
         RecipeError: an objective that needs another kind of base.
+        ModelError: a base whose config.json cannot be read.
     """
     notes: dict[str, None] = {}
     for built in recipes:
         train = built.loaded.recipe.train
         if train is None:
             continue
-        _require_kind(built, nodes[built.tokenizer], store)
-        root = _folder(nodes[built.start.root], store)
+        _require_kind(built, nodes, store)
+        root = model_folder(nodes[built.start.root], store)
         if root is None:
             continue
         for objective in train.objective:
@@ -64,12 +64,9 @@ def base_kind(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _require_kind(built: Built, first: Node, store: Store) -> None:
-    if first.stage == "scratch":
-        kind: str | None = "causal"
-    else:
-        folder = _folder(first, store)
-        kind = None if folder is None else base_kind(_config(folder))
+def _require_kind(built: Built, nodes: Mapping[str, Node], store: Store) -> None:
+    config = base_config(nodes[built.tokenizer], nodes, store)
+    kind = None if config is None else base_kind(config)
     train = built.loaded.recipe.train
     assert train is not None
     for objective in train.objective:
@@ -86,19 +83,3 @@ def _require_kind(built: Built, first: Node, store: Store) -> None:
                 f"{objective} needs {article[needs]}, and the base is {article[kind]}; "
                 f"take another base, or one of {', '.join(fit)}",
             )
-
-
-def _folder(node: Node, store: Store) -> Path | None:
-    """Where the node's model lies, if it does."""
-    folder = node.files.get("folder")
-    if folder is None and node.key is not None and store.get(node.key) is not None:
-        folder = store.path_of(node.key)
-    return folder
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.core.errors import RecipeError
+from pipeline.core.gpus import gpu_count
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,17 @@ class Device:
 _GPUS = {
     "rtx3090": (24, 71.0), "rtx4090": (24, 165.2), "l4": (24, 121.0), "l40s": (48, 362.0),
     "a10": (24, 125.0), "a10g": (24, 70.0), "a100-40": (40, 312.0), "a100-80": (80, 312.0),
-    "h100": (80, 989.4), "h200": (141, 989.4),
+    "h100": (80, 989.4), "h100-pcie": (80, 756.5), "h200": (141, 989.4),
 }  # fmt: skip
 _DATA_SHEET = "data sheet, dense bf16"
-# What nvidia-smi calls them, the longer name first.
+# What nvidia-smi calls them, whole: a name that goes on (L40, H100 NVL, RTX 4090 Laptop GPU) is
+# another card's.
 _CALLED = {
-    "RTX 3090": "rtx3090", "RTX 4090": "rtx4090", "L40S": "l40s", "L4": "l4", "A10G": "a10g",
-    "A100-SXM4-80GB": "a100-80", "A100 80GB": "a100-80", "A100": "a100-40", "A10": "a10",
-    "H100": "h100", "H200": "h200",
+    "GeForce RTX 3090": "rtx3090", "GeForce RTX 4090": "rtx4090", "L4": "l4", "L40S": "l40s",
+    "A10": "a10", "A10G": "a10g",
+    "A100-SXM4-40GB": "a100-40", "A100-PCIE-40GB": "a100-40",
+    "A100-SXM4-80GB": "a100-80", "A100 80GB PCIe": "a100-80",
+    "H100 80GB HBM3": "h100", "H100 PCIe": "h100-pcie", "H200": "h200",
 }  # fmt: skip
 _MEASURED_S = 0.2
 _LARGEST_GB = 1e5
@@ -75,7 +79,7 @@ def _named(gpu: str) -> Device:
 
 
 def _own_gpu() -> Device | None:
-    if not list(Path("/dev").glob("nvidia[0-9]*")):
+    if gpu_count() == 0:
         return None
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
@@ -84,7 +88,7 @@ def _own_gpu() -> Device | None:
         total = float(megabytes) * 1024**2
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
         return None
-    known = next((key for words, key in _CALLED.items() if words in name), None)
+    known = _CALLED.get(name.strip().removeprefix("NVIDIA "))
     if known is None:
         return Device(name.strip(), total, math.nan, True, "nvidia-smi; its rate is not known")
     return replace(_named(known), memory_bytes=total, source=f"nvidia-smi; {_DATA_SHEET}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.base_files import base_config
 from pipeline.core.store import Store
 from pipeline.plan import Node, Plan
-from pipeline.preflight import engine_rank, slot_bytes
+from pipeline.preflight import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.trained_view import training_lines
 
 _STYLES = {"hit": "green", "run": "yellow", "cannot run": "red"}
@@ -73,31 +73,14 @@ def print_notes(plan: Plan) -> None:
 def _note(node: Node, plan: Plan, store: Store) -> str:
     if node.stage != "export":
         return node.note
-    rank = int(node.note.removeprefix("rank "))
-    size = engine_rank(rank)
+    size = engine_rank(node.rank)
     if size is None:
-        return f"rank {rank}: above the engine's largest (512)"
-    config = _base_config(plan.nodes[node.inputs["root"]], plan, store)
+        return f"rank {node.rank}: above the engine's largest ({ENGINE_RANKS[-1]})"
+    config = base_config(plan.nodes[node.inputs["root"]], plan.nodes, store)
     memory = "unknown until the base is fetched"
-    if config is not None:
+    if config is not None and "intermediate_size" in config:
         memory = f"{slot_bytes(config, size) / 1e6:.1f} MB in bf16"
-    return f"rank {rank}, an engine slot of {size}: {memory}"
-
-
-def _base_config(root: Node, plan: Plan, store: Store) -> Mapping[str, Any] | None:
-    """config.json of a root: from the store, a local folder, or the recipe's own shape."""
-    while root.inputs and "root" in root.inputs:
-        root = plan.nodes[root.inputs["root"]]
-    if root.stage == "scratch":
-        shape: Mapping[str, Any] = root.config["shape"]
-        return shape
-    folder = root.files.get("folder")
-    if folder is None and root.key is not None and store.get(root.key):
-        folder = store.path_of(root.key)
-    if folder is None:
-        return None
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return config if "intermediate_size" in config else None
+    return f"rank {node.rank}, an engine slot of {size}: {memory}"
 
 
 class LiveDisplay:
@@ -131,6 +114,11 @@ class LiveDisplay:
             self._running.pop(node, None)
             self._left.discard(node)
             self._say(f"{node}: {event['seconds']:.1f} s", node, always=True)
+        elif kind in {"failed", "dropped"}:
+            self._running.pop(node, None)
+            self._left.discard(node)
+            if kind == "failed":
+                self._say(f"{node}: failed: {event['problem']}", node, always=True)
         else:
             state = self._running.setdefault(node, {})
             if event.get("step"):

@@ -26,6 +26,7 @@ class Node:
         key: None where it cannot be known yet (a hub revision that is not locked).
         blocked: why it cannot run here, or None.
         note: what the plan prints beside it.
+        rank: of the stacked adapter that it makes; 0 where it makes none.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Node:
     key: str | None = None
     blocked: str | None = None
     note: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from pipeline.base_files import base_config
 from pipeline.core.errors import ModelError
+from pipeline.core.launch import launch_settings
 from pipeline.core.store import Store
 from pipeline.plan import Node, Plan
 from pipeline.price_rows import rows_of
@@ -58,8 +58,7 @@ def price(plan: Plan, store: Store, terms: Terms) -> dict[str, Any]:
 
 def _identity(node: Node) -> str:
     config = {name: value for name, value in node.config.items() if name != "seed"}
-    options = {n: v for n, v in node.options.items() if n != "run_name"}
-    return json.dumps([config, options, node.inputs], sort_keys=True, default=str)
+    return json.dumps([config, node.options, node.inputs], sort_keys=True, default=str)
 
 
 def _summed(trainings: list[dict[str, Any]]) -> dict[str, Any]:
@@ -76,11 +75,18 @@ def _priced(node: Node, plan: Plan, store: Store, terms: Terms) -> dict[str, Any
     from pipeline.price_estimate import estimate
     from pipeline.remedies import first_that_fits
 
-    shape = base_shape(plan.nodes[node.inputs["root"]], plan, store)
+    shape = base_config(plan.nodes[node.inputs["root"]], plan.nodes, store)
     if shape is None:
         return {"unknown": _UNFETCHED}
+    parent, prepared = node.inputs.get("parent"), plan.nodes[node.inputs["data"]]
     case = Case(
-        shape, node.config, node.options, rows_of(node, plan, store), _parent_rank(node, plan)
+        shape,
+        node.config,
+        node.options,
+        launch_settings(node.options["launch"]),
+        rows_of(node, plan, store),
+        prepared.config["over_length"],
+        0 if parent is None else plan.nodes[parent].rank,
     )
     try:
         found = estimate(case, terms)
@@ -89,47 +95,3 @@ def _priced(node: Node, plan: Plan, store: Store, terms: Terms) -> dict[str, Any
     if not found["fits"]:
         found["remedy"] = first_that_fits(case, terms)
     return found
-
-
-def _parent_rank(node: Node, plan: Plan) -> int:
-    """Rank of the frozen adapter that the training stands on."""
-    parent = node.inputs.get("parent")
-    note = plan.nodes[parent].note if parent is not None else ""
-    return int(note.removeprefix("rank ")) if note.startswith("rank ") else 0
-
-
-def base_shape(root: Node, plan: Plan, store: Store) -> Mapping[str, Any] | None:
-    """config.json of a root: from the store, a local folder, or the recipe's own shape."""
-    while True:
-        made = store.get(root.key) if root.key is not None else None
-        folder = made.path if made is not None else root.files.get("folder")
-        if folder is not None and (folder / "config.json").is_file():
-            return _read(folder / "config.json")
-        if root.stage == "scratch":
-            return scratch_shape(root.config["shape"])
-        if "root" not in root.inputs:
-            return None
-        root = plan.nodes[root.inputs["root"]]
-
-
-def _read(file: Path) -> Mapping[str, Any] | None:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read ({error}); point base at a model") from None
-    return found if isinstance(found, dict) else None
-
-
-def scratch_shape(shape: Mapping[str, Any]) -> dict[str, Any]:
-    """The config.json that the stage `scratch` would write; its vocabulary may come out smaller."""
-    names = (
-        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-        "num_key_value_heads", "intermediate_size", "max_position_embeddings",
-    )  # fmt: skip
-    return {
-        **{name: shape[name] for name in names},
-        "model_type": "qwen3",
-        "architectures": ["Qwen3ForCausalLM"],
-        "head_dim": shape["hidden_size"] // shape["num_attention_heads"],
-        "tie_word_embeddings": True,
-    }

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.objectives import OBJECTIVES
+from pipeline.core.objectives import OBJECTIVES, PEFT_METHODS
 from pipeline.modeling.at_once import CHUNK_ELEMENTS, TOKENS_AT_ONCE
 from pipeline.modeling.flops import Flops, training_flops
+from pipeline.modeling.kernels import kernel_of
 from pipeline.modeling.memory import Layout, memory
 from pipeline.modeling.outline import outline
 from pipeline.modeling.outline_parts import Outline
-from pipeline.price_rows import updates_of
-from pipeline.price_terms import PROGRAM_BYTES, Case, Terms, kernel_of, wrapper_of
+from pipeline.price_terms import PROGRAM_BYTES, Case, Terms
+from pipeline.training.batches import steps_in_all
 from pipeline.training.memory import frozen_in_bf16, micro_batch
 
 _SHAPING = {
@@ -50,6 +51,8 @@ def estimate(case: Case, terms: Terms) -> dict[str, Any]:
         "memory_bytes": {**account.to_json(), "program": round(program), "total": round(needed)},
         "activations_from": "a followed pass" if found.kept else f"a formula ({found.reason})",
         "fits": needed <= terms.device.memory_bytes,
+        # `export` and `merge` load the base in float32, whatever it was trained in.
+        "export_bytes": 4 * found.base if case.config["method"] in PEFT_METHODS else None,
         **_work(case, found, layout, terms),
     }
 
@@ -62,12 +65,19 @@ def _outline(case: Case, *, gpu: bool) -> Outline:
     return _followed(
         json.dumps([dict(case.shape), _shaping(config)], sort_keys=True),
         case.length,
-        kernel_of(case, gpu=gpu),
+        _kernel(case, gpu=gpu),
         small,
         case.rows.labels,
         # Over float32 weights a parent's adapter is merged.
         case.parent_rank if small or config["method"] == "qlora" else 0,
     )
+
+
+def _kernel(case: Case, *, gpu: bool) -> str:
+    rows = case.rows
+    lengths = np.zeros(0, np.int64) if rows.lengths is None else rows.lengths
+    asked = case.options.get("attention")
+    return kernel_of(asked, case.shape, lengths, packed=rows.packed, gpu=gpu)
 
 
 def _shaping(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,8 +97,7 @@ def _followed(
 
 
 def _layout(case: Case, *, gpu: bool) -> Layout:
-    config, options = case.config, case.options
-    wrapper, world, reshard = wrapper_of(case)
+    config, options, world = case.config, case.options, case.launch.processes
     sequences = 2 if OBJECTIVES[config["objective"]].render == "preference" else 1
     rows = config["global_batch_size"]
     if case.rows.count is not None:
@@ -102,10 +111,12 @@ def _layout(case: Case, *, gpu: bool) -> Layout:
         targets=_targets_of_a_row(case),
         accumulates=math.ceil(rows / world) > micro,
         world=world,
-        wrapper=wrapper,
-        reshard=reshard,
+        wrapper=case.launch.wrapper,
+        shards_weights=case.launch.shards_weights,
+        reshard=case.launch.reshard_after_forward,
         checkpointing=bool(options.get("gradient_checkpointing")),
         optim=config["optim"],
+        pages=gpu,
         quantised=config["method"] == "qlora",
         compute_bytes=2 if config["precision"] == "bf16" else 4,
         # A GPU hands them to the host's memory.
@@ -120,14 +131,14 @@ def _targets_of_a_row(case: Case) -> int:
     if case.config["objective"] == "mlm":
         return math.ceil(float(case.config["mlm_probability"]) * case.length)
     rows = case.rows
-    if rows.targets is None or rows.lengths is None or not rows.lengths.sum():
+    if rows.targets is None or rows.lengths is None or not rows.segments.sum():
         return case.length
-    return math.ceil(case.length * rows.targets / float(rows.lengths.sum()))
+    return math.ceil(case.length * rows.targets / float(rows.segments.sum()))
 
 
 def _work(case: Case, found: Outline, layout: Layout, terms: Terms) -> dict[str, Any]:
     """Updates, tokens, FLOPs, hours and cost; None where the rows are not known."""
-    count, steps = case.rows.count, updates_of(case.config, case.rows)
+    count, steps = case.rows.count, _updates(case)
     if steps is None:
         why = "unknown until its rows are prepared"
         return dict.fromkeys(("updates", "tokens", "flops", "hours", "cost")) | {"work": why}
@@ -163,6 +174,14 @@ def _work(case: Case, found: Outline, layout: Layout, terms: Terms) -> dict[str,
         "cost": None if hours is None or price is None else hours * price * devices,
         "work": "counted" if exact else "at most: every row as long as max_length",
     }
+
+
+def _updates(case: Case) -> int | None:
+    config, count = case.config, case.rows.count
+    if config["max_steps"] is None and count is None:
+        return None
+    passes = config.get("num_train_epochs", 1.0)
+    return steps_in_all(count or 0, config["global_batch_size"], passes, config["max_steps"])
 
 
 def _flops(case: Case, found: Outline, segments: Any, targets: int | None) -> Flops:

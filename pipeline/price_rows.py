@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,10 @@ class Rows:
     """What a training reads.
 
     Attributes:
-        lengths: tokens of each row (a block counts as one), where they are known.
-        segments: tokens of each row within blocks.
-        targets: tokens of all rows that are learned.
+        lengths: tokens of each row, where they are known: a block counts as one, and of two
+            answers to one prompt the longer.
+        segments: tokens of each row within blocks, and of each of two answers.
+        targets: tokens of all of them that are learned.
         at_most: rows that there can be, where only a bound is known.
         labels: outputs of a head, where they are known.
         packed: rows share blocks.
@@ -56,22 +56,15 @@ def rows_of(training: Node, plan: Plan, store: Store) -> Rows:
 
 
 def _read(folder: Path, objective: str) -> Rows:
-    import json
-
-    from pipeline.data.arrow import Split, read_rows
+    from pipeline.data.arrow import Split
 
     split = Split(folder / "train.arrow")
     lengths, segments = split.lengths(), split.segment_lengths()
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     info = OBJECTIVES[objective]
-    targets = None
-    if info.writes:
-        flags = read_rows(folder / "train.arrow", ["supervised"])
-        targets = sum(sum(row["supervised"] or ()) for row in flags) or None
+    targets = split.learned() or None if info.writes else None
     if info.render == "preference":
-        # Both answers are read; what is learned of the rejected one is taken to be as long.
-        lengths, segments = lengths * 2, np.repeat(segments, 2)
-        targets = None if targets is None else targets * 2
+        segments = np.concatenate([segments, split.rejected_lengths()])
     return Rows(
         lengths, segments, targets, labels=len(labels),
         packed=bool((split.segments() > 1).any()),
@@ -92,13 +85,3 @@ def _bound(prepared: Node) -> int | None:
     if prepared.config.get("replay"):
         return None
     return total or None
-
-
-def updates_of(config: Mapping[str, Any], rows: Rows) -> int | None:
-    """How many updates, or None where the rows are not known."""
-    if config["max_steps"] is not None:
-        return int(config["max_steps"])
-    if rows.count is None:
-        return None
-    passes, batch = float(config["num_train_epochs"]), int(config["global_batch_size"])
-    return max(1, math.ceil(passes * math.ceil(rows.count / batch)))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.errors import RecipeError
-from pipeline.core.launch import launch_settings
-from pipeline.core.objectives import OBJECTIVES
+from pipeline.core.launch import LaunchSettings
 from pipeline.devices import Device, device
 from pipeline.price_rows import Rows
 
@@ -17,8 +16,6 @@ from pipeline.price_rows import Rows
 # context and the libraries' workspaces.
 PROGRAM_BYTES = {"cpu": 0.6e9, "gpu": 0.8e9}
 MFU = 0.4
-# Rows up to this mean length take plain attention on a CPU (training/trainee.py: SHORT_ROWS).
-_SHORT_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -54,12 +51,22 @@ class Terms:
 
 @dataclass(frozen=True)
 class Case:
-    """One training with what its price hangs on; a remedy is a case with other settings."""
+    """One training with what its price hangs on; a remedy is a case with other settings.
+
+    Attributes:
+        shape: config.json of the base.
+        config, options: of the training's node.
+        launch: its processes.
+        over_length: what `prepare` does to rows that are longer than max_length.
+        parent_rank: of the frozen adapter that it stands on; 0: there is none.
+    """
 
     shape: Mapping[str, Any]
     config: Mapping[str, Any]
     options: Mapping[str, Any]
+    launch: LaunchSettings
     rows: Rows
+    over_length: str = "error"
     parent_rank: int = 0
 
     @property
@@ -67,28 +74,5 @@ class Case:
         """Tokens of the longest row, as it is padded."""
         longest = int(self.config["max_length"])
         if self.rows.lengths is not None and len(self.rows.lengths):
-            sequences = 2 if OBJECTIVES[self.config["objective"]].render == "preference" else 1
-            longest = min(longest, int(self.rows.lengths.max()) // sequences)
+            longest = min(longest, int(self.rows.lengths.max()))
         return max(8, math.ceil(longest / 8) * 8)
-
-
-def kernel_of(case: Case, *, gpu: bool) -> str:
-    """The attention kernel as the loop chooses it (training/trainee.py: attention_of)."""
-    asked = case.options.get("attention") or "auto"
-    if asked != "auto":
-        return str(asked)
-    if case.rows.packed:
-        return "segments"
-    lengths = case.rows.lengths
-    short = lengths is not None and len(lengths) > 0 and lengths.mean() <= _SHORT_ROWS
-    return "eager" if short and not gpu else "sdpa"
-
-
-def wrapper_of(case: Case) -> tuple[str, int, bool]:
-    """(wrapper, processes, whether FSDP gives weights back)."""
-    launch = case.options["launch"]
-    if "wrapper" in launch:
-        # A remedy that is tried: no file says it yet.
-        return str(launch["wrapper"]), int(launch["num_processes"]), True
-    found = launch_settings(launch)
-    return found.wrapper, found.processes, found.reshard_after_forward

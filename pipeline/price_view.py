@@ -78,6 +78,10 @@ def _lines(
     ]
     if held["paged"]:
         lines.append(f"optimiser states that may move to host memory: {gigabytes(held['paged'])}")
+    if training["export_bytes"]:
+        where = "main memory, or the GPU's where it has room" if device["gpu"] else "main memory"
+        size = gigabytes(training["export_bytes"])
+        lines.append(f"export: holds the base in float32, {size} of {where}")
     if not training["fits"]:
         lines.append(_refusal(training, device))
     return [*lines, f"work: {_work(training, price)}"]

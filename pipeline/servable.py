@@ -166,5 +166,5 @@ def export_of(
         merged = Node(stem.format("merge"), "merge", config, inputs, note=note)
         return ModelRef(name, recipe.level, add(merged))
     rank = start.rank + adapter_rank(recipe.train)
-    export = Node(stem.format("export"), "export", config, inputs, note=f"rank {rank}")
+    export = Node(stem.format("export"), "export", config, inputs, rank=rank)
     return ModelRef(name, recipe.level, start.root, add(export), rank)

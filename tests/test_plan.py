@@ -229,7 +229,7 @@ def test_ranks_add_up_along_the_stack(ladder: Path, store: Store) -> None:
         "tiny-l0": 0, "tiny-l1": 4, "tiny-task": 8, "tiny-task-classifier": 8,
         "tiny-task-from-l0": 4, "tiny-task-from-l0-classifier": 4,
     }  # fmt: skip
-    assert plan.nodes["tiny-task/export.sft.seed1"].note.startswith("rank 8")
+    assert plan.nodes["tiny-task/export.sft.seed1"].rank == 8
 
 
 def test_status_of_an_empty_store_is_run(ladder: Path, store: Store) -> None:

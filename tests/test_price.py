@@ -17,7 +17,7 @@ from pipeline.core.store import Store
 from pipeline.data.arrow import write_split
 from pipeline.ladder import make_plan
 from pipeline.modeling.outline import outline
-from pipeline.price import scratch_shape
+from pipeline.core.model_config import scratch_config
 from pipeline.price_view import _work
 
 Gradus = Callable[..., Result]
@@ -200,7 +200,7 @@ def test_the_shape_of_scratch_is_that_of_the_stage() -> None:
         "num_key_value_heads": 1, "intermediate_size": 64, "max_position_embeddings": 128,
     }  # fmt: skip
     settings = {"objective": "pretrain", "method": "full", "precision": "fp32"}
-    found = outline(scratch_shape(shape), settings, length=16)
+    found = outline(scratch_config(shape), settings, length=16)
     head = 32
     layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 64 + 2 * 64 + 2 * head
     assert found.parameters == 320 * 64 + 2 * layer + 64

@@ -139,6 +139,13 @@ class LaunchSettings:
         fsdp = self.settings.get("fsdp_config") or {}
         return bool(fsdp.get("fsdp_reshard_after_forward", True))
 
+    @property
+    def shards_weights(self) -> bool:
+        """Whether a process holds its share of the weights only: ZeRO-2 leaves them whole."""
+        deepspeed = self.settings.get("deepspeed_config") or {}
+        zero3 = self.wrapper == "deepspeed" and deepspeed.get("zero_stage") == 3
+        return self.wrapper == "fsdp" or zero3
+
 
 def launch_settings(launch: Mapping[str, Any]) -> LaunchSettings:
     """Reads ``train.launch``, and the accelerate file that it names.

@@ -221,6 +221,18 @@ class Split:
         """Tokens of every segment of every row, in order: as many as ``segments`` sums to."""
         return self._joined(_segment_lengths)
 
+    def rejected_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row's rejected answer with its prompt; 0 where there is none."""
+        return self._joined(lambda batch: _counts(batch.column("rejected_ids")))
+
+    def learned(self) -> int:
+        """Tokens of all rows that are learned, of both answers where there are two."""
+        return sum(
+            int(batch.column(name).flatten().to_numpy().sum())
+            for batch in self._batches
+            for name in ("supervised", "rejected_supervised")
+        )
+
     def _joined(self, part: Callable[[pa.RecordBatch], NDArray[np.int64]]) -> NDArray[np.int64]:
         return np.concatenate([np.zeros(0, np.int64), *(part(batch) for batch in self._batches)])
 

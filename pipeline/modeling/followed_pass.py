@@ -50,16 +50,6 @@ def _attend(
     return found.transpose(1, 2).contiguous(), None
 
 
-def repeated_layers(stem: nn.Module) -> list[nn.Module]:
-    """The repeated layers: the longest list of modules with weights."""
-    lists = [list(m) for m in stem.modules() if isinstance(m, nn.ModuleList)]
-
-    def weight(found: list[nn.Module]) -> tuple[int, int]:
-        return len(found), sum(p.numel() for m in found for p in m.parameters())
-
-    return max(lists, key=weight, default=[])
-
-
 class Pass:
     """One forward pass over shapes: what is kept, and which inputs want a gradient."""
 

@@ -8,22 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core.errors import ModelError
+from pipeline.core.model_config import read_config
 
 ModelKind = Literal["causal", "encoder"]
 Quantisation = Literal["nf4"] | None
 # Beside a model whose own code may run: the recipe said so, and `fetch` wrote it down.
 MARKER = "gradus.json"
 _OWN_CODE = "trust_remote_code"
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The model's config.json."""
-    file = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read ({error}); point base at a model") from None
-    return config
 
 
 def model_kind(folder: Path) -> ModelKind:
@@ -195,6 +186,21 @@ def plain_model(body: Any) -> Any:
 def backbone(model: Any) -> Any:
     """The model below its language-model head: (input_ids, attention_mask) -> hidden states."""
     return model.base_model
+
+
+def decoder_layers(body: Any) -> list[Any]:
+    """The layers that are sharded and compiled one by one, in order; PEFT may wrap them.
+
+    Those that stand in a list; what a model names beside them (embeddings) may share weights
+    with its head, and shards meet only within one group.
+    """
+    from torch import nn
+
+    names = set(getattr(plain_model(body), "_no_split_modules", None) or ())
+    lists = [m for m in body.modules() if isinstance(m, nn.ModuleList)]
+    found = [layer for held in lists for layer in held if type(layer).__name__ in names]
+    # A model that names none: its longest list is its layers.
+    return found or list(max(lists, key=len, default=[]))
 
 
 def save_model(

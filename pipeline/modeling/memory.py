@@ -37,9 +37,11 @@ class Layout:
         accumulates: an update has several micro-batches in each process.
         world: processes.
         wrapper: single, ddp, fsdp or deepspeed.
+        shards_weights: a process holds its share of them only (FSDP, ZeRO-3; not ZeRO-2).
         reshard: FSDP gives a layer's weights back between forward and backward.
         checkpointing: layers keep their inputs only and are run again.
         optim: the optimiser's name.
+        pages: the device can move paged states to the host's memory: a GPU.
         quantised: the base's linear layers lie in NF4.
         compute_bytes: of a value that layers are multiplied in.
         keeps_best: the best weights so far lie beside those that are trained on; not on a GPU.
@@ -53,9 +55,11 @@ class Layout:
     accumulates: bool = True
     world: int = 1
     wrapper: str = "single"
+    shards_weights: bool = False
     reshard: bool = True
     checkpointing: bool = False
     optim: str = "adamw"
+    pages: bool = False
     quantised: bool = False
     compute_bytes: int = 4
     keeps_best: bool = False
@@ -96,12 +100,13 @@ class Memory:
 def memory(outline: Outline, layout: Layout) -> Memory:
     """The account of one process."""
     trained = [t for t in outline.tensors if t.trainable]
-    sharded = layout.wrapper in {"fsdp", "deepspeed"}
-    share = layout.world if sharded else 1
-    weights = _weights(outline, layout) / share + (_gathered(outline, layout) if sharded else 0)
+    share = layout.world if layout.wrapper in {"fsdp", "deepspeed"} else 1
+    weights = _weights(outline, layout)
+    if layout.shards_weights:
+        weights = weights / share + _gathered(outline, layout)
     gradients = sum(t.size * t.itemsize for t in trained) / share
     states = sum(_state_bytes(t, layout.optim) for t in trained) / share
-    paged = states if layout.optim.startswith("paged") else 0.0
+    paged = states if layout.pages and layout.optim.startswith("paged") else 0.0
     optimizer = states - paged
     rows = layout.micro_rows * layout.sequences
     kept = outline.kept or by_formula(outline, layout)

@@ -26,13 +26,14 @@ from pipeline.modeling.followed_pass import (
     Pass,
     affine,
     offer_unmasked,
-    repeated_layers,
 )
-from pipeline.modeling.loading import backbone, plain_model
+from pipeline.modeling.loading import backbone, decoder_layers
 from pipeline.modeling.outline_parts import AttentionShape, Matrix, Outline, Tensor
 
 _LOUD = ("transformers", "bitsandbytes", "torch._subclasses.fake_tensor")
 _EVERY: dict[str, Any] = {"target_modules": "all-linear", "bias": "none"}
+# In the names of what PEFT puts beside the base's weights.
+_ADDED = (".lora_", ".modules_to_save.")
 # Layers without attention between pairs of tokens.
 _SKIPPED = ("linear_attention", "mamba", "recurrent", "conv")
 
@@ -161,7 +162,7 @@ def _followed(
 ) -> Outline:
     text = model.config.get_text_config()
     _use_kernel(model, kernel)
-    layers = repeated_layers(backbone(plain_model(body)))
+    layers = decoder_layers(body)
     first = Pass(body, layers)
     kept, reason = None, ""
     bf16 = settings["precision"] == "bf16"
@@ -203,11 +204,11 @@ def _use_kernel(model: Any, kernel: str) -> None:
 
 
 def _tensors(body: Any, head: nn.Module | None) -> Iterator[Tensor]:
-    named = [*body.named_parameters()]
+    named = [(name, p, any(part in name for part in _ADDED)) for name, p in body.named_parameters()]
     if head is not None:
-        named += [(f"score.{name}", p) for name, p in head.named_parameters()]
-    for name, parameter in named:
-        yield Tensor(name, parameter.numel(), parameter.itemsize, parameter.requires_grad)
+        named += [(f"score.{name}", p, True) for name, p in head.named_parameters()]
+    for name, parameter, added in named:
+        yield Tensor(name, parameter.numel(), parameter.itemsize, parameter.requires_grad, added)
 
 
 def _matrices(

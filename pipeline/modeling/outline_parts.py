@@ -47,12 +47,17 @@ class AttentionShape:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A parameter: how many values, of how many bytes each, and whether it is trained."""
+    """A parameter: how many values, of how many bytes each, and whether it is trained.
+
+    Attributes:
+        added: of an adapter or a head, and not the base's own.
+    """
 
     name: str
     size: int
     itemsize: int
     trainable: bool
+    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,11 @@ class Outline:
     def parameters(self) -> int:
         """All values, adapters and heads included."""
         return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def base(self) -> int:
+        """Values of the base alone."""
+        return sum(tensor.size for tensor in self.tensors if not tensor.added)
 
     @property
     def trainable(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import DataError
+from pipeline.core.model_config import read_config
 from pipeline.core.stage import StageContext
 from pipeline.data.contamination import Item, RowTexts
 from pipeline.data.contamination_files import read_texts, write_items, write_texts
@@ -131,7 +132,7 @@ def _renderer(
 ) -> tuple[Any, dict[str, Any], int | None]:
     """The renderer, what evaluation and serving must know of it, the base's context in tokens."""
     from pipeline.data.rendering import Renderer, fixed_kwargs
-    from pipeline.modeling.loading import load_tokenizer, model_kind, read_config
+    from pipeline.modeling.loading import load_tokenizer, model_kind
 
     tokenizer = load_tokenizer(folder, context.files.get("chat_template"))
     kwargs = fixed_kwargs(tokenizer.chat_template, config["chat_template_kwargs"])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.core.artifact import Artifact
+from pipeline.core.model_config import scratch_config
 from pipeline.core.stage import StageContext
 from pipeline.data.formats import converter
 from pipeline.data.origins import source_chunks
@@ -29,23 +30,15 @@ class Scratch:
     ) -> Mapping[str, Any]:
         """Inputs: ``train0``, ... where a source is a fetched data set."""
         import torch
-        from transformers import Qwen3Config, Qwen3ForCausalLM
+        from transformers import AutoConfig, Qwen3ForCausalLM
 
         shape = config["shape"]
         texts = list(_texts(inputs, config, context))
         tokenizer = train_tokenizer(texts, shape["vocab_size"])
         torch.manual_seed(shape["seed"])
         end = tokenizer.convert_tokens_to_ids(END)
-        model_config = Qwen3Config(
-            vocab_size=len(tokenizer),
-            hidden_size=shape["hidden_size"],
-            num_hidden_layers=shape["num_hidden_layers"],
-            num_attention_heads=shape["num_attention_heads"],
-            num_key_value_heads=shape["num_key_value_heads"],
-            head_dim=shape["hidden_size"] // shape["num_attention_heads"],
-            intermediate_size=shape["intermediate_size"],
-            max_position_embeddings=shape["max_position_embeddings"],
-            tie_word_embeddings=True,
+        model_config = AutoConfig.for_model(
+            **scratch_config({**shape, "vocab_size": len(tokenizer)}),
             bos_token_id=None,
             eos_token_id=end,
             pad_token_id=tokenizer.pad_token_id,

@@ -18,6 +18,7 @@ import torch
 from pipeline.core.launch import launch_settings
 from pipeline.data.arrow import Split
 from pipeline.modeling.at_once import TOKENS_AT_ONCE
+from pipeline.modeling.loading import decoder_layers
 from pipeline.modeling.packing_probe import ProbeResult, probe
 from pipeline.training.batches import BatchOrder, shares, steps_in_all
 from pipeline.training.checkpoint import forget
@@ -26,7 +27,7 @@ from pipeline.training.health import Health
 from pipeline.training.memory import let_go, memory_errors, micro_batch
 from pipeline.training.optimisers import new_optimiser
 from pipeline.training.packed import Unpacked, is_packed, rows_for
-from pipeline.training.parallel import decoder_layers, parallel, restarted
+from pipeline.training.parallel import parallel, restarted
 from pipeline.training.passes import ROWS_AT_ONCE, Passes
 from pipeline.training.reference import WithReference, reference_of
 from pipeline.training.schedule import learning_rate_factor

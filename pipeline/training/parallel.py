@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from pipeline.core.errors import TrainingError
 from pipeline.core.launch import LaunchSettings
-from pipeline.modeling.loading import plain_model
+from pipeline.modeling.loading import decoder_layers
 
 # Called from outside forward; under FSDP they must gather weights as a forward does.
 SHARDED_METHODS = ("outputs", "log_probabilities")
@@ -229,19 +229,6 @@ class Fsdp(Group):
         module: Any = self.module
         module.set_requires_gradient_sync(last)
         return nullcontext()
-
-
-def decoder_layers(body: Any) -> list[nn.Module]:
-    """The layers that are sharded and compiled one by one, in order.
-
-    Those that stand in a list; what a model names beside them (embeddings) may share weights
-    with its head, and shards meet only within one group.
-    """
-    names = set(getattr(plain_model(body), "_no_split_modules", None) or ())
-    lists = [m for m in body.modules() if isinstance(m, nn.ModuleList)]
-    found = [layer for held in lists for layer in held if type(layer).__name__ in names]
-    # A model that names none: its longest list is its layers.
-    return found or list(max(lists, key=len, default=[]))
 
 
 def parallel(settings: LaunchSettings, *, bf16: bool) -> Parallel:

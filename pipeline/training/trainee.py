@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ModelError, TrainingError
+from pipeline.core.model_config import read_config
 from pipeline.core.objectives import OBJECTIVES, pooling_problem
 from pipeline.data.arrow import Split
 from pipeline.modeling import segments
@@ -24,21 +25,18 @@ from pipeline.modeling.adapters import (
     merge_into,
 )
 from pipeline.modeling.heads import save_head
+from pipeline.modeling.kernels import kernel_of, masked_kernel
 from pipeline.modeling.loading import (
     backbone,
     load_model,
     load_tokenizer,
     model_kind,
-    read_config,
     save_model,
 )
 from pipeline.training.memory import frozen_in_bf16
 from pipeline.training.modules import class_weights, classifier_of, module_for
 from pipeline.training.packed import is_packed
 
-# Rows up to this mean length are short: plain attention was 1.4 times as fast as the fused
-# kernel on a CPU.
-SHORT_ROWS = 64
 _COMPILED_PAD = 128
 
 
@@ -97,20 +95,20 @@ class Trainee:
 
 
 def attention_of(job: TrainJob, rows: Split) -> str:
-    """The attention kernel, by transformers' name."""
-    asked = job.options.get("attention") or "auto"
-    if asked != "auto":
-        return str(asked)
-    if is_packed(rows) and segments.suits(read_config(Path(job.root))):
-        return segments.offer()
-    return masked_attention(rows)
+    """The attention kernel, by transformers' name, which knows it."""
+    kernel = kernel_of(
+        job.options.get("attention"),
+        read_config(Path(job.root)),
+        rows.lengths(),
+        packed=is_packed(rows),
+        gpu=torch.cuda.is_available(),
+    )
+    return segments.offer() if kernel == segments.NAME else kernel
 
 
 def masked_attention(rows: Split) -> str:
     """The kernel for rows that keep their masks."""
-    lengths = rows.lengths()
-    short = len(lengths) > 0 and lengths.mean() <= SHORT_ROWS
-    return "eager" if short and not torch.cuda.is_available() else "sdpa"
+    return masked_kernel(rows.lengths(), gpu=torch.cuda.is_available())
 
 
 def build(job: TrainJob, rows: Split) -> Trainee:

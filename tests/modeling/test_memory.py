@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from pipeline.core.launch import launch_settings
 from pipeline.core.schema import Train
 from pipeline.modeling.memory import Layout, Memory, by_formula, memory
 from pipeline.modeling.outline import outline
@@ -65,18 +66,41 @@ def test_eight_bit_states_are_a_quarter_and_small_tensors_stay_whole() -> None:
     full = of(QWEN3_8B, Layout(1, 64), method="full")
     small = of(QWEN3_8B, Layout(1, 64, optim="adamw_8bit"), method="full")
     assert small.optimizer == pytest.approx(full.optimizer / 4 * (1 + 4 / 256), rel=1e-3)
-    paged = of(QWEN3_8B, Layout(1, 64, optim="paged_adamw"), method="full")
+
+
+def test_paged_states_leave_the_peak_only_where_there_is_a_device_that_pages() -> None:
+    full = of(QWEN3_8B, Layout(1, 64), method="full")
+    paged = of(QWEN3_8B, Layout(1, 64, optim="paged_adamw", pages=True), method="full")
     assert (paged.optimizer, paged.paged) == (0.0, full.optimizer)
+    assert paged.peak == full.peak - full.optimizer
+    assert of(QWEN3_8B, Layout(1, 64, optim="paged_adamw"), method="full") == full
 
 
 def test_shards_divide_and_copies_do_not() -> None:
     one = of(QWEN3_8B, Layout(1, 64), method="full")
-    eight = of(QWEN3_8B, Layout(1, 64, world=8, wrapper="fsdp"), method="full")
+    shards = Layout(1, 64, world=8, wrapper="fsdp", shards_weights=True)
+    eight = of(QWEN3_8B, shards, method="full")
     copies = of(QWEN3_8B, Layout(1, 64, world=8, wrapper="ddp"), method="full")
     assert (eight.gradients, eight.optimizer) == (one.gradients / 8, one.optimizer / 8)
     assert one.weights / 8 < eight.weights < one.weights / 2
     assert copies.weights == one.weights
     assert copies.gradients == one.gradients
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_zero_2_shards_gradients_and_states_and_zero_3_weights_too(
+    stage: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "launch.yaml"
+    file.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{zero_stage: {stage}}}\n")
+    launch = launch_settings({"num_processes": 8, "config": str(file)})
+    one = of(QWEN3_8B, Layout(1, 64), method="full")
+    layout = Layout(1, 64, world=8, wrapper=launch.wrapper, shards_weights=launch.shards_weights)
+    found = of(QWEN3_8B, layout, method="full")
+    # Rajbhandari et al. 2020, section 5: stage 2 divides 14 of 16 bytes, stage 3 all.
+    assert (found.gradients, found.optimizer) == (one.gradients / 8, one.optimizer / 8)
+    assert (found.weights == one.weights) == (stage == 2)
+    assert found.weights < one.weights / 2 or stage == 2
 
 
 def test_checkpointing_keeps_the_layers_inputs_and_one_layer() -> None:
