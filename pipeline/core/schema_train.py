@@ -166,7 +166,9 @@ class Train(Section):
     compile: bool = Field(False, description="torch.compile each layer; not in the key")
     mlm_probability: float = Field(0.15, gt=0, lt=1)
     head: Head = Head()
-    eval_steps: int | None = Field(None, ge=1, description="Validation every so many updates")
+    eval_steps: int | None = Field(
+        None, ge=1, description="Validation every so many updates; once at the end anyway"
+    )
     load_best_model_at_end: bool = False
     metric_for_best_model: Measure | None = Field(
         None, description="Default: accuracy of a head with one label, else loss"

@@ -161,9 +161,10 @@ class Training:
         )
 
     def _due(self) -> bool:
-        every = self.config.get("eval_steps")
-        if every is None or not len(self.validation):
+        """Whether the validation split is asked now: always after the last update."""
+        if not len(self.validation):
             return False
+        every = self.config.get("eval_steps") or self.total
         return self.state.step % every == 0 or self.state.step == self.total
 
     def _validated(self, validator: Validator, curves: Curves) -> bool:
