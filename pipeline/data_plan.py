@@ -10,7 +10,7 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Carve, Clean, Data
 from pipeline.data.endpoint import endpoint_problem
-from pipeline.data.fitting import form_problem, misfit
+from pipeline.data.misfits import form_problem, misfit
 from pipeline.data_sources import (
     require_other_test,
     source_config,
@@ -21,12 +21,6 @@ from pipeline.plan import Built, Node
 
 if TYPE_CHECKING:
     from pipeline.ladder import Ladder
-
-# Formats that a suite must have to be rendered as the recipe's own rows; others are asked and
-# answered.
-_SUITE_FORMS = {
-    "preference": {"preference"}, "hybrid": {"classification"}, "channel": {"classification"},
-}  # fmt: skip
 
 
 def prepare_node(
@@ -208,11 +202,14 @@ def _prepared_of(ladder: Ladder, loaded: LoadedRecipe, path: Path, key: str, tok
 
 
 def _suite_render(form: str, objective: str) -> str:
-    """How an extra suite's rows are rendered for a model of that objective."""
+    """How an extra suite's rows are rendered for a model of that objective.
+
+    As its own rows where it could learn from such; others are asked and answered.
+    """
+    info = OBJECTIVES[objective]
     if form == "text":
         return "text"
-    render = OBJECTIVES[objective].render
-    return render if form in _SUITE_FORMS.get(render, {form}) else "sft"
+    return info.render if not info.forms or form in info.forms else "sft"
 
 
 def suite_node(

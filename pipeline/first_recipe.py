@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core.errors import GradusError, UserError
+from pipeline.core.objectives import OF_HEADS_ALONE
 from pipeline.core.recipe import load_recipe, shown
 from pipeline.data.detection import Detected
 from pipeline.data.formats import label_problems
@@ -19,7 +20,6 @@ from pipeline.first_recipe_rows import FEWEST_ROWS, Seen, look
 from pipeline.first_recipe_text import recipe_text
 
 __all__ = ["FEWEST_ROWS", "write_first_recipe"]
-_HEADS = {"tagging": "tag", "regression": "regress"}
 # Ends each answer with the tokenizer's own end of text, which every engine stops at.
 _TEMPLATE = (
     "{% for message in messages %}{{ '' if loop.first else '\\n' }}"
@@ -98,8 +98,8 @@ def _objectives(found: Detected, base: FirstBase, data: Path) -> list[str]:
         return ["mlm" if base.kind == "encoder" else "cpt"]
     if found.form == "classification":
         return ["classify"] if base.kind == "encoder" else ["sft", "classify"]
-    if found.form in _HEADS:
-        return [_HEADS[found.form]]
+    if found.form in OF_HEADS_ALONE:
+        return [OF_HEADS_ALONE[found.form]]
     if base.kind == "encoder":
         raise UserError(
             f"--base {base.written}: an encoder cannot write the answers of {shown(data)}; "

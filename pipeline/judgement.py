@@ -16,6 +16,7 @@ from pipeline.judgement_rules import (
     evaluation_label,
     judged_name,
     needs_reference,
+    require_answered,
     require_paired,
     require_sound_gates,
 )
@@ -66,6 +67,7 @@ def add_judgement(
 
 def _report(ladder: Ladder, built: Built) -> str | None:
     suites = _suites(built)
+    require_answered(built.loaded, suites)
     require_sound_gates(built.loaded, suites)
     return _compare(ladder, built, suites) if suites else None
 

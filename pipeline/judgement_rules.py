@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, get_args
 
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
+from pipeline.core.schema_data import Format
 
 _MAY_DIFFER = {
     "name", "base", "revision", "trust_remote_code", "level", "evaluate", "gates", "serve", "sweep",
 }  # fmt: skip
-_HEADS = {"classifier", "tagger", "regressor"}
-_LABELS = frozenset({"generative", "classifier"})
-# Metric of a gate on a task, and the forms of answering that it is measured of.
-_MEASURED_OF: Mapping[str, frozenset[str]] = {
-    "accuracy": _LABELS,
-    "macro_f1": _LABELS,
-    "micro_f1": frozenset({"classifier"}),
-    "entity_f1": frozenset({"tagger"}),
-    "mae": frozenset({"regressor"}),
-    "preference_accuracy": frozenset({"generative"}),
+# A head answers rows of the format that its objective learns from.
+_READS: Mapping[str, tuple[str, ...]] = {
+    arm: info.forms
+    for info in OBJECTIVES.values()
+    if info.head and not info.writes
+    for arm in info.arms
 }
+# Metric of a gate, and the kinds of answer that it is measured of (``eval.task_figures``).
+_MEASURED_OF: Mapping[str, frozenset[str]] = {
+    "loss": frozenset({"text"}),
+    "accuracy": frozenset({"label"}),
+    "macro_f1": frozenset({"label"}),
+    "micro_f1": frozenset({"label"}),
+    "entity_f1": frozenset({"tags"}),
+    "mae": frozenset({"value"}),
+    "preference_accuracy": frozenset({"preference"}),
+}
+_FORMATS: tuple[str, ...] = get_args(Format)
+_KINDS = {"generative": "label", "classifier": "label", "tagger": "tags", "regressor": "value"}
 
 
 def arms_of(objective: str) -> tuple[str, ...]:
@@ -46,8 +55,11 @@ def evaluation_label(objective: str, arm: str, seed: int) -> str:
 
 
 def answers_suite(arm: str, form: str) -> bool:
-    """Whether a form of answering has something to say to a suite of a format."""
-    return form != "text" or arm not in _HEADS
+    """Whether a form of answering has something to say to a suite of a format.
+
+    Who writes may be asked anything.
+    """
+    return arm not in _READS or form in _READS[arm]
 
 
 def needs_reference(objective: str, form: str) -> bool:
@@ -65,7 +77,8 @@ def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None
         RecipeError: with the gate's place.
     """
     recipe = loaded.recipe
-    arms = {a for o in (recipe.train.objective if recipe.train else ()) for a in arms_of(o)}
+    objectives = recipe.train.objective if recipe.train else ()
+    arms = {arm for objective in objectives for arm in arms_of(objective)}
     for index, gate in enumerate(recipe.gates):
         key = f"gates.{index}"
         if gate.suite not in suites:
@@ -79,14 +92,74 @@ def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None
             raise loaded.error(f"{key}.against", "there is no control; set evaluate.control")
         if gate.head is not None and gate.head not in arms:
             raise loaded.error(f"{key}.head", f"no objective of this recipe is {gate.head}")
-        fit = _MEASURED_OF.get(gate.metric)
-        if fit is not None and not fit & arms:
-            objectives = sorted(o for o in OBJECTIVES if fit & set(arms_of(o)))
+        if gate.metric != "contamination":
+            heads = arms if gate.head is None else {gate.head}
+            problem = _unmeasured(gate.metric, gate.suite, suites[gate.suite], objectives, heads)
+            if problem is not None:
+                raise loaded.error(f"{key}.metric", problem)
+
+
+def require_answered(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None:
+    """A task that no model of the recipe can be asked would be missing without a word.
+
+    Raises:
+        RecipeError: names the suite.
+    """
+    train = loaded.recipe.train
+    arms = {arm for objective in (train.objective if train else ()) for arm in arms_of(objective)}
+    for name, form in suites.items():
+        # Heads read no documents: those are for the models that write.
+        if form != "text" and arms and not any(answers_suite(arm, form) for arm in arms):
+            able = sorted({one for arm in arms for one in _READS[arm]})
             raise loaded.error(
-                f"{key}.metric",
-                f"{gate.metric} is measured of objective {' or '.join(objectives)}, and this "
-                "recipe trains none of them",
+                f"evaluate.suites.{name}",
+                f"its rows are of format {form}, and the models of this recipe answer format "
+                f"{' or '.join(able)} alone; name such rows, or leave the suite out",
             )
+
+
+def _unmeasured(
+    metric: str, suite: str, form: str, objectives: Sequence[str], arms: Set[str]
+) -> str | None:
+    """Why a metric is measured of no model of a recipe on a suite, or None where it is.
+
+    Args:
+        form: the suite's format.
+        arms: the forms of answering that the gate holds for.
+    """
+    wanted = _MEASURED_OF[metric]
+    there = {kind for objective in objectives for kind in _kinds(objective, arms, (form,))}
+    if there & wanted:
+        return None
+    able = sorted(o for o in OBJECTIVES if _kinds(o, set(arms_of(o)), _FORMATS) & wanted)
+    if not set(able) & set(objectives):
+        return (
+            f"{metric} is measured of objective {' or '.join(able)}, and this recipe trains none "
+            "of them"
+        )
+    instead = [name for name, kinds in _MEASURED_OF.items() if kinds & there]
+    told = f"there it is {' or '.join(instead)}" if instead else "nothing is measured there"
+    return (
+        f"{metric} is never measured on {suite}, whose rows are of format {form}: {told}; name "
+        "another metric or another suite"
+    )
+
+
+def _kinds(objective: str, arms: Set[str], forms: Sequence[str]) -> set[str]:
+    """What an objective's model answers in some forms of answering to suites of some formats.
+
+    Kinds are those of ``eval.record``, and ``text`` where documents are read.
+    """
+    found = set()
+    for arm in arms & set(arms_of(objective)):
+        for form in forms:
+            if form == "text":
+                found |= {"text"} if OBJECTIVES[objective].writes and arm not in _READS else set()
+            elif needs_reference(objective, form):
+                found.add("preference")
+            elif answers_suite(arm, form) and arm in _KINDS:
+                found.add(_KINDS[arm])
+    return found
 
 
 def require_paired(loaded: LoadedRecipe, other: LoadedRecipe) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.core.digest import files_below
 from pipeline.core.errors import DataError, GradusError, ModelError
+from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.recipe_problems import said
 from pipeline.core.store import Store
@@ -19,7 +20,7 @@ from pipeline.plan import Node, Plan
 
 _SMALL_BYTES = 8 << 20
 _CHATS = {"messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "preference"}
-_WRITTEN = {"sft": "sft", "preference": "dpo", "channel": "channel", "hybrid": "hybrid"}
+_WRITTEN = {info.render: name for name, info in OBJECTIVES.items() if info.chats}
 
 
 def rehearse(plan: Plan, store: Store) -> None:

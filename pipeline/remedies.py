@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.core.errors import ModelError
 from pipeline.core.launch import LaunchSettings, own_config
 from pipeline.core.objectives import OBJECTIVES, cell_problem
-from pipeline.data.fitting import over_length_problem
+from pipeline.data.misfits import over_length_problem
 from pipeline.price_estimate import estimate
 from pipeline.price_terms import Case, Terms
 

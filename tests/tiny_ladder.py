@@ -95,3 +95,10 @@ def write_ladder(folder: Path) -> Path:
     for name, text in (("l0", L0), ("l1", L1), ("l2", L2), ("l2-from-l0", CONTROL)):
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder / "l2.yaml"
+
+
+def objective(ladder: Path, name: str, more: str = "") -> None:
+    """Makes the L2 train one objective, without its control."""
+    text = ladder.read_text().replace("objective: [sft, classify]", f"objective: {name}")
+    text = text.replace("  control: l2-from-l0.yaml\n", "")
+    ladder.write_text(text + more)

@@ -27,6 +27,7 @@ class ObjectiveInfo:
         arms: how its model answers a task, and so how it is judged: ``generative``,
             ``classifier``, ``tagger``, ``regressor``, ``channel``; none: it only reads text.
         measures: what validation counts beside the loss.
+        forms: the formats of its rows; none: any from which its render can be made.
     """
 
     loss: str
@@ -38,6 +39,12 @@ class ObjectiveInfo:
     suffix: str = ""
     arms: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ()
+
+    @property
+    def chats(self) -> bool:
+        """Whether it learns to write an assistant's turns: a chat template renders its rows."""
+        return self.writes and self.render != "text"
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -56,29 +63,39 @@ OBJECTIVES: Mapping[str, ObjectiveInfo] = {
     ),
     "dpo": ObjectiveInfo(
         "chosen above rejected", "preference", "causal", True, arms=("generative",),
-        measures=("reward_accuracy",),
+        measures=("reward_accuracy",), forms=("preference",),
     ),
     "channel": ObjectiveInfo(
         "the text, given its label", "channel", "causal", True, packs=True, suffix="-channel",
-        arms=("channel",),
+        arms=("channel",), forms=("classification",),
     ),
     "hybrid": ObjectiveInfo(
         "the label's tokens and the head's label, one adapter", "hybrid", "causal", True,
         head=True, arms=("generative", "classifier"), measures=_OF_LABELS,
+        forms=("classification",),
     ),
     "classify": ObjectiveInfo(
         "the head's label or labels", "classify", "either", False, head=True,
         suffix="-classifier", arms=("classifier",), measures=_OF_LABELS,
+        forms=("classification",),
     ),
     "tag": ObjectiveInfo(
         "a label for each token", "tag", "either", False, head=True, suffix="-tagger",
-        arms=("tagger",), measures=("accuracy", "entity_f1"),
+        arms=("tagger",), measures=("accuracy", "entity_f1"), forms=("tagging",),
     ),
     "regress": ObjectiveInfo(
         "a number", "regress", "either", False, head=True, suffix="-regressor",
-        arms=("regressor",), measures=("mae", "r2"),
+        arms=("regressor",), measures=("mae", "r2"), forms=("regression",),
     ),
 }  # fmt: skip
+
+OF_HEADS_ALONE: Mapping[str, str] = {
+    form: name
+    for name, info in OBJECTIVES.items()
+    for form in info.forms
+    if not any(form in other.forms and other.writes for other in OBJECTIVES.values())
+}
+"""Formats whose answers no model writes, and the objective whose head learns them."""
 
 LOWER_IS_BETTER = frozenset({"loss", "mae"})
 """Of all measures; of the others more is better."""

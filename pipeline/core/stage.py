@@ -93,7 +93,7 @@ STAGES: Mapping[str, StageInfo] = {
     "export": StageInfo("pipeline.stages.export:Export", 2, "Adapter", ("torch", "peft")),
     "merge": StageInfo("pipeline.stages.export:Merge", 2, "Model", (*_TORCH, "peft")),
     "evaluate": StageInfo("eval.stage:Evaluate", 2, "Report", (*_TORCH, "peft")),
-    "compare": StageInfo("eval.stage:Compare", 4, "Report", ("numpy", "scipy")),
+    "compare": StageInfo("eval.stage:Compare", 5, "Report", ("numpy", "scipy")),
     "bundle": StageInfo("serve.stage:MakeBundle", 3, "Bundle"),
 }
 

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.objectives import OBJECTIVES
+
 Rows = NDArray[np.float32]
 
-CHAT_OBJECTIVES = ("sft", "dpo", "hybrid", "channel")
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
 _OUTPUTS = ("lm_head", "embed_out")
 _RESERVED = re.compile(r"reserved|unused|extra_id|placeholder", re.IGNORECASE)
@@ -37,7 +38,7 @@ def chat_token_note(folder: Path, train: Mapping[str, Any]) -> str | None:
     Args:
         train: ``objective``, ``method``, ``modules_to_save`` of the training.
     """
-    if train["objective"] not in CHAT_OBJECTIVES or train["method"] == "full":
+    if not OBJECTIVES[train["objective"]].chats or train["method"] == "full":
         return None
     whole = {str(name).rpartition(".")[2] for name in train.get("modules_to_save") or ()}
     if whole & {*_EMBEDDINGS, *_OUTPUTS}:
@@ -152,7 +153,10 @@ def _matrices(folder: Path) -> list[_Matrix]:
 
 
 def _header(file: Path) -> dict[str, Any]:
-    """Names, types and places of a file's tensors (safetensors' format: 8 bytes, then JSON)."""
+    """Names, types and places of a file's tensors (safetensors' format: 8 bytes, then JSON).
+
+    Read here, because ``safe_open`` tells no places, and without torch it opens no bfloat16.
+    """
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         if size > 100 << 20:

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.core.errors import DataError
 from pipeline.core.features import feature_values
 from pipeline.data.asked import gold
-from pipeline.data.fitting import POLICIES, over_length_problem
+from pipeline.data.misfits import POLICIES, over_length_problem
 from pipeline.data.packing import TOKENWISE, windows
 from pipeline.data.rendering import Renderer
 from pipeline.data.renders import RENDERS, Made, Results, Turn

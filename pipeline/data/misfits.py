@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.core.objectives import OBJECTIVES, OF_HEADS_ALONE
+
 POLICIES = ("drop", "truncate-left", "truncate-right", "split")
 _CUTS = ("truncate-left", "truncate-right", "split")
-# Objective's render: the formats of its rows. Others take any format that has an answer.
 _FORMS: Mapping[str, tuple[str, ...]] = {
-    "preference": ("preference",),
-    "channel": ("classification",),
-    "hybrid": ("classification",),
-    "tag": ("tagging",),
-    "regress": ("regression",),
+    info.render: info.forms for info in OBJECTIVES.values() if info.forms
 }
-_OWNERS = {"tagging": "tag", "regression": "regress"}
 _PLACES = (
     "entities stand at places of a text, and other words have other places; leave augment out for "
     "format tagging"
@@ -83,7 +79,7 @@ def _clean_problems(forms: set[str], clean: Mapping[str, Any]) -> Iterator[tuple
         for step in (*_TEXT_STEPS, "damaged", "personal_data"):
             if _changes_text(step, clean[step]):
                 yield f"data.clean.{step}", _CHANGES + _OTHERWISE.get(step, "")
-    told = sorted(forms & _OWNERS.keys())
+    told = sorted(forms & OF_HEADS_ALONE.keys())
     if told and clean["label_errors"] is not None:
         yield "data.clean.label_errors", f"looks at classes, and format {told[0]} has none"
     if told and clean["balance"]["action"] != "report":
@@ -106,21 +102,20 @@ def form_problem(render: str, objective: str, key: str, form: str) -> str | None
     """
     fitting = _FORMS.get(render)
     # A model that learned from preferences writes answers, and may be asked anything.
-    if render == "preference" and key == "data.test" and form not in _OWNERS:
+    if render == "preference" and key == "data.test" and form not in OF_HEADS_ALONE:
         return None
     if form == "canonical" or (fitting is not None and form in fitting):
         return None
-    if fitting is not None:
-        return (
-            f"{form}: objective {objective} learns from format {fitting[0]}; name such rows, or "
-            "another objective"
-        )
-    if form in _OWNERS and render != "text":
-        return (
-            f"{form}: objective {objective} cannot learn from it; name objective "
-            f"{_OWNERS[form]}, or rows of another format"
-        )
-    return None
+    owner = OF_HEADS_ALONE.get(form)
+    if fitting is None and (owner is None or render == "text"):
+        return None
+    learns = "cannot learn from it" if fitting is None else f"learns from format {fitting[0]}"
+    remedy = (
+        "name such rows, or another objective"
+        if owner is None
+        else f"name objective {owner}, or rows of another format"
+    )
+    return f"{form}: objective {objective} {learns}; {remedy}"
 
 
 def _sources(sources: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
