@@ -13,9 +13,10 @@ import yaml
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import LockError, RecipeError
 from pipeline.core.store import Store
+from pipeline.display import plan_json
 from pipeline.ladder import make_plan
 from pipeline.plan import UNLOCKED, Plan
-from pipeline.preflight import engine_rank, slot_bytes
+from pipeline.preflight import ENGINE_RANKS, engine_rank, slot_bytes
 
 Commit = Callable[..., Artifact]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -230,6 +231,16 @@ def test_ranks_add_up_along_the_stack(ladder: Path, store: Store) -> None:
         "tiny-task-from-l0": 4, "tiny-task-from-l0-classifier": 4,
     }  # fmt: skip
     assert plan.nodes["tiny-task/export.sft.seed1"].rank == 8
+
+
+def test_an_export_tells_its_rank_and_the_engines_slot(ladder: Path, store: Store) -> None:
+    plan = make_plan(ladder, store)
+    told = {stage["id"]: stage["note"] for stage in plan_json(plan, store)["stages"]}
+    assert told["tiny-task/export.sft.seed1"].startswith("rank 8, an engine slot of 8: ")
+    large = replace(plan.nodes["tiny-task/export.sft.seed1"], rank=ENGINE_RANKS[-1] + 1)
+    plan = replace(plan, nodes={**plan.nodes, large.id: large})
+    told = {stage["id"]: stage["note"] for stage in plan_json(plan, store)["stages"]}
+    assert told[large.id] == "rank 513: above the engine's largest (512)"
 
 
 def test_status_of_an_empty_store_is_run(ladder: Path, store: Store) -> None:

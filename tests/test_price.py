@@ -16,8 +16,7 @@ from pipeline.core.artifact import Artifact
 from pipeline.core.store import Store
 from pipeline.data.arrow import write_split
 from pipeline.ladder import make_plan
-from pipeline.modeling.outline import outline
-from pipeline.core.model_config import scratch_config
+from pipeline.price_rows import _read
 from pipeline.price_view import _work
 
 Gradus = Callable[..., Result]
@@ -194,16 +193,77 @@ def test_absurd_terms_are_refused(
     assert refusal("plan", large, *arguments, "--json").startswith(words)
 
 
-def test_the_shape_of_scratch_is_that_of_the_stage() -> None:
-    shape = {
-        "vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 1, "intermediate_size": 64, "max_position_embeddings": 128,
-    }  # fmt: skip
-    settings = {"objective": "pretrain", "method": "full", "precision": "fp32"}
-    found = outline(scratch_config(shape), settings, length=16)
-    head = 32
-    layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 64 + 2 * 64 + 2 * head
-    assert found.parameters == 320 * 64 + 2 * layer + 64
+@pytest.mark.parametrize("priced", [(), ("--no-price",)])
+def test_a_broken_config_is_named_in_one_line(
+    refusal: Refusal, large: Path, priced: tuple[str, ...]
+) -> None:
+    for broken, words in (('{"model_type": ', "cannot be read"), ("[]", "no settings of a model")):
+        (large.parent / "config.json").write_text(broken)
+        message = refusal("plan", large, "--gpu", "h100", *priced)
+        assert message.startswith(f"{large.parent / 'config.json'}: ")
+        assert words in message
+        assert message.endswith("; point base at a model")
+
+
+@pytest.mark.parametrize(("stage", "whole"), [(2, True), (3, False)])
+def test_a_launch_with_zero_2_leaves_weights_whole(
+    gradus: Gradus, large: Path, stage: int, whole: bool
+) -> None:
+    file = large.parent / "zero.yaml"
+    file.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{zero_stage: {stage}}}\n")
+    launch = ("--set", "train.launch={num_processes: 8, config: zero.yaml}")
+    full = ("--gpu", "h100", "--set", "train.method=full")
+    (one,) = prices(gradus, large, *full)["trainings"]
+    (eight,) = prices(gradus, large, *full, *launch)["trainings"]
+    alone, shared = one["memory_bytes"], eight["memory_bytes"]
+    assert (shared["weights"] == alone["weights"]) == whole
+    assert shared["optimizer"] == pytest.approx(alone["optimizer"] / 8, abs=1)
+
+
+def test_of_two_answers_both_are_counted(
+    gradus: Gradus, large: Path, store: Store, commit: Callable[..., Artifact], tmp_path: Path
+) -> None:
+    path = large.parent / "dpo.yaml"
+    path.write_text(
+        "name: large\nlevel: L1\nbase: .\n"
+        "data:\n  train: {path: train.jsonl, format: preference}\n"
+        "train: {objective: dpo, max_length: 1024, global_batch_size: 16}\n"
+    )
+    plan = make_plan(path, store)
+    prepared = plan.nodes[plan.nodes["large/train.dpo.seed1"].inputs["data"]]
+    assert prepared.key is not None
+    rows = [
+        {"example_id": str(i), "text": "", "prompt": 1,
+         "input_ids": [1] * 10, "supervised": [0] + [1] * 9,
+         "rejected_ids": [1] * 40, "rejected_supervised": [0] + [1] * 39}
+        for i in range(32)
+    ]  # fmt: skip
+    write_split(tmp_path / "train.arrow", rows)
+    files = {"train.arrow": (tmp_path / "train.arrow").read_bytes(), "labels.json": b"[]"}
+    commit(store, prepared.key, files, "Dataset")
+    (training,) = prices(gradus, path, "--gpu", "h100")["trainings"]
+    assert training["work"] == "counted"
+    assert (training["updates"], training["tokens"]) == (2, 32 * (10 + 40))
+    assert training["length"] == 40
+    found = _read(store.path_of(prepared.key), "dpo")
+    assert found.targets == 32 * (9 + 39)
+
+
+def test_export_needs_the_base_in_float32_and_a_full_training_needs_none(
+    gradus: Gradus, large: Path
+) -> None:
+    # Of the shape above: embeddings and output, and of each layer queries, keys, values, output,
+    # the gated MLP, norms.
+    layer = 2 * 2048 * 2048 + 2 * 2048 * 1024 + 3 * 2048 * 6144 + 2 * 2048 + 2 * 128
+    base = 2 * 32000 * 2048 + 4 * layer + 2048
+    gpu = ("--gpu", "h100")
+    for method, size in (("lora", 4 * base), ("qlora", 4 * base), ("full", None)):
+        changes = (*gpu, "--set", f"train.method={method}")
+        (training,) = prices(gradus, large, *changes)["trainings"]
+        assert training["export_bytes"] == size
+    assert f"export: holds the base in float32, {4 * base / 1e9:.1f} GB of main memory" in (
+        gradus("plan", large, *gpu).stdout
+    )
 
 
 def test_a_hint_of_several_gpus_works_as_it_is_pasted(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import ModelError
@@ -16,12 +16,14 @@ from pipeline.core.stage import StageContext
 from pipeline.modeling.loading import (
     MARKER,
     allow_own_code,
+    decoder_layers,
     load_model,
     load_tokenizer,
     require_loadable,
     runs_own_code,
     save_model,
 )
+from pipeline.modeling.outline import outline
 from pipeline.stages.fetch import Fetch
 from pipeline.stages.scratch import train_tokenizer
 
@@ -122,3 +124,18 @@ def test_pickled_weights_alone_are_refused(own: Path, tmp_path: Path) -> None:
         fetched(own, tmp_path / "out", trust_remote_code=True)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "trace").exists()
+
+
+def test_layers_are_those_that_the_model_names_and_not_its_longest_list() -> None:
+    # A norm of its own for each of 8 heads stands in a list that is longer than that of layers.
+    tree = {
+        "vocab_size": 64, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 8, "num_key_value_heads": 8, "qk_layernorm": True,
+    }  # fmt: skip
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("stablelm", **tree))
+    assert decoder_layers(model) == list(model.model.layers)
+    config = {**tree, "model_type": "stablelm", "architectures": ["StableLmForCausalLM"]}
+    settings = {"objective": "sft", "method": "full", "precision": "fp32"}
+    found = outline(config, settings, length=16)
+    assert found.layers == 2
+    assert {matrix.layer for matrix in found.matrices if matrix.role == "body"} == {0, 1}
