@@ -17,7 +17,7 @@ from pipeline.devices import Device
 from pipeline.price_estimate import estimate
 from pipeline.price_rows import Rows
 from pipeline.price_terms import Case, Terms
-from pipeline.remedies import first_that_fits
+from pipeline.remedies import _half, _sharded, first_that_fits
 from pipeline.train_plan import train_config, train_options
 
 SHAPE = {
@@ -84,6 +84,15 @@ def test_paged_states_are_offered_to_a_gpu_and_not_to_a_cpu(gpu: bool) -> None:
     assert gpu or "train.optim=adamw_8bit" in words
 
 
+def test_shards_are_offered_over_gpus_and_never_over_fewer_than_there_are() -> None:
+    case = replace(case_of(), launch=LaunchSettings("ddp", 4))
+    counts = [c.launch.processes for _, c in _sharded(case, terms_of(1e9))]
+    assert counts == [4, 8, 16]
+    case = replace(case, launch=LaunchSettings("fsdp", 4))
+    assert [c.launch.processes for _, c in _sharded(case, terms_of(1e9))] == [8, 16]
+    assert list(_sharded(case, terms_of(1e9, gpu=False))) == []
+
+
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_half_the_length_is_half_of_what_is_used_and_prepare_takes_it(objective: str) -> None:
     shape = ENCODER if objective == "mlm" else {**SHAPE, "hidden_size": 64}
@@ -106,8 +115,6 @@ def test_a_recipe_that_says_what_becomes_of_longer_rows_is_left_so() -> None:
 
 
 def _only_half(case: Case) -> tuple[str, ...]:
-    from pipeline.remedies import _half
-
     ((words, changed),) = _half(case, terms_of(1e9))
     assert changed.length == 200
     return words
