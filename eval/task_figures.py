@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.record import Kind, Prediction, list_of, value_of
 from eval.statistics import Floats, Interval, mean_interval, plain, summed_interval
-from pipeline.core.spans import spans_of
+from pipeline.core.entities import spans_of
 from pipeline.core.tallies import f1, macro_f1, micro_f1, over, r2, spread
 
 Table = Sequence[Prediction]

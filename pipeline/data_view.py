@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.core.entities import spans_of
 from pipeline.core.store import Store
 from pipeline.core.terminal import visible
 from pipeline.plan import Plan
@@ -239,19 +240,17 @@ def _with_entities(
     tokenizer: Any, ids: Sequence[int], tags: Sequence[int], names: Sequence[str]
 ) -> Text:
     """The decoded tokens; those of an entity in green, its label behind it."""
-    text, start = Text(), 0
-    named = [names[tag] if tag >= 0 else "" for tag in tags]
-    while start < len(ids):
-        label, end = named[start].partition("-")[2], start + 1
-        while end < len(ids) and named[end].partition("-")[2] == label:
-            if named[end].startswith("B-"):
-                break
-            end += 1
+    entities = spans_of([names[tag] if tag >= 0 else "O" for tag in tags])
+    runs, done = [], 0
+    for label, first, last in [*entities, ("", len(ids), len(ids) - 1)]:
+        runs += [(done, first, ""), (first, last + 1, label)]
+        done = last + 1
+    text = Text()
+    for start, end, label in runs:
         piece = visible(tokenizer.decode(list(ids[start:end]), skip_special_tokens=False))
         text.append(piece, style="green" if label else "bright_black")
         if label:
             text.append(f"[{visible(label)}]", style="bold cyan")
-        start = end
     return text
 
 

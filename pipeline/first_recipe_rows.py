@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from pipeline.core.recipe import shown
 from pipeline.core.schema_data import Data
 from pipeline.data.detection import Detected, detect
 from pipeline.data.formats import converter
-from pipeline.data.rows import Placed, Refused, Row, RowProblem, row_text
+from pipeline.data.rows import Placed, Refused, Row, RowProblem, labels_of, row_text
 from pipeline.data.shingles import letters_and_digits
+from pipeline.data.strata import by_rarest
 
 FEWEST_ROWS = 20
 _SEED = 1
@@ -61,8 +62,9 @@ def look(data: Path) -> Seen:
     left_out += refused
     _require_few(left_out, read, f"read as {found.form}, ")
     _require_some(len(kept), place)
-    counted = Counter(one for row in canonical for one in _classes(row))
-    labels = _labels(canonical, counted)
+    classes = [labels_of(row) or [] for row in canonical]
+    counted = Counter(one for row in classes for one in row)
+    labels = _Labels(*by_rarest(classes, counted))
     group = _groups(kept, canonical, found.by)
     held = _held_out(labels, group, found.by, place)
     ordered = dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
@@ -132,12 +134,6 @@ def _require_few(left_out: Sequence[Refused], read: int, read_as: str = "") -> N
         )
 
 
-def _classes(row: Row) -> list[str]:
-    if "entities" in row:
-        return sorted({entity["label"] for entity in row["entities"]})
-    return [row["label"]] if "label" in row else list(row.get("labels", ()))
-
-
 @dataclass(frozen=True)
 class _Labels:
     """[N] the label by which each row is split, and all of its labels; codes follow the names."""
@@ -148,19 +144,6 @@ class _Labels:
     def of(self, rows: Array) -> _Labels:
         """Those of the rows that [N] bool marks."""
         return _Labels(self.home[rows], [self.sets[i] for i in np.flatnonzero(rows)])
-
-
-def _labels(canonical: Sequence[Row], counted: Mapping[str, int]) -> _Labels:
-    """Of several the rarest, as `prepare` splits: most combinations stand once."""
-    code = {label: number for number, label in enumerate(sorted(counted))}
-    home = [
-        min(_classes(row), key=lambda label: (counted[label], label), default=None)
-        for row in canonical
-    ]
-    return _Labels(
-        np.array([-1 if label is None else code[label] for label in home]),
-        [frozenset(code[label] for label in _classes(row)) for row in canonical],
-    )
 
 
 def _groups(rows: Sequence[Row], canonical: Sequence[Row], by: str | None) -> Array:

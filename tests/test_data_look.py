@@ -38,9 +38,11 @@ def recipe(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
 
     def write(train: str = "{path: rows.jsonl}", more: str = "") -> Path:
         path = tmp_path / "mine.yaml"
+        # A head learns from classes alone.
+        objective = "sft" if "messages" in train else "classify"
         path.write_text(
             f"name: mine\nlevel: L2\nbase: {model_folder.name}\ndata:\n  train: {train}\n{more}"
-            f"train: {{objective: classify}}\n"
+            f"train: {{objective: {objective}}}\n"
         )
         return path
 
@@ -52,6 +54,7 @@ def recipe(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
     [
         ("{path: rows.jsonl, format: messages}", "", "rows.jsonl:1: no column 'messages'"),
         ("{path: sharegpt.jsonl, format: messages}", "", "sharegpt.jsonl:1: turn 1: a turn with"),
+        ("{path: rows.jsonl, format: alpaca}", "", "classify learns from format classification;"),
         ("{path: rows.jsonl, columns: {text: body, topic: gone}}", "", "'gone' is no column of"),
         ("{path: rows.jsonl, format: classification, columns: {labels: gone}}", "", "'gone' is no"),
         ("{path: rows.jsonl, prompt: 'Say {what}'}", "", "prompt names {what}, which the row"),

@@ -6,7 +6,7 @@ The majority decides, so that a set is known though some of its rows are broken.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.core.errors import DataError
@@ -17,7 +17,7 @@ from pipeline.data.formats.evidence import Evidence
 from pipeline.data.formats.fields import Fields
 from pipeline.data.formats.shapes import Found, find_exchange, find_preference, find_turns
 from pipeline.data.formats.targets import find_regression, find_tagging
-from pipeline.data.rows import Row, RowProblem
+from pipeline.data.rows import Row, RowProblem, labels_of
 
 _GROUPS = ("group", "group_id", "doc_id", "document_id", "conversation_id", "dialogue_id")
 # A row without its group cannot be split by it: only what next to all rows have is offered.
@@ -108,12 +108,6 @@ def fitting_columns(
     return kept
 
 
-def _labels(made: Row) -> Iterable[str]:
-    if "entities" in made:
-        return {entity["label"] for entity in made["entities"]}
-    return [made["label"]] if "label" in made else made.get("labels", ())
-
-
 def _tried(found: Found, sample: Sequence[Row], place: str, by: str | None) -> Detected:
     """What was found, tried on every row of the sample.
 
@@ -129,7 +123,7 @@ def _tried(found: Found, sample: Sequence[Row], place: str, by: str | None) -> D
         except RowProblem as problem:
             reasons[str(problem)] += 1
         else:
-            labels.update(_labels(made))
+            labels.update(labels_of(made) or ())
     fit = len(sample) - reasons.total()
     if not fit:
         reason, count = reasons.most_common(1)[0]

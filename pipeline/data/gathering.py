@@ -27,6 +27,7 @@ from pipeline.data.rows import (
     Refused,
     Row,
     RowProblem,
+    labels_of,
     row_text,
 )
 from pipeline.data.shelf import Shelf, ShelfWriter
@@ -318,15 +319,13 @@ def label_of(row: Mapping[str, Any]) -> str | None:
     Raises:
         RowProblem: one of several labels holds what would separate them.
     """
-    several = row.get("labels")
-    if "entities" in row:
-        several = sorted({entity["label"] for entity in row["entities"]})
-    if several is not None:
-        if any(_BETWEEN in label for label in several):
-            raise RowProblem(f"a label holds {_BETWEEN!r}, which separates several")
-        return _BETWEEN.join(several)
-    label = row.get("label")
-    return None if label is None else str(label)
+    labels = labels_of(row)
+    if labels is None:
+        return None
+    several = "entities" in row or row.get("labels") is not None
+    if several and any(_BETWEEN in label for label in labels):
+        raise RowProblem(f"a label holds {_BETWEEN!r}, which separates several")
+    return _BETWEEN.join(labels)
 
 
 def labels_in(joined: str) -> list[str]:

@@ -93,6 +93,15 @@ def whole_text(row: Mapping[str, Any]) -> str:
     return "\n".join([*parts, label] if label else parts)
 
 
+def labels_of(row: Mapping[str, Any]) -> list[str] | None:
+    """All labels of a row, those of its entities once each; None where it is of no class."""
+    if "entities" in row:
+        return sorted({entity["label"] for entity in row["entities"]})
+    if row.get("labels") is not None:
+        return list(row["labels"])
+    return None if row.get("label") is None else [str(row["label"])]
+
+
 def texts_of(row: Mapping[str, Any]) -> Iterator[str]:
     """Every text of a row that cleaning may change, labels apart."""
     if "text" in row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,21 +25,27 @@ def single_labels(shelf: Shelf, rows: Array) -> Counter[str]:
 
 
 def strata(shelf: Shelf, rows: Array) -> tuple[Array, list[frozenset[int]]]:
+    """``by_rarest`` of these rows."""
+    combined, place = np.unique(shelf.label[rows], return_inverse=True)
+    given = [labels_in(shelf.labels[c]) if c != NO_LABEL else [] for c in combined.tolist()]
+    home, sets = by_rarest(given, single_labels(shelf, rows))
+    return home[place], [sets[index] for index in place.tolist()]
+
+
+def by_rarest(
+    labels: Sequence[Sequence[str]], counts: Mapping[str, int]
+) -> tuple[Array, list[frozenset[int]]]:
     """By each row's rarest label: combinations are many, and most of them stand once.
+
+    Args:
+        labels: of each row.
+        counts: rows with each label.
 
     Returns:
         [R] code of the row's rarest label (of equals the first by name), or NO_LABEL; and the
         codes of all its labels. Codes follow the labels' names.
     """
-    counts = single_labels(shelf, rows)
     code_of = {label: code for code, label in enumerate(sorted(counts))}
-    sets: dict[int, frozenset[int]] = {NO_LABEL: frozenset()}
-    home = {NO_LABEL: NO_LABEL}
-    for combined in np.unique(shelf.label[rows]).tolist():
-        if combined != NO_LABEL:
-            labels = labels_in(shelf.labels[combined])
-            sets[combined] = frozenset(code_of[label] for label in labels)
-            rarest = min(labels, key=lambda label: (counts[label], label), default=None)
-            home[combined] = NO_LABEL if rarest is None else code_of[rarest]
-    given = shelf.label[rows].tolist()
-    return np.array([home[code] for code in given], np.int32), [sets[code] for code in given]
+    rarest = (min(row, key=lambda label: (counts[label], label), default=None) for row in labels)
+    home = [NO_LABEL if label is None else code_of[label] for label in rarest]
+    return np.array(home, np.int32), [frozenset(code_of[one] for one in row) for row in labels]

@@ -17,6 +17,7 @@ from pipeline.data.contamination_files import read_texts, write_items, write_tex
 from pipeline.data.examples import Batch, RenderPlan, RenderStep
 from pipeline.data.executor import Executor, executor
 from pipeline.data.funnel import Funnel
+from pipeline.data.gathering import quarantine_limit
 from pipeline.data.selection import KEPT, REASON_OF, TEST, VALIDATION, Verdicts
 from pipeline.data.shelf import Shelf
 from pipeline.data.writing import Writing
@@ -112,7 +113,7 @@ def _texts(shelf: Shelf, wanted: Any) -> Iterator[RowTexts]:
 def _require_few(name: str, funnel: Funnel, refused: list[str], most: float) -> None:
     """Rows that cannot be rendered count like rows that cannot be read."""
     rows = funnel.read + funnel.received
-    allowed = most if isinstance(most, int) or most >= 1 else int(most * rows)
+    allowed = quarantine_limit(most, rows)
     if len(refused) > allowed:
         raise DataError(
             f"data.{name}: {refused[0]} ({len(refused)} of {rows} rows cannot be rendered, "

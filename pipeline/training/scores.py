@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pipeline.core import tallies
+from pipeline.core.entities import spans_of
 from pipeline.core.objectives import LOWER_IS_BETTER, OBJECTIVES
-from pipeline.core.spans import spans_of
 from pipeline.data.arrow import IGNORED
 from pipeline.modeling.predictions import chosen
 from pipeline.training.modules import head_of, kind_of

@@ -17,7 +17,7 @@ from sklearn import metrics as oracle
 from eval.metrics import macro_f1, per_label
 from eval.record import Prediction, as_text
 from eval.task_figures import figure, figures, kinds_with, label_sets
-from pipeline.core.spans import spans_of
+from pipeline.core.entities import spans_of
 
 LABELS = ["card", "fee", "limit", "pin"]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from pipeline.core.entities import spans_of
 from pipeline.data.formats.fields import Fields, parsed, shape, text_of
 from pipeline.data.formats.texts import label_text
 from pipeline.data.rows import Row, RowProblem
@@ -89,27 +90,19 @@ def _of_tokens(tokens: Any, tags: Any) -> Row:
 
 
 def _of_tags(tags: Sequence[Any], bounds: Sequence[tuple[int, int]]) -> list[Row]:
-    """Runs of tags as CoNLL 2000's conlleval reads them: an I- after another kind opens one."""
-    found: list[Row] = []
-    open_label = None
-    for tag, (start, end) in zip(tags, bounds, strict=True):
-        prefix, label = _tag(tag)
-        if label is None:
-            open_label = None
-        elif prefix == "I" and label == open_label:
-            found[-1]["end"] = end
-        else:
-            found.append({"start": start, "end": end, "label": label})
-            open_label = label
-    return found
+    return [
+        {"start": bounds[first][0], "end": bounds[last][1], "label": label}
+        for label, first, last in spans_of([_tag(tag) for tag in tags])
+    ]
 
 
-def _tag(tag: Any) -> tuple[str, str | None]:
+def _tag(tag: Any) -> str:
+    """The tag with its label as a row's label is written."""
     if not isinstance(tag, str):
         raise RowProblem(f"a tag is {shape(tag)}, not text; write names, as B-PER")
     if tag == OUTSIDE:
-        return OUTSIDE, None
+        return OUTSIDE
     prefix, dash, label = tag.partition("-")
     if prefix not in {"B", "I"} or not dash:
         raise RowProblem(f"tag {tag[:20]!r} is none of BIO (B-LABEL, I-LABEL, O)")
-    return prefix, _label(label)
+    return f"{prefix}-{_label(label)}"
