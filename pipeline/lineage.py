@@ -97,10 +97,12 @@ def print_lineage(tree: Mapping[str, Any]) -> None:
     from rich.tree import Tree
 
     def words(node: Mapping[str, Any], role: str) -> str:
-        sources = "; ".join(_source(s) for s in node.get("facts", {}).get("sources", ()))
-        origin = node.get("facts", {}).get("origin", "")
+        facts = node.get("facts", {})
+        sources = "; ".join(_source(s) for s in facts.get("sources", ()))
+        origin = facts.get("origin", "")
         told = f" from {sources or origin}" if sources or origin else ""
-        told += _numerics(node.get("facts", {}))
+        told += _numerics(facts)
+        told += "; runs the base's own code" if facts.get("trust_remote_code") else ""
         return f"{role}{node['node']} [dim]{node['kind']} {node['digest'][:12]}{told}[/dim]"
 
     def grow(under: Tree, node: Mapping[str, Any]) -> None:
@@ -116,7 +118,7 @@ def _numerics(facts: Mapping[str, Any]) -> str:
     """What an adapter was trained over and is served over, where the two differ."""
     numerics = facts.get("numerics") or {}
     if not numerics or numerics["trained"] == numerics["served"]:
-        return "; runs the base's own code" if facts.get("trust_remote_code") else ""
+        return ""
     losses = [numerics["golden_loss"][side] for side in ("trained", "served")]
     figures = "" if None in losses else f": golden loss {losses[0]:.3f}, {losses[1]:.3f}"
     return f", trained over {numerics['trained']} and served over {numerics['served']}{figures}"

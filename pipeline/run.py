@@ -82,7 +82,8 @@ def execute(
 
     Args:
         jobs: stage processes; each gets an equal share of the cores.
-        on_event: takes {node, kind: started|progress|finished|waiting, ...}.
+        on_event: takes {node, kind: started|progress|finished|waiting|failed|dropped, ...};
+            what stands on a failed node is dropped.
         on_failure: takes a node and what its stage reported, and says whether the rest runs on
             without it and what stands on it; None: it never does.
         pool: stage processes to use, instead of new ones for this call alone.
@@ -175,6 +176,7 @@ def _schedule(
             if state.lost & set(node.inputs.values()):
                 state.lost.add(node.id)
                 waiting.remove(node)
+                on_event({"node": node.id, "kind": "dropped"})
                 continue
             if not all(i in state.done for i in node.inputs.values()):
                 continue
@@ -185,7 +187,8 @@ def _schedule(
             _start(worker, node, state, store, threads)
             on_event({"node": node.id, "kind": "started"})
         busy = {w.pipe: w for w in pool.workers if w.node is not None}
-        for pipe in connection.wait(list(busy)):
+        # What stood on a lost stage may have been all that was left: nobody would answer.
+        for pipe in connection.wait(list(busy)) if busy else ():
             try:
                 _receive(busy[pipe], state, store, on_event)  # type: ignore[index]
             except errors.GradusError as error:
@@ -193,6 +196,7 @@ def _schedule(
                 if error.node is None or on_failure is None or not on_failure(error.node, error):
                     raise
                 state.lost.add(error.node)
+                on_event({"node": error.node, "kind": "failed", "problem": str(error)})
 
 
 def _start(worker: _Worker, node: Node, state: _Progress, store: Store, threads: int) -> None:

@@ -40,8 +40,6 @@ from pipeline.sweep_goal import Arm, arms_of, figures_of, problem_of, reduced, r
 from pipeline.sweep_space import Draw, override, proposals, trials_of, values_of
 from pipeline.sweep_view import print_sweep, trial_line
 
-# Without eval_steps of its own a recipe is judged once, after the last update.
-_AT_THE_END = "train.eval_steps=1000000000"
 # What settings can be to blame for; a full disk or a changed byte stops the sweep.
 _OF_SETTINGS = (TrainingError, DataError, ModelError)
 
@@ -97,7 +95,10 @@ def _section(loaded: LoadedRecipe, spaces: Sequence[str], trials: int | None) ->
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         words = str(problem["msg"]).removeprefix("Value error, ")
-        raise RecipeError(f"--space: {where}: {words}") from None
+        text = f"{where}: {words}" if where else words
+        # What is wrong with both together begins with its own place.
+        own = text.startswith("trials: ")
+        raise RecipeError(f"--{text}" if own else f"--space: {text}") from None
     except ValueError as error:
         raise RecipeError(str(error)) from None
     if not section.space:
@@ -124,7 +125,6 @@ class _Sweep:
         train = loaded.recipe.train
         if train is None:
             raise loaded.error("train", "the recipe trains nothing; sweep one that does")
-        self._judged_at = () if train.eval_steps is not None else (_AT_THE_END,)
         base = self._plan({})
         self.arms = tuple(arms_of(base, section))
         require_metric(loaded, section, self.arms)
@@ -134,7 +134,6 @@ class _Sweep:
         keys = {arm.name: [base.nodes[node].key for node in arm.nodes] for arm in self.arms}
         self.digest = text_digest(canonical_json([about, keys]))[:16]
         self.file = f"sweeps/{loaded.recipe.name}-{self.digest}.json"
-        self._read()
 
     def say_waiting(self, holder: str) -> None:
         """Another process is at the same sweep."""
@@ -185,7 +184,7 @@ class _Sweep:
 
     def _line(self, values: Mapping[str, Any]) -> list[str]:
         swept = [override(key, value) for key, value in values.items()]
-        return [*self._overrides, *swept, *self._judged_at]
+        return [*self._overrides, *swept]
 
     def _plan(self, values: Mapping[str, Any]) -> Plan:
         line = self._line(values)

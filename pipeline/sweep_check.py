@@ -14,6 +14,7 @@ from pipeline.ladder import make_plan
 from pipeline.plan import Plan
 from pipeline.sweep_goal import Arm, arms_of
 from pipeline.sweep_space import override
+from pipeline.train_plan import NOT_IN_KEY
 
 Planned = Callable[[Mapping[str, Any]], Plan]
 # The settings that say how large an objective's loss is, whatever was learned.
@@ -112,6 +113,9 @@ def require_space(
     shared = {node.key for node in base.nodes.values()}
     goals = [node for arm in arms for node in arm.nodes]
     for key, dimension in section.space.items():
+        first, _, rest = key.rpartition(":")[2].partition(".")
+        if first == "train" and rest.partition(".")[0] in NOT_IN_KEY:
+            raise loaded.error(f"sweep.space.{key}", "changes no result; leave it out")
         seen = set()
         for value in dimension.outer:
             try:

@@ -6,7 +6,6 @@ Nothing else decides it, so a sweep that was stopped goes on as if it had not be
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import re
@@ -50,14 +49,8 @@ def proposals(
     """
     first = len(before)
     if sweep.sampler == "grid":
-        points = itertools.product(*(range(len(d.points or ())) for d in sweep.space.values()))
-        return [
-            {
-                key: _point(sweep.space[key], place)
-                for key, place in zip(sweep.space, point, strict=True)
-            }
-            for point in itertools.islice(points, first, first + count)
-        ]
+        last = min(first + count, trials_of(sweep))
+        return [_grid_draw(sweep, number) for number in range(first, last)]
     return _drawn(sweep, before, count, lower_is_better)
 
 
@@ -81,9 +74,14 @@ def override(key: str, value: Any) -> str:
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
-def _point(dimension: Dimension, place: int) -> int | float:
-    # A draw holds the number of a range, and of a choice its place.
-    return place if dimension.choice is not None else int(dimension.ends[0]) + place
+def _grid_draw(sweep: Sweep, number: int) -> Draw:
+    """The point of a grid with this number; the last key changes first."""
+    places = []
+    for dimension in reversed(sweep.space.values()):
+        number, place = divmod(number, len(dimension.points or ()))
+        # A draw holds the number of a range, and of a choice its place.
+        places.append(place if dimension.choice is not None else int(dimension.ends[0]) + place)
+    return dict(zip(sweep.space, reversed(places), strict=True))
 
 
 def _drawn(

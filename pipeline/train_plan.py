@@ -21,7 +21,8 @@ _OPTIONS = {
     "micro_batch_size", "auto_micro_batch", "save_steps", "gradient_checkpointing", "attention",
     "compile", "resume", "report_to",
 }  # fmt: skip
-_NOT_IN_KEY = _OPTIONS | {"launch", "seeds"}
+NOT_IN_KEY = _OPTIONS | {"launch", "seeds"}
+"""Settings of `train` that change no result."""
 _ADAPTER_ONLY = {
     "lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora",
     "modules_to_save", "rank_pattern", "alpha_pattern",
@@ -33,7 +34,7 @@ _ELSEWHERE = {"objective", "over_length", "packing", "loss_on", "init_from"}
 def train_config(train: Train, objective: str) -> dict[str, Any]:
     """The training settings that change the result of ``objective``; no others."""
     info = OBJECTIVES[objective]
-    unused = _NOT_IN_KEY | _ELSEWHERE
+    unused = NOT_IN_KEY | _ELSEWHERE
     if train.method == "full":
         unused = unused | _ADAPTER_ONLY
     if not info.head:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +18,7 @@ from click.testing import Result
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay, print_outcome
 from pipeline.ladder import make_plan
+from pipeline.run import StagePool, _Worker, execute
 from pipeline.trained_view import outcome_words
 from tests.tiny_ladder import L0, TOPICS
 
@@ -99,6 +104,48 @@ def test_time_left_does_not_count_the_start(
         f"{node}: step 2/10, loss 1.000, 2:40 left",
         f"{node}: step 3/10, loss 1.000, 2:20 left",
     ]
+
+
+class Refusing(threading.Thread):
+    """Answers every job of a stage process with an error."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(EOFError):
+            while self._pipe.recv():
+                self._pipe.send({"kind": "error", "error": "TrainingError", "text": "loss is nan"})
+
+
+def test_a_lost_stage_and_what_stands_on_it_do_not_stay_running(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = make_plan(recipe, store)
+    workers: list[_Worker] = []
+
+    def grow() -> _Worker:
+        ours, theirs = Pipe()
+        Refusing(theirs)
+        workers.append(_Worker(ours, None))
+        return workers[-1]
+
+    with LiveDisplay(plan, store) as display:
+        execute(
+            plan, store, on_event=display.on_event, on_failure=lambda *_: True,
+            pool=StagePool(workers, grow, 1),
+        )  # fmt: skip
+        table = display._table()
+    for worker in workers:
+        worker.pipe.close()
+    total = len(plan.wanted(store))
+    assert table.row_count == 0
+    assert str(table.caption).startswith(f"{total} of {total} stages")
+    first = next(node for node in plan.nodes.values() if not node.inputs)
+    assert f"] {first.id}: failed: loss is nan\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "made 1 stage in"), (2, "made 2 stages in")])

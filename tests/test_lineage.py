@@ -43,6 +43,22 @@ def test_manifest_of_another_artifact_is_found(store: Store, commit: Commit) -> 
     assert any("is that of dddddddddddd" in line for line in problems)
 
 
+@pytest.mark.parametrize("differ", [True, False])
+def test_own_code_of_a_base_is_told_whatever_its_numerics(
+    differ: bool, store: Store, commit: Commit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = commit(store, "a" * 64, {"x.txt": b"1"}, "Adapter")
+    served = "full precision" if differ else "nf4"
+    losses = {"trained": None, "served": None}
+    numerics = {"trained": "nf4", "served": served, "golden_loss": losses}
+    facts = {"numerics": numerics, "trust_remote_code": True}
+    write_manifest(artifact.path, replace(artifact.manifest, facts=facts, run={"node": "one/x"}))
+    print_lineage(lineage_of(store, "a" * 12))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "; runs the base's own code" in told
+    assert ("trained over nf4 and served over full precision" in told) == differ
+
+
 def test_numerics_are_told_where_training_and_serving_differ(
     store: Store, commit: Commit, capsys: pytest.CaptureFixture[str]
 ) -> None:

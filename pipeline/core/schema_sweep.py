@@ -6,7 +6,7 @@ No part of any key: a sweep finds settings, and what it trains with them is kept
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -27,10 +27,6 @@ _NO_SETTING = {
     "data.validation": "chooses the rows that trials are judged on",
     "train.seeds": "is chance, and no setting",
     "train.eval_steps": "is when trials are judged",
-    "train.launch": "changes no result",
-    "train.micro_batch_size": "changes no result",
-    "train.save_steps": "changes no result",
-    "train.report_to": "changes no result",
 }  # fmt: skip
 Ends = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 
@@ -69,11 +65,11 @@ class Dimension(Section):
         return ends
 
     @property
-    def points(self) -> tuple[Any, ...] | None:
+    def points(self) -> Sequence[Any] | None:
         """Every value, where they can be counted; None for a range of real numbers."""
         if self.choice is not None:
             return self.choice
-        return None if self.whole is None else tuple(range(self.whole[0], self.whole[1] + 1))
+        return None if self.whole is None else range(self.whole[0], self.whole[1] + 1)
 
     @property
     def outer(self) -> tuple[Any, ...]:
