@@ -76,7 +76,7 @@ def with_and_without(results: Sequence[ModelResult], known: Known) -> list[dict[
     found = []
     for suite, items in known.items.items():
         for models in by_model(results):
-            main = MAIN.get(models[0].kind(suite), "accuracy")
+            main = MAIN[models[0].kind(suite)]
             for name in (main, "loss"):
                 having = [model for model in models if suite in _rows(model, name)]
                 ids = {row.example_id for model in having for row in _rows(model, name)[suite]}

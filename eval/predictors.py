@@ -1,4 +1,4 @@
-"""What a predictor is, and the one whose model writes its answer."""
+"""A predictor whose model writes its answer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,6 @@ from eval.answers import final_answer, normalised_answer
 from eval.batching import OnProgress, Row, batches, check_length, device_of, judged_model, padded
 from eval.record import Prediction
 from pipeline.core.errors import ModelError
-
-
-class Predictor(Protocol):
-    """Anything that answers the items of a task. Keeps their order."""
-
-    def predict(
-        self, rows: Sequence[Row], *, on_progress: OnProgress | None = None
-    ) -> list[Prediction]:
-        """Answers every row; calls ``on_progress(done, total)`` after each batch."""
-        ...
 
 
 class Tokenizer(Protocol):

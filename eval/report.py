@@ -179,7 +179,7 @@ def _heads(comparison: Mapping[str, Any]) -> Markup | None:
 
 def _tasks(comparison: Mapping[str, Any]) -> Markup | None:
     found = tasks_table(comparison["tasks"])
-    return None if found is None else _section("Other tasks", found)
+    return None if found is None else _section("Tasks", found)
 
 
 def _levels(comparison: Mapping[str, Any]) -> Markup | None:

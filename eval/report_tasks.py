@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.report_page import Content, Markup, interval, number, table
+from eval.task_figures import MAIN
 
 _NAMES = {
     "micro_f1": "micro F1",
@@ -18,13 +19,14 @@ _NAMES = {
     "pearson": "Pearson's correlation",
     "spearman": "Spearman's correlation",
     "preference_accuracy": "chosen preferred",
+    "reward_accuracy": "chosen preferred",
     "preference_margin": "margin of the chosen (nats)",
     "channel_loss": "loss of the text given its label (nats/token)",
 }
 
 
-def figure_name(name: str, kind: str) -> str:
-    """A figure of a kind of task as people call it."""
+def figure_name(name: str, kind: str | None = None) -> str:
+    """A figure as people call it, wherever it was measured; of a kind of task where that tells."""
     if (name, kind) == ("accuracy", "labels"):
         return "all labels right"
     return _NAMES.get(name, name.replace("_", " "))
@@ -47,10 +49,11 @@ def tasks_table(tasks: Sequence[Mapping[str, Any]]) -> Markup | None:
 
 
 def task_tiles(tasks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The first figure of each task of the recipe's own models, and what it is."""
+    """The main figure of each task of the recipe's own models, and what it is."""
     tiles = []
     for task in tasks:
-        name, figure = next(iter(task["figures"].items()))
+        name = MAIN[task["kind"]]
+        figure = task["figures"][name]
         if task["role"] == "model" and figure["estimate"] is not None:
             ends = interval(figure["low"], figure["high"])
             words = f"{figure_name(name, task['kind'])} on {task['suite']} {ends}"

@@ -7,14 +7,13 @@ from typing import Any
 
 from eval.report_curves import Curve, curve_plot, figure_text
 from eval.report_page import Markup, joined, tag
+from eval.report_tasks import figure_name
 
 Training = Mapping[str, Any]
 
-_SHARES = ("accuracy", "macro_f1", "entity_f1", "reward_accuracy")
-_WORDS = {
-    "macro_f1": "macro F1", "entity_f1": "entity F1", "reward_accuracy": "chosen",
-    "mae": "mean error",
-}  # fmt: skip
+_SHARES = ("accuracy", "macro_f1", "entity_f1")
+# Each in a plot of its own: nothing else is measured on its scale. Whether it begins at 0.
+_ALONE = {"reward_accuracy": True, "mae": False, "r2": False}
 
 
 def training_part(trainings: object) -> Markup | None:
@@ -64,7 +63,7 @@ def _figures(seeds: Sequence[Training]) -> list[Markup | None]:
     measured = {name for one in seeds for record in one["history"] for name in record}
     shares = [name for name in _SHARES if f"validation_{name}" in measured][:2]
     measures = [
-        (f"validation_{name}", _WORDS.get(name, name), kind)
+        (f"validation_{name}", figure_name(name), kind)
         for name, kind in zip(shares, "ab", strict=False)
     ]
     return [
@@ -72,12 +71,13 @@ def _figures(seeds: Sequence[Training]) -> list[Markup | None]:
         _figure("On validation", seeds, measures, from_zero=True, mark=True),
         *(
             _figure(
-                f"{_WORDS.get(name, name).capitalize()} on validation",
+                f"{_sentence(figure_name(name))} on validation",
                 seeds,
-                [(f"validation_{name}", _WORDS.get(name, name), "b")],
+                [(f"validation_{name}", "validation", "b")],
+                from_zero=from_zero,
                 mark=True,
             )
-            for name in ("mae", "r2")
+            for name, from_zero in _ALONE.items()
         ),
         _figure("Learning rate", seeds, [("learning_rate", "rate", "a")], from_zero=True),
         _figure(
@@ -85,6 +85,10 @@ def _figures(seeds: Sequence[Training]) -> list[Markup | None]:
         ),
         _speed(seeds),
     ]
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _figure(

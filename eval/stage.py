@@ -14,7 +14,14 @@ from eval.compare import ModelResult, compare
 from eval.gates import Gate
 from eval.known_items import read_known
 from eval.loaded import Loaded, PairLosses
-from eval.record import read_losses, read_predictions, write_losses, write_predictions
+from eval.record import (
+    Prediction,
+    TextLoss,
+    read_losses,
+    read_predictions,
+    write_losses,
+    write_predictions,
+)
 from eval.report import write_report
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
@@ -44,18 +51,10 @@ class Evaluate:
         loaded = Loaded(inputs["root"], inputs.get("adapter"), config, context)
         for name, suite in suites.items():
             with _placed(name):
-                if suite.render == "text":
-                    losses = loaded.losses(suite.rows)
-                elif config["arm"] == "channel":
-                    kinds[name], losses = "channel", loaded.answer_losses(suite.rows)
-                elif suite.pairs:
-                    kinds[name], answers = loaded.preferred(suite.rows, below[name])
-                else:
-                    kinds[name], answers = loaded.answers(suite.rows, suite.labels)
-                if suite.render != "text" and config["arm"] != "channel":
-                    write_predictions(context.out / f"predictions-{name}.jsonl", answers)
-                else:
-                    write_losses(context.out / f"losses-{name}.jsonl", losses)
+                found = _ask(loaded, suite, config["arm"], below.get(name))
+                found.write(context.out, name)
+            if found.kind is not None:
+                kinds[name] = found.kind
             digest = inputs[_SUITE + name].manifest.files["test.arrow"]
             looks[name] = context.count_look(digest, inputs["root"].key[:12])
         seconds = {"evaluate": round(time.monotonic() - began, 2)}
@@ -88,6 +87,39 @@ class _Suite:
         if not rows:
             raise DataError(f"evaluate: suite {name} has no test rows; give data.test")
         return cls(rows, _json(folder / "render.json")["render"], _json(folder / "labels.json"))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a model made of one suite: losses of its texts, or answers to its items.
+
+    Attributes:
+        kind: of the task, as ``eval.record`` names it; None of plain text.
+    """
+
+    kind: str | None
+    losses: list[TextLoss] | None = None
+    answers: list[Prediction] | None = None
+
+    def write(self, out: Path, suite: str) -> None:
+        """Writes what there is, under the suite's name."""
+        if self.losses is not None:
+            write_losses(out / f"losses-{suite}.jsonl", self.losses)
+        if self.answers is not None:
+            write_predictions(out / f"predictions-{suite}.jsonl", self.answers)
+
+
+def _ask(loaded: Loaded, suite: _Suite, arm: str, below: PairLosses | None) -> _Found:
+    """One suite, asked in one form; pairs are measured from ``below``."""
+    if suite.render == "text":
+        return _Found(None, loaded.losses(suite.rows))
+    if arm == "channel":
+        return _Found("channel", loaded.answer_losses(suite.rows))
+    if below is not None:
+        kind, answers = loaded.preferred(suite.rows, below)
+    else:
+        kind, answers = loaded.answers(suite.rows, suite.labels)
+    return _Found(kind, answers=answers)
 
 
 def _below(
@@ -214,9 +246,3 @@ def _trainings(
             }
         )
     return found
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """report.json of a compare artifact."""
-    tree: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return tree

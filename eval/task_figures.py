@@ -23,6 +23,7 @@ MAIN: Mapping[Kind, str] = {
     "tags": "entity_f1",
     "value": "mae",
     "preference": "preference_accuracy",
+    "channel": "channel_loss",
 }
 """The one figure that stands for a kind where there is room for one."""
 

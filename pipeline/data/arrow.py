@@ -272,13 +272,6 @@ def _value(scalar: Any) -> Any:
     return scalar.as_py()
 
 
-def read_split(path: Path) -> Any:
-    """A ``datasets.Dataset`` over the memory-mapped file."""
-    from datasets import Dataset
-
-    return Dataset.from_file(str(path))
-
-
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     """All rows as dicts; an absent file has none."""
     if not path.is_file():

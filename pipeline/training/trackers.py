@@ -26,16 +26,11 @@ _WANDB_WAIT_S = 20
 
 
 class Trackers:
-    """The trackers of one training; also a context manager that closes them."""
+    """The trackers of one training."""
 
     def __init__(self, opened: Mapping[str, Any], warn: Warn) -> None:
         self._opened = dict(opened)
         self._warn = warn
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Those that still listen."""
-        return tuple(self._opened)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Sends figures of one update.
@@ -54,12 +49,6 @@ class Trackers:
             with self._forgiven(name):
                 tracker.finish()
         self._opened.clear()
-
-    def __enter__(self) -> Trackers:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
     @contextlib.contextmanager
     def _forgiven(self, name: str) -> Iterator[None]:

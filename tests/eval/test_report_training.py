@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from eval.report_curves import Curve, curve_plot, figure_text
+from eval.report_tasks import figure_name
 from eval.report_training import training_part
 
 
@@ -139,7 +140,17 @@ def test_numbers_are_measured_by_their_error() -> None:
                "validation_mae": 0.5, "validation_r2": 0.1}]  # fmt: skip
     part = training_part([training(objective="regress", history=history, speed=[], kept=None)])
     assert part is not None
-    assert titles(part.text) == ["Loss", "Mean error on validation", "R2 on validation"]
+    assert titles(part.text) == ["Loss", "Mean absolute error on validation", "R² on validation"]
+    assert "Mean absolute error on validation: validation 0.5 at update 1" in part.text
+
+
+def test_a_measure_has_one_name_in_curves_and_tables() -> None:
+    history = [{"step": 1, "loss": 1.0}, {"step": 1, "validation_reward_accuracy": 0.75}]
+    part = training_part([training(objective="dpo", history=history, speed=[], kept=None)])
+    assert part is not None
+    assert titles(part.text) == ["Loss", "Chosen preferred on validation"]
+    assert figure_name("reward_accuracy") == figure_name("preference_accuracy", "preference")
+    assert all(figure_name(name) != name for name in ("mae", "r2", "macro_f1", "entity_f1"))
 
 
 def test_a_training_without_figures_has_no_section() -> None:

@@ -12,7 +12,9 @@ from eval.gates import Gate
 from eval.known_items import Known
 from eval.record import Kind, Prediction, TextLoss, as_text
 from eval.report import report_page
+from eval.report_tasks import task_tiles
 from eval.results import Arm, ModelResult
+from eval.task_figures import MAIN
 from pipeline.core.errors import RecipeError
 
 TAGS = [["B-PER", "O"], ["O", "B-LOC"], ["B-PER", "I-PER"], ["O", "O"]] * 5
@@ -81,6 +83,22 @@ def test_a_comparison_holds_the_figures_of_each_kind(
     page = report_page(tree, "t", {})
     for figure in task["figures"].values():
         assert f'<td class="n">{figure["estimate"]:.3f}</td>' in page
+
+
+@pytest.mark.parametrize("model", [tagger(), regressor(), several(), channel()])
+def test_a_tile_tells_the_main_figure_whatever_comes_first(model: ModelResult) -> None:
+    (task,) = compared(model).to_json()["tasks"]
+    turned = {**task, "figures": dict(reversed(task["figures"].items()))}
+    assert task_tiles([turned]) == task_tiles([task])
+    ((value, words),) = task_tiles([task])
+    assert value == f"{task['figures'][MAIN[task['kind']]]['estimate']:.3f}"
+    assert "on test" in words
+
+
+def test_a_taggers_page_has_its_tasks_and_no_other() -> None:
+    page = report_page(compared(tagger()).to_json(), "t", {})
+    assert "<h2>Tasks</h2>" in page
+    assert "Forms of answering" not in page
 
 
 def test_a_figure_without_an_interval_says_so() -> None:
