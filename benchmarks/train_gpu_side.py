@@ -109,7 +109,7 @@ def kernel_difference(device: str) -> float:
 
     Of states and gradients in bf16, the largest difference as a share of the largest value.
     """
-    from pipeline.modeling import segments
+    from pipeline.modeling import segment_attention
 
     generator = torch.Generator(device).manual_seed(0)
     cut = torch.tensor([0, 90, 130, 200], dtype=torch.int32, device=device)
@@ -121,10 +121,10 @@ def kernel_difference(device: str) -> float:
 
     generator.manual_seed(0)
     ours = made()
-    states, _ = segments.attend(torch.nn.Module(), *ours, None, segment_bounds=cut)
+    states, _ = segment_attention.attend(torch.nn.Module(), *ours, None, segment_bounds=cut)
     generator.manual_seed(0)
     plain = made()
-    wanted = segments._one_by_one(*plain, cut, None, None)
+    wanted = segment_attention._one_by_one(*plain, cut, None, None)
     slope = torch.randn(states.shape, generator=generator, device=device, dtype=torch.bfloat16)
     states.backward(slope)
     wanted.backward(slope)

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.base_files import base_config
+from pipeline.core.engine_limits import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.core.store import Store
 from pipeline.plan import Node, Plan
-from pipeline.preflight import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.trained_view import training_lines
 
 _STYLES = {"hit": "green", "run": "yellow", "cannot run": "red"}

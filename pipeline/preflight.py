@@ -1,4 +1,4 @@
-"""What can be said before anything runs: hardware, ranks, memory of an adapter slot."""
+"""What can be said before anything runs: whether this machine has what a training asks for."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ from pipeline.core.launch import launch_settings, own_config, to_paste
 from pipeline.core.objectives import cell_problem
 from pipeline.core.schema_train import Train
 from pipeline.core.tracking import missing_tracker
-
-ENGINE_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-
-
-def engine_rank(rank: int) -> int | None:
-    """The rank that vLLM's slots are rounded up to; None above its largest."""
-    return next((size for size in ENGINE_RANKS if size >= rank), None)
 
 
 def launch_problem(launch: Mapping[str, Any]) -> str | None:
@@ -80,23 +73,3 @@ def cell_refusal(train: Train, objective: str, launch: Mapping[str, Any]) -> str
             f"use adamw with {wrapper}"
         )
     return cell_problem(objective, train.method, wrapper)
-
-
-def slot_bytes(config: Mapping[str, Any], rank: int, bytes_per_value: int = 2) -> int:
-    """Memory of one adapter slot over all linear layers of a Llama-shaped decoder.
-
-    Args:
-        config: the base's config.json.
-        rank: the engine's (rounded) rank.
-        bytes_per_value: 2 for bf16.
-    """
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim") or hidden // heads
-    kv = config.get("num_key_value_heads", heads) * head_dim
-    inner = config["intermediate_size"]
-    shapes = [
-        (hidden, heads * head_dim), (hidden, kv), (hidden, kv), (heads * head_dim, hidden),
-        (hidden, inner), (hidden, inner), (inner, hidden),
-    ]  # fmt: skip
-    return int(layers * sum(rank * (i + o) for i, o in shapes) * bytes_per_value)

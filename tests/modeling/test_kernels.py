@@ -11,7 +11,7 @@ import pytest
 from pipeline.core.launch import LaunchSettings
 from pipeline.core.schema import Train
 from pipeline.data.arrow import Split, write_split
-from pipeline.modeling import segments
+from pipeline.modeling import segment_attention
 from pipeline.price_estimate import _kernel
 from pipeline.price_rows import _read
 from pipeline.price_terms import Case
@@ -27,7 +27,7 @@ SHORT, LONG = 40, 100
         (SHORT, False, {}, "auto", "eager"),
         (LONG, False, {}, "auto", "sdpa"),
         (SHORT, False, {}, "sdpa", "sdpa"),
-        (LONG, True, {}, "auto", segments.NAME),
+        (LONG, True, {}, "auto", segment_attention.NAME),
         (LONG, True, {}, "eager", "eager"),
         # What segments do not know: the mask has to keep packed rows apart.
         (LONG, True, {"attn_logit_softcapping": 50.0}, "auto", "sdpa"),

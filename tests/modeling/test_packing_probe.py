@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 
-from pipeline.modeling import segments
+from pipeline.modeling import segment_attention
 from pipeline.modeling.packing_probe import (
     BACKENDS,
     EXECUTED,
@@ -56,7 +56,7 @@ LEAKING: dict[str, Any] = {
 
 def tiny(name: str, settings: dict[str, Any], attention: str = "eager") -> Any:
     torch.manual_seed(0)
-    segments.offer()
+    segment_attention.offer()
     config = getattr(transformers, name)(**settings)
     return transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
 
@@ -65,8 +65,8 @@ def tiny(name: str, settings: dict[str, Any], attention: str = "eager") -> Any:
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_attention_passes(name: str, attention: str) -> None:
     model = tiny(name, SOUND[name], attention)
-    if attention == segments.NAME and not segments.suits(model.config.to_dict()):
-        pytest.skip("not chosen for this model: tests/modeling/test_segments.py")
+    if attention == segment_attention.NAME and not segment_attention.suits(model.config.to_dict()):
+        pytest.skip("not chosen for this model: tests/modeling/test_segment_attention.py")
     found = probe(model, 0)
     assert found.ok, found.reason
     assert found.largest_difference < 1e-5

@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from pipeline.core.errors import DataError
 from pipeline.data.arrow import Split, read_rows, write_split
 from pipeline.data.packing import pack_stream
-from pipeline.modeling import segments
+from pipeline.modeling import segment_attention
 from pipeline.modeling.packing_probe import BACKENDS, EXECUTED, ProbeResult, packed_inputs
 from pipeline.training.batches import collate, row_weights, shares
 from pipeline.training.loop import Training, train
@@ -45,7 +45,7 @@ OFFERED = [name for name, how in BACKENDS.items() if how == EXECUTED]
 PAIRS = [
     (name, kernel) for name in MODELS for kernel in OFFERED
     # Its soft-capped attention is not what our own kernel does; the probe gives it its masks.
-    if (name, kernel) != ("Gemma2Config", segments.NAME)
+    if (name, kernel) != ("Gemma2Config", segment_attention.NAME)
 ]  # fmt: skip
 LENGTHS = (9, 5, 12, 3, 7, 2, 10)
 
@@ -61,7 +61,7 @@ def _one_thread() -> Iterator[None]:
 
 def model_of(name: str, attention: str, *, lora: bool = False) -> Any:
     torch.manual_seed(0)
-    segments.offer()
+    segment_attention.offer()
     config = getattr(transformers, name)(**MODELS[name])
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     if not lora:

@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from pipeline.modeling import segments
+from pipeline.modeling import segment_attention
 from pipeline.modeling.packing_probe import packed_inputs, probe, segment_positions
 from tests.modeling.test_packing_probe import GROUPED, LEAKING, SOUND
 
@@ -19,7 +19,7 @@ LENGTHS = (9, 4, 7)
 def model_with(attention: str, name: str = "Qwen3Config", **changed: Any) -> Any:
     torch.manual_seed(0)
     config = getattr(transformers, name)(**{**SOUND[name], **changed})
-    segments.offer()
+    segment_attention.offer()
     return transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
 
 
@@ -36,7 +36,7 @@ def loss_of(model: Any) -> torch.Tensor:
     "name", ["Qwen3Config", "LlamaConfig", "MistralConfig", "Gemma3TextConfig"]
 )
 def test_loss_and_gradients_equal_those_of_transformers_masked_attention(name: str) -> None:
-    ours, theirs = model_with(segments.NAME, name), model_with("sdpa", name)
+    ours, theirs = model_with(segment_attention.NAME, name), model_with("sdpa", name)
     found, wanted = loss_of(ours), loss_of(theirs)
     found.backward()
     wanted.backward()
@@ -54,14 +54,14 @@ def test_padded_rows_without_segments_equal_masked_attention() -> None:
     mask[1, 5:] = 0
     found, wanted = (
         model_with(kernel)(input_ids=ids, attention_mask=mask).logits
-        for kernel in (segments.NAME, "eager")
+        for kernel in (segment_attention.NAME, "eager")
     )
     torch.testing.assert_close(found[0], wanted[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[1, :5], wanted[1, :5], rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_autocast_takes_the_states_of_norms() -> None:
-    ours, theirs = model_with(segments.NAME), model_with("sdpa")
+    ours, theirs = model_with(segment_attention.NAME), model_with("sdpa")
     with torch.autocast("cpu", torch.bfloat16):
         found, wanted = loss_of(ours), loss_of(theirs)
     torch.testing.assert_close(found, wanted, rtol=2e-2, atol=2e-2)
@@ -72,10 +72,10 @@ def test_bf16_autocast_takes_the_states_of_norms() -> None:
 def test_probe_still_finds_layers_that_leak(name: str) -> None:
     torch.manual_seed(0)
     config = getattr(transformers, name)(**LEAKING[name])
-    segments.offer()
+    segment_attention.offer()
     try:
         model = transformers.AutoModelForCausalLM.from_config(
-            config, attn_implementation=segments.NAME
+            config, attn_implementation=segment_attention.NAME
         )
     except ValueError:
         return  # transformers offers this model no attention but its own.
@@ -85,13 +85,13 @@ def test_probe_still_finds_layers_that_leak(name: str) -> None:
 def test_a_model_that_leaks_through_its_mask_alone_is_kept_apart() -> None:
     torch.manual_seed(0)
     config = transformers.OPTConfig(**LEAKING["OPTConfig"])
-    kernel = segments.offer()
+    kernel = segment_attention.offer()
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=kernel)
     assert probe(model, 0).ok
 
 
 def test_probe_gives_a_model_that_asks_for_more_its_masks_back() -> None:
-    model = model_with(segments.NAME, "Gemma2Config")
+    model = model_with(segment_attention.NAME, "Gemma2Config")
     with pytest.raises(ValueError, match="softcap"):
         loss_of(model)
     assert probe(model, 0, masked="sdpa").ok
@@ -100,15 +100,15 @@ def test_probe_gives_a_model_that_asks_for_more_its_masks_back() -> None:
 
 
 def test_suits_reads_the_configuration() -> None:
-    assert segments.suits(transformers.Qwen3Config(**GROUPED).to_dict())
-    assert not segments.suits(transformers.Gemma2Config(**SOUND["Gemma2Config"]).to_dict())
-    assert not segments.suits({"text_config": {"attention_chunk_size": 8}})
-    assert not segments.suits({"attention_dropout": 0.1})
+    assert segment_attention.suits(transformers.Qwen3Config(**GROUPED).to_dict())
+    assert not segment_attention.suits(transformers.Gemma2Config(**SOUND["Gemma2Config"]).to_dict())
+    assert not segment_attention.suits({"text_config": {"attention_chunk_size": 8}})
+    assert not segment_attention.suits({"attention_dropout": 0.1})
 
 
 def test_bounds_are_where_positions_restart() -> None:
     positions = torch.tensor([[0, 1, 2, 0, 1], [0, 0, 1, 2, 3]])
-    assert segments.bounds(positions).tolist() == [0, 3, 5, 6, 10]
+    assert segment_attention.bounds(positions).tolist() == [0, 3, 5, 6, 10]
 
 
 def test_variable_length_kernel_is_asked_for_the_same_attention(
@@ -145,6 +145,6 @@ def test_variable_length_kernel_is_asked_for_the_same_attention(
     key, value = torch.randn(2, 1, 2, 20, 8, generator=generator)
     cut = torch.tensor([0, 9, 13, 20], dtype=torch.int32)
     for window in (None, 4):
-        found = segments._by_kernel(query, key, value, cut, 0.3, window)
-        wanted = segments._one_by_one(query, key, value, cut, 0.3, window)
+        found = segment_attention._by_kernel(query, key, value, cut, 0.3, window)
+        wanted = segment_attention._one_by_one(query, key, value, cut, 0.3, window)
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
