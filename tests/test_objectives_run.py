@@ -121,7 +121,7 @@ CASES = {
     ),
 }  # fmt: skip
 FIGURES = {
-    "label": {"accuracy", "macro_f1"},
+    "label": {"accuracy", "micro_f1", "macro_f1"},
     "preference": {"preference_accuracy", "preference_margin"},
     "channel": {"channel_loss"},
     "labels": {"accuracy", "micro_f1", "macro_f1"},
