@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shlex
@@ -16,6 +17,9 @@ from pipeline.core.artifact import Artifact
 from pipeline.core.store import Store
 from pipeline.data.arrow import write_split
 from pipeline.ladder import make_plan
+from pipeline.modeling.outline import outline
+from pipeline.modeling.outline_parts import Outline
+from pipeline.price_estimate import _followed
 from pipeline.price_rows import _read
 from pipeline.price_view import _work
 
@@ -174,6 +178,25 @@ def test_every_training_of_a_ladder_has_a_price_here(gradus: Gradus, ladder: Pat
     assert len(tree["trainings"]) == 6
     assert all(t["fits"] and t["parameters"] > 1e4 for t in tree["trainings"])
     assert tree["to_run"]["updates"] == sum(t["updates"] for t in tree["trainings"])
+
+
+def test_trainings_of_one_shape_are_followed_once(
+    gradus: Gradus, ladder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = []
+
+    def counted(*arguments: Any, **named: Any) -> Outline:
+        followed.append(named)
+        return outline(*arguments, **named)
+
+    monkeypatch.setattr("pipeline.price_estimate.outline", counted)
+    _followed.cache_clear()
+    seeds = ("--set", "train.seeds=[1, 2, 3]")
+    trainings = prices(gradus, ladder, *seeds)["trainings"]
+    # pretrain, cpt, sft, classify: neither seeds nor a control have a shape of their own.
+    assert len(trainings) > 6
+    assert len(followed) == 4
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(

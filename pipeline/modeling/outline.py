@@ -95,7 +95,6 @@ def _built(
     labels: int,
     parent_rank: int,
 ) -> tuple[Any, Any, nn.Module | None]:
-    from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -120,6 +119,8 @@ def _built(
     body = model
     if settings["method"] in PEFT_METHODS:
         if parent_rank:
+            from peft import LoraConfig, get_peft_model
+
             body = get_peft_model(model, LoraConfig(r=parent_rank, **_EVERY), "parent")
         body = add_lora(body, settings, seed=0, encoder=encoder)
         # The loop trains adapters in float32, whatever the base lies in.
