@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pipeline.base_files import base_config, model_folder
+from pipeline.core.model_config import model_kind
 from pipeline.core.objectives import OBJECTIVES, pooling_problem
 from pipeline.core.store import Store
 from pipeline.data.chat_tokens import chat_token_note
 from pipeline.plan import Built, Node
-
-# Of transformers' models for masked language, those that also come without their head's name.
-_ENCODERS = {
-    "albert", "bert", "camembert", "convbert", "deberta", "deberta-v2", "distilbert", "electra",
-    "ernie", "esm", "eurobert", "funnel", "ibert", "layoutlm", "longformer", "megatron-bert",
-    "mobilebert", "modernbert", "mpnet", "nomic_bert", "roberta", "roberta-prelayernorm",
-    "roformer", "squeezebert", "xlm-roberta", "xlm-roberta-xl", "xmod",
-}  # fmt: skip
 
 
 def look_at_bases(
@@ -54,19 +46,9 @@ def look_at_bases(
     return tuple(notes)
 
 
-def base_kind(config: Mapping[str, Any]) -> str | None:
-    """``causal`` or ``encoder`` as a config.json tells it, or None where it does not."""
-    name = str((config.get("architectures") or [""])[0])
-    if name.endswith(("ForCausalLM", "LMHeadModel")):
-        return "causal"
-    if name.endswith("ForMaskedLM") or config.get("model_type") in _ENCODERS:
-        return "encoder"
-    return None
-
-
 def _require_kind(built: Built, nodes: Mapping[str, Node], store: Store) -> None:
     config = base_config(nodes[built.tokenizer], nodes, store)
-    kind = None if config is None else base_kind(config)
+    kind = None if config is None else model_kind(config)
     train = built.loaded.recipe.train
     assert train is not None
     for objective in train.objective:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core.errors import UserError
+from pipeline.core.model_config import model_kind
 from pipeline.core.recipe import load_recipe, looks_like_hub_id
 from pipeline.data.template import has_chat_template
 
@@ -89,14 +90,13 @@ def _folder(folder: Path) -> FirstBase:
         text = (folder / "config.json").read_text(encoding="utf-8")
         config: dict[str, Any] = json.loads(text)
         limit = int(config.get("max_position_embeddings") or _CAUSAL_LENGTH)
-        writes = str((config.get("architectures") or [""])[0]).endswith("ForCausalLM")
-        reads = bool(_ENCODERS.search(str(config.get("model_type"))))
+        kind = model_kind(config)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"--base {folder}: config.json cannot be read ({reason}); name a model folder"
         ) from None
-    if reads and not writes:
+    if kind == "encoder":
         # RoBERTa's positions start behind its padding id: two fewer than it says.
         return FirstBase("", "encoder", limit - 2, has_chat_template(folder))
     return FirstBase("", "causal", limit, has_chat_template(folder))

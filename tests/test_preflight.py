@@ -12,7 +12,6 @@ import pytest
 from click.testing import Result
 
 from pipeline import preflight
-from pipeline.base_look import base_kind
 from pipeline.core.errors import RecipeError
 from pipeline.core.objectives import pooling_problem
 from pipeline.core.schema_train import Train
@@ -141,26 +140,6 @@ def test_objectives_that_the_notes_name_instead_are_served() -> None:
 
     assert OBJECTIVES["sft"].writes
     assert OBJECTIVES["hybrid"].writes
-
-
-KINDS = {
-    "BertForMaskedLM": "encoder", "Qwen3ForCausalLM": "causal", "GPT2LMHeadModel": "causal",
-    "Mystery": None,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("architecture", KINDS)
-def test_kind_is_told_by_the_architecture(architecture: str) -> None:
-    assert base_kind({"architectures": [architecture]}) == KINDS[architecture]
-
-
-def test_kind_of_a_bare_encoder_is_that_of_transformers() -> None:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-    from pipeline.base_look import _ENCODERS
-
-    assert set(MODEL_FOR_MASKED_LM_MAPPING_NAMES) >= _ENCODERS
-    assert base_kind({"model_type": "mpnet", "architectures": ["MPNetModel"]}) == "encoder"
 
 
 def test_objective_must_fit_the_base(planned: Callable[..., Plan], model_folder: Path) -> None:

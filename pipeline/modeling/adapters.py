@@ -33,7 +33,8 @@ def lora_config(settings: Mapping[str, Any], *, encoder: bool, tied_to: str | No
         whole = [tied_to or "", *(name for name in whole if _last(name) not in ends)]
     return LoraConfig(
         r=settings["lora_r"],
-        lora_alpha=resolved_alpha(settings),
+        # PEFT takes fractions, whatever its annotation says.
+        lora_alpha=resolved_alpha(settings),  # type: ignore[arg-type]
         lora_dropout=settings["lora_dropout"],
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_rslora=settings["use_rslora"],

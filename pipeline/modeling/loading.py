@@ -8,24 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core.errors import ModelError
-from pipeline.core.model_config import read_config
+from pipeline.core.model_config import ModelKind, model_kind, read_config
 
-ModelKind = Literal["causal", "encoder"]
 Quantisation = Literal["nf4"] | None
 # Beside a model whose own code may run: the recipe said so, and `fetch` wrote it down.
 MARKER = "gradus.json"
 _OWN_CODE = "trust_remote_code"
 
 
-def model_kind(folder: Path) -> ModelKind:
-    """Whether the model writes tokens (causal) or only reads them (encoder)."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-    config = read_config(folder)
-    architecture = (config.get("architectures") or [""])[0]
-    if architecture.endswith("ForCausalLM"):
-        return "causal"
-    return "encoder" if config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "causal"
+def kind_of_folder(folder: Path) -> ModelKind:
+    """Whether the model there writes tokens (causal) or only reads them (encoder)."""
+    # What does not say is loaded as what it is asked for most.
+    return model_kind(read_config(folder)) or "causal"
 
 
 def runs_own_code(folder: Path) -> bool:
@@ -124,7 +118,7 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig
 
-    causal = model_kind(folder) == "causal"
+    causal = kind_of_folder(folder) == "causal"
     auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
     dtype = torch.bfloat16 if bf16_weights else torch.float32
     extra: dict[str, Any] = {}

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ModelError
+from pipeline.core.model_config import model_kind
 from pipeline.core.objectives import OBJECTIVES, PEFT_METHODS
 from pipeline.modeling.adapters import add_lora
 from pipeline.modeling.followed_pass import (
@@ -96,12 +97,11 @@ def _built(
     parent_rank: int,
 ) -> tuple[Any, Any, nn.Module | None]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     tree = dict(config)
     kind = tree.pop("model_type", None)
     architecture = (tree.get("architectures") or [""])[0]
-    encoder = not architecture.endswith("ForCausalLM") and kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    encoder = model_kind(config) == "encoder"
     frozen = bf16_weights and settings["method"] in PEFT_METHODS
     try:
         shape = AutoConfig.for_model(kind, **tree)
@@ -262,7 +262,7 @@ def _matrices(
 
 
 def _is_causal(model: Any) -> bool:
-    return bool(type(model).__name__.endswith(("ForCausalLM", "LMHeadModel")))
+    return model_kind({"architectures": [type(model).__name__]}) == "causal"
 
 
 def _active_share(text: Any) -> float:

@@ -15,7 +15,7 @@ from pipeline.core.stage import StageContext
 from pipeline.modeling.adapter_files import factors, read_adapter, write_adapter
 from pipeline.modeling.adapters import attach_frozen, merge_into
 from pipeline.modeling.heads import HEAD_CONFIG, HEAD_WEIGHTS
-from pipeline.modeling.loading import load_model, load_tokenizer, model_kind, save_model
+from pipeline.modeling.loading import kind_of_folder, load_model, load_tokenizer, save_model
 from pipeline.modeling.stacking import canonical, stack
 from pipeline.stages.golden import (
     Answers,
@@ -41,7 +41,7 @@ class Export:
         parts = _parts(inputs)
         joined, rank = stack([factors(*read_adapter(folder)) for folder in parts.values()])
         root, own = inputs["root"].path, inputs["own"].path
-        causal = model_kind(root) == "causal"
+        causal = kind_of_folder(root) == "causal"
         tensors, plain = canonical(joined, rank, "CAUSAL_LM" if causal else None)
         write_adapter(context.out, tensors, plain)
         _copy_head(own, context.out)
@@ -77,7 +77,7 @@ class Merge:
         """
         root, own = inputs["root"].path, inputs["own"].path
         parts, rows = _parts(inputs), golden_rows(inputs["data"].path)
-        causal = model_kind(root) == "causal"
+        causal = kind_of_folder(root) == "causal"
         # A vocabulary head that an encoder lacks is drawn: the same one each time.
         torch.manual_seed(0)
         # Merge in float32: rounding inside 4-bit or bf16 weights would eat the update.

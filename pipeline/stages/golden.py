@@ -18,7 +18,7 @@ from pipeline.core.errors import IntegrityError
 from pipeline.data.arrow import read_rows
 from pipeline.modeling.adapters import attach_frozen
 from pipeline.modeling.heads import HEAD_CONFIG, load_classifier
-from pipeline.modeling.loading import backbone, load_model, model_kind, plain_model
+from pipeline.modeling.loading import backbone, kind_of_folder, load_model, plain_model
 
 ROWS, TOKENS = 16, 256
 # Of a row's token logits so many places are kept: a vocabulary of 150,000 would else take 150 MB
@@ -191,7 +191,7 @@ def numerics(
         model = on_device(model)
     for name, folder in adapters.items():
         model = attach_frozen(model, folder, name)
-    trained = answers(model, rows, causal=model_kind(root) == "causal")
+    trained = answers(model, rows, causal=kind_of_folder(root) == "causal")
     pairs = zip(trained.values["states"], served.values["states"], strict=True)
     apart = [float((a - b).norm() / b.norm()) for a, b in pairs]
     return {

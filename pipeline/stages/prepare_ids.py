@@ -133,13 +133,13 @@ def _renderer(
 ) -> tuple[Any, dict[str, Any], int | None]:
     """The renderer, what evaluation and serving must know of it, the base's context in tokens."""
     from pipeline.data.rendering import Renderer, fixed_kwargs
-    from pipeline.modeling.loading import load_tokenizer, model_kind
+    from pipeline.modeling.loading import kind_of_folder, load_tokenizer
 
     tokenizer = load_tokenizer(folder, context.files.get("chat_template"))
     kwargs = fixed_kwargs(tokenizer.chat_template, config["chat_template_kwargs"])
     renderer = Renderer(
         tokenizer,
-        causal=model_kind(folder) == "causal",
+        causal=kind_of_folder(folder) == "causal",
         system=config["system"],
         template_kwargs=kwargs,
     )

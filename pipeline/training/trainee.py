@@ -28,9 +28,9 @@ from pipeline.modeling.heads import save_head
 from pipeline.modeling.kernels import kernel_of, masked_kernel
 from pipeline.modeling.loading import (
     backbone,
+    kind_of_folder,
     load_model,
     load_tokenizer,
-    model_kind,
     save_model,
 )
 from pipeline.training.memory import frozen_in_bf16
@@ -122,7 +122,7 @@ def build(job: TrainJob, rows: Split) -> Trainee:
     """
     root, config = Path(job.root), job.config
     method, objective = config["method"], config["objective"]
-    encoder = model_kind(root) == "encoder"
+    encoder = kind_of_folder(root) == "encoder"
     needs = OBJECTIVES[objective].needs
     if needs != "either" and encoder != (needs == "encoder"):
         wanted = "a causal model" if encoder else "an encoder"
