@@ -122,9 +122,9 @@ def ece(predictions: Sequence[Prediction], bins: int = ECE_BINS) -> float | None
     scored = _scored(predictions)
     if scored is None:
         return None
-    probability_NL, gold_N = scored
-    confidence_N = probability_NL.max(axis=1)
-    right_N = (probability_NL.argmax(axis=1) == gold_N).astype(float)
+    log_NL, gold_N = scored
+    confidence_N = np.exp(log_NL.max(axis=1))
+    right_N = (log_NL.argmax(axis=1) == gold_N).astype(float)
     bin_N = np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(bin_N, weights=right_N - confidence_N, minlength=bins)
     return float(np.abs(gap).sum() / len(gold_N))
@@ -138,23 +138,23 @@ def brier(predictions: Sequence[Prediction]) -> float | None:
     scored = _scored(predictions)
     if scored is None:
         return None
-    probability_NL, gold_N = scored
-    truth_NL = np.eye(probability_NL.shape[1])[gold_N]
-    return float(((probability_NL - truth_NL) ** 2).sum(axis=1).mean())
+    log_NL, gold_N = scored
+    truth_NL = np.eye(log_NL.shape[1])[gold_N]
+    return float(((np.exp(log_NL) - truth_NL) ** 2).sum(axis=1).mean())
 
 
 def nll(predictions: Sequence[Prediction]) -> float | None:
     """Mean negative log-probability of the gold label in nats (log loss); None without scores.
 
-    Probabilities are held above float64's machine epsilon, so that one answer that was
-    certain and wrong cannot make the mean infinite (scikit-learn's ``log_loss`` does the same).
+    Held above the log of float64's smallest number (-708), so that one answer that was
+    certain and wrong cannot make the mean infinite.
     """
     scored = _scored(predictions)
     if scored is None:
         return None
-    probability_NL, gold_N = scored
-    gold_probability_N = probability_NL[np.arange(len(gold_N)), gold_N]
-    return float(-np.log(np.maximum(gold_probability_N, np.finfo(float).eps)).mean())
+    log_NL, gold_N = scored
+    gold_log_N = log_NL[np.arange(len(gold_N)), gold_N]
+    return float(-np.maximum(gold_log_N, np.log(np.finfo(float).tiny)).mean())
 
 
 def token_loss(losses: Sequence[TextLoss]) -> float:
@@ -178,7 +178,7 @@ def bits_per_byte(losses: Sequence[TextLoss]) -> float | None:
 def _scored(
     predictions: Sequence[Prediction],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]] | None:
-    """Probabilities [N items, L labels] and the gold column of each item."""
+    """Log-probabilities [N items, L labels] and the gold column of each item."""
     if not predictions or predictions[0].scores is None:
         return None
     labels = list(predictions[0].scores)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,14 +36,18 @@ class Prediction:
         gold: the right answer.
         label: what the model answered, or None where its answer was no label (of a
             preference: where it holds both answers for equal).
-        scores: probability of every label, or None where the form gives none. Of several
-            labels each has its own, and they do not sum to 1. Of a preference the rewards of
-            ``chosen`` and ``rejected``: log-probability of the answer under the model less that
-            under the model below, in nats.
+        scores: natural log-probability of every label, or None where the form gives none. Of
+            one label their exponentials sum to 1; of several each label has its own (log of the
+            sigmoid). Logs, because temperatures and likelihoods need what a probability that
+            was rounded to 0 or 1 has lost. Of a preference the rewards of ``chosen`` and
+            ``rejected``: log-probability of the answer under the model less that under the
+            model below, in nats.
         raw_text: what a generative arm wrote, unparsed.
         latency_s: seconds for this item (in a batch: the batch's seconds over its items).
         prompt_tokens: tokens read.
         output_tokens: tokens written, the stop token included; 0 for a head.
+        evidence: log P(text) in nats where an arm gives it (`joint`): low for a text that
+            belongs to no label.
     """
 
     example_id: str
@@ -54,6 +58,7 @@ class Prediction:
     latency_s: float
     prompt_tokens: int
     output_tokens: int
+    evidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,14 @@ class TextLoss:
 
 
 _Record = TypeVar("_Record", Prediction, TextLoss)
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number")
+
+
+# Python's own reader takes NaN and Infinity, which JSON does not know.
+_STRICT = json.JSONDecoder(parse_constant=_refused)
 
 
 def as_text(answer: Sequence[str] | float) -> str:
@@ -129,15 +142,22 @@ def read_losses(path: Path) -> list[TextLoss]:
 def _write(path: Path, records: Iterable[Prediction] | Iterable[TextLoss]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as out:
         for record in records:
-            row = asdict(record)
-            # NaN is no JSON, and a NaN score would turn into a wrong answer without a word.
-            for name, number in _numbers(row):
-                if not math.isfinite(number):
-                    raise DataError(
-                        f"{path}: {record.example_id}: {name} is {number}; "
-                        "look at the model, its weights or its precision gave no number"
-                    )
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            row = vars(record)
+            try:
+                # NaN is no JSON, and a NaN score would turn into a wrong answer without a word.
+                line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+            except ValueError as error:
+                raise DataError(
+                    f"{path}: {record.example_id}: {_no_number(row)}; "
+                    "look at the model, its weights or its precision gave no number"
+                ) from error
+            out.write(line + "\n")
+
+
+def _no_number(row: Mapping[str, Any]) -> str:
+    """Which of a record's numbers is none."""
+    bad = (f"{name} is {number}" for name, number in _numbers(row) if not math.isfinite(number))
+    return next(bad, "a value is no number")
 
 
 def _numbers(row: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
@@ -154,7 +174,7 @@ def _read(path: Path, kind: type[_Record]) -> list[_Record]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                row = json.loads(line)
+                row = _STRICT.decode(line)
             except ValueError as error:
                 raise IntegrityError(
                     f"{path}:{number}: not JSON ({error}); evaluate the model again"

@@ -1,4 +1,4 @@
-"""What a head answers, offline: labels with probabilities, tags, numbers."""
+"""What a head answers, offline: labels with log-probabilities, tags, numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Answer:
     Attributes:
         labels: the likeliest label; of a head with several labels, those above THRESHOLD in the
             labels' order; of a tagger, one tag for each token.
-        scores: label to probability; of several labels each by itself.
+        scores: label to natural log-probability; of several labels each by itself.
         value: of a regressor, in the units of the data.
     """
 
@@ -92,8 +92,10 @@ def _answer(classifier: Classifier, logits: torch.Tensor) -> Answer:
     if config.kind == "tag":
         return Answer(tuple(config.labels[tag] for tag in logits.argmax(dim=-1).tolist()))
     several = config.kind == "multi"
-    probabilities = (logits.sigmoid() if several else logits.softmax(dim=-1)).tolist()
-    scores = dict(zip(config.labels, probabilities, strict=True))
+    # From logits, in float64: the log of a probability that has become 0 or 1 tells nothing more.
+    exact = logits.double()
+    logs = torch.nn.functional.logsigmoid(exact) if several else exact.log_softmax(dim=-1)
+    scores = dict(zip(config.labels, logs.tolist(), strict=True))
     if several:
         on = chosen(logits).tolist()
         return Answer(tuple(n for n, is_on in zip(config.labels, on, strict=True) if is_on), scores)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from eval.record import Prediction, TextLoss
@@ -21,7 +23,8 @@ def predictions(accuracy: float, seed: int, scored: bool = False) -> list[Predic
         gold = LABELS[index % len(LABELS)]
         right = hardness[index] + rng.normal(0, 0.05) < accuracy
         label = gold if right else LABELS[(index + 1) % len(LABELS)]
-        scores = {name: 0.65 if name == label else 0.05 for name in LABELS} if scored else None
+        shares = {name: 0.65 if name == label else 0.05 for name in LABELS}
+        scores = {name: math.log(share) for name, share in shares.items()} if scored else None
         text = None if scored else label
         rows.append(Prediction(f"item{index}", gold, label, scores, text, 0.01, 20, 4))
     return rows

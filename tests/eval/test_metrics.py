@@ -24,7 +24,7 @@ def drawn(seed: int, items: int = 400, unparseable: float = 0.1) -> list[Predict
         probability /= probability.sum()
         gold = LABELS[rng.choice(len(LABELS), p=[0.4, 0.3, 0.15, 0.1, 0.05])]
         label = None if rng.random() < unparseable else LABELS[int(probability.argmax())]
-        scores = dict(zip(LABELS, probability.tolist(), strict=True))
+        scores = dict(zip(LABELS, np.log(probability).tolist(), strict=True))
         rows.append(Prediction(f"e{index}", gold, label, scores, None, 0.0, 5, 0))
     return rows
 
@@ -38,7 +38,8 @@ def answers(rows: list[Prediction]) -> list[str]:
 
 
 def table(rows: list[Prediction]) -> npt.NDArray[np.float64]:
-    return np.array([[row.scores[label] for label in LABELS] for row in rows if row.scores])
+    logs = np.array([[row.scores[label] for label in LABELS] for row in rows if row.scores])
+    return np.asarray(np.exp(logs))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -82,10 +83,19 @@ def test_log_loss_and_brier_are_scikit_learns() -> None:
     assert metrics.brier(rows) == pytest.approx(brier)
 
 
+def test_certain_and_wrong_answer_costs_what_its_logits_say_and_never_infinity() -> None:
+    def of(wrong: float) -> list[Prediction]:
+        return [Prediction("1", "b", "a", {"a": 0.0, "b": wrong}, None, 0.0, 1, 0)]
+
+    # Scikit-learn's log loss takes probabilities and stops at 36 nats.
+    assert metrics.nll(of(-200.0)) == 200.0
+    assert metrics.nll(of(-math.inf)) == pytest.approx(708.4, abs=0.1)
+
+
 def test_ece_of_two_hand_made_bins() -> None:
     # Confidence 0.9 and right 3 of 4 times; confidence 0.6 and right 1 of 2 times.
     rows = [
-        Prediction(str(i), gold, "a", {"a": p, "b": 1 - p}, None, 0.0, 1, 0)
+        Prediction(str(i), gold, "a", {"a": math.log(p), "b": math.log(1 - p)}, None, 0.0, 1, 0)
         for i, (gold, p) in enumerate(
             [("a", 0.9), ("a", 0.9), ("a", 0.9), ("b", 0.9), ("a", 0.6), ("b", 0.6)]
         )

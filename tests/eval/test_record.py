@@ -17,7 +17,7 @@ from eval.record import (
 from pipeline.core.errors import DataError, IntegrityError
 
 PREDICTIONS = [
-    Prediction("a", "card", "card", {"card": 0.75, "pin": 0.25}, None, 0.01, 12, 0),
+    Prediction("a", "card", "card", {"card": -0.25, "pin": -1.5}, None, 0.01, 12, 0, -93.25),
     Prediction("b", "pin", None, None, "a “line”\nbreak 汉字", 0.5, 7, 3),
 ]
 
@@ -38,6 +38,14 @@ def test_nan_score_is_refused_and_named(tmp_path: Path) -> None:
     bad = Prediction("x7", "a", "a", {"a": float("nan")}, None, 0.0, 1, 0)
     with pytest.raises(DataError, match=r"x7: scores\['a'\] is nan"):
         write_predictions(tmp_path / "p.jsonl", [bad])
+
+
+def test_nan_in_a_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    write_losses(tmp_path / "l.jsonl", [TextLoss("d", 1.0, 3, 11)])
+    text = (tmp_path / "l.jsonl").read_text().replace("1.0", "NaN")
+    (tmp_path / "l.jsonl").write_text(text)
+    with pytest.raises(IntegrityError, match=r"l\.jsonl:1: .*NaN is no number"):
+        read_losses(tmp_path / "l.jsonl")
 
 
 @pytest.mark.parametrize("line", ['{"example_id": "a"', '{"example_id": "a"}', "[1]"])
