@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.report import report_page
-from eval.report_data import data_parts
+from eval.report.data import data_parts
 
 NODE = "demo/prepare.sft"
 FACTS: dict[str, Any] = {

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from eval.report_curves import Curve, curve_plot, figure_text
-from eval.report_tasks import figure_name
-from eval.report_training import training_part
+from eval.report.curves import Curve, curve_plot, figure_text
+from eval.report.tasks import figure_name
+from eval.report.training import training_part
 
 
 def svg_of(markup: Any) -> ElementTree.Element:

@@ -12,7 +12,7 @@ from eval.gates import Gate
 from eval.known_items import Known
 from eval.record import Kind, Prediction, TextLoss, as_text
 from eval.report import report_page
-from eval.report_tasks import task_tiles
+from eval.report.tasks import task_tiles
 from eval.results import Arm, ModelResult
 from eval.task_figures import MAIN
 from pipeline.core.errors import RecipeError

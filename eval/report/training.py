@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.report_curves import Curve, curve_plot, figure_text
-from eval.report_page import Markup, joined, tag
-from eval.report_tasks import figure_name
+from eval.report.curves import Curve, curve_plot, figure_text
+from eval.report.markup import Markup, joined, tag
+from eval.report.tasks import figure_name
 
 Training = Mapping[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.report_data import data_parts
-from eval.report_page import (
+from eval.report.data import data_parts
+from eval.report.markup import (
     Content,
     Markup,
     arms_of,
@@ -20,12 +20,12 @@ from eval.report_page import (
     table,
     tag,
 )
-from eval.report_page import (
+from eval.report.markup import (
     facts as shown_facts,
 )
-from eval.report_plots import accuracy_plot, loss_plot
-from eval.report_tasks import task_tiles, tasks_table
-from eval.report_training import training_part
+from eval.report.plots import accuracy_plot, loss_plot
+from eval.report.tasks import task_tiles, tasks_table
+from eval.report.training import training_part
 
 _METHOD = (
     "Intervals are 95 %. With several seeds they cover seeds and items (crossed random effects, "

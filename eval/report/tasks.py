@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.report_page import Content, Markup, interval, number, table
+from eval.report.markup import Content, Markup, interval, number, table
 from eval.task_figures import MAIN
 
 _NAMES = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.report_page import Markup, tag
+from eval.report.markup import Markup, tag
 
 _WIDTH, _HEIGHT = 440, 214
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 306, 14, 170

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eval.report_page import Content, Markup, figure, joined, number, subhead, table, tag, words
-from eval.report_plots import Bar, bar_plot, funnel_bars, in_order, length_bars, percent
+from eval.report.markup import Content, Markup, figure, joined, number, subhead, table, tag, words
+from eval.report.plots import Bar, bar_plot, funnel_bars, in_order, length_bars, percent
 
 Facts = dict[str, Any]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.report_page import Markup, arms_of, tag
+from eval.report.markup import Markup, arms_of, tag
 from pipeline.data.funnel import REASONS
 
 _WIDTH = 440
