@@ -79,7 +79,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of a shelf and what was decided of its rows; small enough to send anywhere."""
+    """A batch of a shelf and what was decided of its rows; small enough to send anywhere.
+
+    ``relabelled``: a row's index on the shelf to the label that it reads instead of its own.
+    """
 
     shelf: Path
     number: int
@@ -88,6 +91,7 @@ class Batch:
     ordinal: Any
     source: Any
     again: Any
+    relabelled: Mapping[int, str] = field(default_factory=dict)
 
 
 class RenderStep:
@@ -122,6 +126,8 @@ class RenderStep:
                     int(batch.ordinal[inner]),
                     bool(batch.again[inner]),
                 )
+                if batch.start + inner in batch.relabelled:
+                    row["label"] = batch.relabelled[batch.start + inner]
                 split = self.split or SPLITS[code]
                 by_split.setdefault(split, []).append((batch.start + inner, row))
         for split, members in by_split.items():

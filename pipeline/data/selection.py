@@ -34,6 +34,7 @@ class Verdicts:
         details: what was counted without a row being lost.
         findings: kind to entries for ``findings.jsonl``: conflicts of label, probable errors.
         weights: label to weight, where classes are weighted.
+        relabelled: row to the wrong label that it was given on purpose.
     """
 
     code: Array
@@ -42,6 +43,7 @@ class Verdicts:
     details: dict[str, int] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, float] = field(default_factory=dict)
+    relabelled: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.twin = np.full(len(self.code), -1, np.int64)
@@ -72,7 +74,7 @@ def take_fractions(
         rows = np.flatnonzero(shelf.source == number)
         if source.get("fraction") is not None:
             label = strata(shelf, rows)[0] if joined else shelf.label[rows]
-            kept = _fraction(label, float(source["fraction"]), int(source["seed"]))
+            kept = seeded_share(label, float(source["fraction"]), int(source["seed"]))
             verdicts.drop(rows[~kept], "sampled out")
 
 
@@ -100,8 +102,11 @@ def mix(shelf: Shelf, verdicts: Verdicts, sources: Sequence[Mapping[str, Any]]) 
         verdicts.drop(np.delete(rows, taken), "sampled out")
 
 
-def _fraction(label: Array, fraction: float, seed: int) -> Array:
-    """A seeded share of the rows, stratified by label, at least one of each."""
+def seeded_share(label: Array, fraction: float, seed: int) -> Array:
+    """[N] whether a row is of a seeded share, stratified by label, at least one of each.
+
+    Of one seed a larger share holds every smaller one.
+    """
     kept = np.zeros(len(label), bool)
     for value in np.unique(label):
         members = np.flatnonzero(label == value)

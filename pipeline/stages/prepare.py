@@ -107,6 +107,7 @@ class Preparation:
             "packing": writing.packing,
             "labels": len(labels),
             "balance": balance,
+            **({} if desk.thinned is None else {"thinned": desk.thinned}),
             "cleaning": describe(self.config["clean"]),
             "sources": self.told,
             "contamination": {

@@ -23,6 +23,7 @@ from pipeline.data.selection import KEPT, REASON_OF, TEST, VALIDATION, Verdicts
 from pipeline.data.shelf import Shelf
 from pipeline.data.splits import hold_out
 from pipeline.data.strata import single_labels, strata
+from pipeline.data.thinning import flip, thin
 from pipeline.stages.prepare_desk import SEVERAL_LABELS, Desk, write_json
 
 _MOST_COMPARED = 200_000
@@ -52,10 +53,30 @@ def decide(desk: Desk, pool: Executor) -> dict[str, Any]:
         selection.label_errors(shelf, verdicts, clean["label_errors"])
     _drop_orphans(desk, shelf, verdicts)
     balance = selection.class_balance(shelf, verdicts, clean["balance"], joined=desk.joined)
+    if "thin" in desk.config:
+        balance = _thinned(desk, shelf, verdicts) or balance
     tell(desk, "train")
     if verdicts.weights:
         write_json(desk.context.out / "class_weights.json", verdicts.weights)
     return balance
+
+
+def _thinned(desk: Desk, shelf: Shelf, verdicts: Verdicts) -> dict[str, Any]:
+    """Thins and flips what every other step has kept; the balance of what is left.
+
+    Last, so that a share of all rows is the recipe's own training split, whatever was cleaned.
+    """
+    settings, balance = desk.config["thin"], desk.config["clean"]["balance"]
+    if desk.joined:
+        raise DataError(
+            "data.train: evaluate.learning_curve thins rows by their one label, and these have "
+            "several; leave the learning curve out"
+        )
+    counted = thin(shelf, verdicts, settings, _made(desk))
+    _drop_orphans(desk, shelf, verdicts)
+    desk.thinned = {**settings, **counted, "labels_flipped": flip(shelf, verdicts, settings)}
+    # A cap of what was capped and thinned would be another one.
+    return {} if balance["action"] == "cap" else selection.class_balance(shelf, verdicts, balance)
 
 
 def require_sound_labels(desk: Desk) -> None:

@@ -26,6 +26,7 @@ class Desk:
         workers: processes for the map steps; they change no byte.
         shelves, verdicts: split to its rows and what was decided of them; rows that are carved
             lie on the shelf of train.
+        thinned: what was thinned and flipped for a learning curve, counted; None: nothing.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Desk:
         self.funnels = {name: Funnel() for name in ("train", "validation", "test")}
         self.shelves: dict[str, Shelf] = {}
         self.verdicts: dict[str, Verdicts] = {}
+        self.thinned: dict[str, Any] | None = None
 
     @property
     def joined(self) -> bool:

@@ -97,8 +97,10 @@ def _batches(shelf: Shelf, verdicts: Verdicts) -> Iterator[Batch]:
     for number, start in shelf.batches():
         rows = slice(start, start + shelf.sizes[number])
         if (verdicts.code[rows] < min(REASON_OF)).any():
+            told = {i: verdicts.relabelled[i] for i in range(start, rows.stop)
+                    if i in verdicts.relabelled} if verdicts.relabelled else {}  # fmt: skip
             yield Batch(shelf.path, number, start, verdicts.code[rows], shelf.ordinal[rows],
-                        shelf.source[rows], shelf.again[rows])  # fmt: skip
+                        shelf.source[rows], shelf.again[rows], told)  # fmt: skip
 
 
 def _texts(shelf: Shelf, wanted: Any) -> Iterator[RowTexts]:
