@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.core.errors import DataError
 
@@ -13,6 +14,49 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 OnProgress = Callable[[int, int], None]
+Told = TypeVar("Told")
+Record = TypeVar("Record")
+
+
+def ask_in_batches(
+    rows: Sequence[Row],
+    lengths: Sequence[int],
+    batch_size: int,
+    ask: Callable[[Sequence[Row]], Sequence[Told]],
+    record: Callable[[Row, Told, float], Record],
+    *,
+    on_progress: OnProgress | None = None,
+    on_done: Callable[[list[Record]], None] | None = None,
+) -> list[Record]:
+    """Asks all rows, those of like length together, and records what was told of each.
+
+    Args:
+        lengths: tokens of each row, by which batches are made.
+        ask: one batch to what is told of each of its rows.
+        record: a row, what was told of it, and the seconds that fall to it: the batch's
+            over its rows.
+        on_progress: called with (rows done, rows in all) after each batch.
+        on_done: called after each batch with its records.
+
+    Returns:
+        Records in the rows' order.
+    """
+    made: list[Record | None] = [None] * len(rows)
+    done = 0
+    for batch in batches(lengths, batch_size):
+        chosen = [rows[index] for index in batch]
+        start = time.perf_counter()
+        told = ask(chosen)
+        seconds = (time.perf_counter() - start) / len(batch)
+        records = [record(row, one, seconds) for row, one in zip(chosen, told, strict=True)]
+        for index, one in zip(batch, records, strict=True):
+            made[index] = one
+        done += len(batch)
+        if on_done is not None:
+            on_done(records)
+        if on_progress is not None:
+            on_progress(done, len(rows))
+    return [one for one in made if one is not None]
 
 
 def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from eval.record import Kind, Prediction, TextLoss
@@ -13,6 +14,8 @@ from pipeline.core.stage import StageContext
 
 Rows = Sequence[Mapping[str, Any]]
 PairLosses = list[tuple[TextLoss, TextLoss]]
+OnOne = Callable[[Sequence[Prediction]], None]
+OnDone = Callable[[Mapping[str, Sequence[Prediction]]], None]
 
 
 class Loaded:
@@ -92,16 +95,36 @@ class Loaded:
         each_s = (time.perf_counter() - began) / len(rows)
         return "preference", preferences(rows, ours, below, each_s)
 
-    def answers(self, rows: Rows, labels: list[str]) -> tuple[Kind, list[Prediction]]:
-        """What the items ask for, and one answer for each row, by head or in writing.
+    def answers(
+        self,
+        rows: Rows,
+        labels: list[str],
+        *,
+        arm: str,
+        data: Path | None = None,
+        prior: Mapping[str, int] | None = None,
+        on_done: OnDone | None = None,
+    ) -> tuple[Kind, dict[str, list[Prediction]]]:
+        """What the items ask for, and one answer for each row in one form.
 
         Args:
-            rows: test rows of one suite.
+            rows: rows of one suite, all or some of them.
             labels: of the suite's Dataset; none for open answers.
+            arm: of ``pipeline.core.arms.ARMS``.
+            data: the suite's Dataset, whose render.json tells how its rows were rendered.
+            prior: label to its rows in train; for ``joint`` and ``joint_untrained``.
+            on_done: called after each batch with what it finished, by arm.
+
+        Returns:
+            The kind, and answers by arm: of ``likelihood`` those of ``likelihood_mean`` too.
         """
-        if self.config["arm"] != "generative":
-            return self._by_head(rows, labels)
-        from eval.predictors import GenerativePredictor
+        if arm == "generate":
+            return "label", {arm: self._written(rows, labels, _of_arm(on_done, arm))}
+        kind, found = self._by_head(rows, labels, _of_arm(on_done, arm))
+        return kind, {arm: found}
+
+    def _written(self, rows: Rows, labels: list[str], on_done: OnOne | None) -> list[Prediction]:
+        from eval.arms.generate import GenerativePredictor
 
         # A wrong answer may be any label of the data, so those of train count too.
         predictor = GenerativePredictor(
@@ -115,10 +138,12 @@ class Loaded:
             batch_size=self.batch_size,
         )
         asked = [{**row, "prompt_ids": prompt_ids(row)} for row in rows]
-        return "label", predictor.predict(asked, on_progress=self._progress)
+        return predictor.predict(asked, on_progress=self._progress, on_done=on_done)
 
-    def _by_head(self, rows: Rows, labels: list[str]) -> tuple[Kind, list[Prediction]]:
-        from eval.head_predictors import KINDS, HeadPredictor
+    def _by_head(
+        self, rows: Rows, labels: list[str], on_done: OnOne | None
+    ) -> tuple[Kind, list[Prediction]]:
+        from eval.arms.classifier import KINDS, HeadPredictor
         from pipeline.modeling.heads import load_classifier
         from pipeline.modeling.predictions import predict
 
@@ -130,10 +155,14 @@ class Loaded:
         kind = classifier.config.kind
         predictor = HeadPredictor(answered, kind, batch_size=self.batch_size, tag_names=labels)
         asked = [{**row, "input_ids": question_ids(row)} for row in rows]
-        return KINDS[kind], predictor.predict(asked, on_progress=self._progress)
+        return KINDS[kind], predictor.predict(asked, on_progress=self._progress, on_done=on_done)
 
     def _progress(self, done: int, total: int) -> None:
         self.context.progress({"step": done, "total": total})
+
+
+def _of_arm(on_done: OnDone | None, arm: str) -> OnOne | None:
+    return None if on_done is None else lambda found: on_done({arm: found})
 
 
 def question_ids(row: Mapping[str, Any]) -> list[int]:

@@ -118,7 +118,8 @@ def _ask(loaded: Loaded, suite: _Suite, arm: str, below: PairLosses | None) -> _
     if below is not None:
         kind, answers = loaded.preferred(suite.rows, below)
     else:
-        kind, answers = loaded.answers(suite.rows, suite.labels)
+        kind, found = loaded.answers(suite.rows, suite.labels, arm=arm)
+        answers = found[arm]
     return _Found(kind, answers=answers)
 
 

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from eval.arms.generate import GenerativePredictor
 from eval.likelihood import text_losses, windows_of
-from eval.predictors import GenerativePredictor
 from eval.record import Prediction
 from pipeline.core.errors import DataError, ModelError
 

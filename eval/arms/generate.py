@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from eval.answers import final_answer, normalised_answer
-from eval.batching import OnProgress, Row, batches, check_length, device_of, judged_model, padded
+from eval.batching import (
+    OnProgress,
+    Row,
+    ask_in_batches,
+    check_length,
+    device_of,
+    judged_model,
+    padded,
+)
 from eval.record import Prediction
 from pipeline.core.errors import ModelError
 
@@ -70,7 +77,11 @@ class GenerativePredictor:
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
 
     def predict(
-        self, rows: Sequence[Row], *, on_progress: OnProgress | None = None
+        self,
+        rows: Sequence[Row],
+        *,
+        on_progress: OnProgress | None = None,
+        on_done: Callable[[list[Prediction]], None] | None = None,
     ) -> list[Prediction]:
         """Answers rows of ``example_id``, ``prompt_ids`` and ``label``.
 
@@ -80,20 +91,16 @@ class GenerativePredictor:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         for row in rows:
             check_length(row["example_id"], len(row["prompt_ids"]), limit, self.max_new_tokens)
-        answers: list[Prediction | None] = [None] * len(rows)
-        done = 0
         with judged_model(self.model), _plain_generation(self.model):
-            for batch in batches([len(row["prompt_ids"]) for row in rows], self.batch_size):
-                chosen = [rows[index] for index in batch]
-                start = time.perf_counter()
-                written = self._generate([row["prompt_ids"] for row in chosen])
-                seconds = (time.perf_counter() - start) / len(batch)
-                for index, row, ids in zip(batch, chosen, written, strict=True):
-                    answers[index] = self._prediction(row, ids, seconds)
-                done += len(batch)
-                if on_progress is not None:
-                    on_progress(done, len(rows))
-        return [answer for answer in answers if answer is not None]
+            return ask_in_batches(
+                rows,
+                [len(row["prompt_ids"]) for row in rows],
+                self.batch_size,
+                lambda chosen: self._generate([row["prompt_ids"] for row in chosen]),
+                self._prediction,
+                on_progress=on_progress,
+                on_done=on_done,
+            )
 
     def parse(self, ids: Sequence[int]) -> tuple[str | None, str, int]:
         """Label or None, text as written, and tokens with the stop token counted."""

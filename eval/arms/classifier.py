@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eval.batching import OnProgress, Row, batches, check_length
+from eval.batching import OnProgress, Row, ask_in_batches, check_length
 from eval.record import Kind, Prediction, as_text
 from pipeline.core.errors import DataError
 from pipeline.data.arrow import IGNORED
@@ -49,7 +48,11 @@ class HeadPredictor:
         self.batch_size, self.tag_names = batch_size, tuple(tag_names)
 
     def predict(
-        self, rows: Sequence[Row], *, on_progress: OnProgress | None = None
+        self,
+        rows: Sequence[Row],
+        *,
+        on_progress: OnProgress | None = None,
+        on_done: Callable[[list[Prediction]], None] | None = None,
     ) -> list[Prediction]:
         """Answers rows of ``example_id``, ``input_ids`` and label, labels, tags or value.
 
@@ -58,29 +61,29 @@ class HeadPredictor:
         """
         for row in rows:
             check_length(row["example_id"], len(row["input_ids"]), None, 0)
-        golds = [self._gold(row) for row in rows]
-        made: list[Prediction | None] = [None] * len(rows)
-        done = 0
-        for batch in batches([len(row["input_ids"]) for row in rows], self.batch_size):
-            chosen = [rows[index] for index in batch]
-            start = time.perf_counter()
-            answers = self.answer_fn(chosen)
-            seconds = (time.perf_counter() - start) / len(batch)
-            for index, row, answer in zip(batch, chosen, answers, strict=True):
-                made[index] = Prediction(
-                    example_id=row["example_id"],
-                    gold=golds[index],
-                    label=self._told(row, answer),
-                    scores=None if answer.scores is None else dict(answer.scores),
-                    raw_text=None,
-                    latency_s=seconds,
-                    prompt_tokens=len(row["input_ids"]),
-                    output_tokens=0,
-                )
-            done += len(batch)
-            if on_progress is not None:
-                on_progress(done, len(rows))
-        return [prediction for prediction in made if prediction is not None]
+            # Before anything is asked: what cannot be judged need not run.
+            self._gold(row)
+        return ask_in_batches(
+            rows,
+            [len(row["input_ids"]) for row in rows],
+            self.batch_size,
+            self.answer_fn,
+            self._prediction,
+            on_progress=on_progress,
+            on_done=on_done,
+        )
+
+    def _prediction(self, row: Row, answer: Any, seconds: float) -> Prediction:
+        return Prediction(
+            example_id=row["example_id"],
+            gold=self._gold(row),
+            label=self._told(row, answer),
+            scores=None if answer.scores is None else dict(answer.scores),
+            raw_text=None,
+            latency_s=seconds,
+            prompt_tokens=len(row["input_ids"]),
+            output_tokens=0,
+        )
 
     def _gold(self, row: Row) -> str:
         name = KINDS[self.kind]

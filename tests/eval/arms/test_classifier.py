@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from eval.head_predictors import HeadPredictor
+from eval.arms.classifier import HeadPredictor
 from pipeline.core.errors import DataError, ModelError
 from pipeline.modeling.heads import HeadConfig, Kind
 from pipeline.modeling.predictions import predict
