@@ -13,8 +13,8 @@ import numpy as np
 
 from eval import metrics
 from eval.conclusions import sentences_of
-from eval.gates import Gate, GateResult, Head, verdict
-from eval.judging import HEADS, judged
+from eval.gates import Gate, GateResult, verdict
+from eval.judging import judged
 from eval.known_items import Known, with_and_without
 from eval.results import (
     LABELLED,
@@ -35,6 +35,7 @@ from eval.statistics import (
 )
 from eval.task_figures import figure, label_sets
 from eval.tasks import tasks_of
+from pipeline.core.arms import FORM_NAMES, Arm
 
 __all__ = ["Comparison", "ModelResult", "compare"]
 
@@ -109,7 +110,7 @@ def compare(
         for level in LEVELS
     }
     suites = {"domain": domain_suite, "general": general_suite, "task": task_suite}
-    heads = {head: _head(results, task_suite, head, through_l1) for head in HEADS}
+    heads = {head: _head(results, task_suite, arm, through_l1) for head, arm in FORM_NAMES.items()}
     return Comparison(
         levels={level: _level(readers[level], suites) for level in LEVELS},
         steps=_steps(readers, suites),
@@ -166,12 +167,12 @@ def _steps(
 
 
 def _head(
-    results: Sequence[ModelResult], suite: str | None, head: Head, through_l1: bool
+    results: Sequence[ModelResult], suite: str | None, arm: Arm, through_l1: bool
 ) -> dict[str, Any] | None:
-    models = answering(results, suite, head, "model")
+    models = answering(results, suite, arm, "model")
     if suite is None or not models:
         return None
-    controls = answering(results, suite, head, "control")
+    controls = answering(results, suite, arm, "control")
     if not through_l1:
         return {"with_l1": None, "without_l1": _accuracy(models, suite), "difference": None}
     difference = _difference(models, controls, suite)
@@ -200,7 +201,9 @@ def _difference(
 
 def _forms(results: Sequence[ModelResult], suite: str | None) -> dict[str, Any] | None:
     """Accuracy of the generative form less that of the classifier, paired by seed."""
-    generative, classifier = (answering(results, suite, head, "model") for head in HEADS)
+    generative, classifier = (
+        answering(results, suite, arm, "model") for arm in FORM_NAMES.values()
+    )
     return _difference(generative, classifier, suite) if suite is not None else None
 
 
@@ -226,8 +229,8 @@ def _model(result: ModelResult, suites: dict[str, str | None]) -> dict[str, Any]
 def _classes(results: Sequence[ModelResult], suite: str | None) -> dict[str, dict[str, Any]]:
     """Per-class table and commonest mistakes of the first seed of each form."""
     found: dict[str, dict[str, Any]] = {}
-    for head in HEADS:
-        models = answering(results, suite, head, "model")
+    for head, arm in FORM_NAMES.items():
+        models = answering(results, suite, arm, "model")
         if suite is None or not models:
             continue
         kind, predictions = models[0].kind(suite), models[0].predictions[suite]
@@ -260,7 +263,7 @@ def _plain(interval: Interval) -> dict[str, Any]:
 def _gate_json(result: GateResult) -> dict[str, Any]:
     record = asdict(result)
     gate = record.pop("gate")
-    # `head` of the result, not of the gate: a gate for every head has one result for each.
+    # `arm` of the result, not of the gate: a gate for every arm has one result for each.
     return {**gate, **record, "low": _finite(result.low), "high": _finite(result.high)}
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core.arms import FORM_NAMES
+
 if TYPE_CHECKING:
     from eval.compare import Comparison
 
@@ -111,7 +113,9 @@ def _unparseable(head: str, comparison: Comparison) -> str:
     shares = [
         model["unparseable"]
         for model in comparison.models
-        if model["arm"] == head and model["role"] == "model" and model["unparseable"] is not None
+        if model["arm"] == FORM_NAMES[head]
+        and model["role"] == "model"
+        and model["unparseable"] is not None
     ]
     mean = sum(shares) / len(shares) if shares else 0.0
     if not mean:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.core.arms import Arm
 from pipeline.core.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ Metric = Literal[
     "accuracy", "loss", "contamination",
     "macro_f1", "micro_f1", "entity_f1", "mae", "preference_accuracy",
 ]  # fmt: skip
-Head = Literal["generative", "classifier"]
 Against = Literal["base", "parent", "control", "chance", "none"]
 Status = Literal["pass", "fail", "undecided"]
 
@@ -44,7 +44,7 @@ class Gate:
     Attributes:
         suite: the evaluation suite, as the recipe names it.
         metric: what is measured.
-        head: the form of answering it holds for; None for every form that was measured.
+        arm: the form of answering it holds for; None for every form that was measured.
         against: the rung it is compared with; `none` for an absolute bound.
         superior_by: accuracy less that of the other rung is above this; a negative value
             makes it a promise not to be worse by more (non-inferiority).
@@ -55,7 +55,7 @@ class Gate:
 
     suite: str
     metric: Metric
-    head: Head | None = None
+    arm: Arm | None = None
     against: Against = "none"
     superior_by: float | None = None
     at_most_ratio: float | None = None
@@ -86,11 +86,11 @@ class Gate:
 
 @dataclass(frozen=True)
 class GateResult:
-    """How a gate ended for one head, with the figure it was judged on.
+    """How a gate ended for one arm, with the figure it was judged on.
 
     Attributes:
         gate: the promise.
-        head: the form it was judged for, where the metric has forms.
+        arm: the form it was judged for, where the metric has forms.
         status: pass, fail or undecided.
         estimate: the figure; None where it was not measured.
         low: lower end of its 95 % interval.
@@ -99,7 +99,7 @@ class GateResult:
     """
 
     gate: Gate
-    head: Head | None
+    arm: Arm | None
     status: Status
     estimate: float | None
     low: float | None
@@ -108,7 +108,7 @@ class GateResult:
 
 
 def judge(
-    gate: Gate, measured: Interval | None, *, head: Head | None = None, missing: str = ""
+    gate: Gate, measured: Interval | None, *, arm: Arm | None = None, missing: str = ""
 ) -> GateResult:
     """Holds a figure against a gate.
 
@@ -116,15 +116,15 @@ def judge(
         gate: the promise.
         measured: the difference (`superior_by`), the ratio (`at_most_ratio`) or the figure
             itself; None where it was not measured.
-        head: the form that was measured.
+        arm: the form that was measured.
         missing: why nothing was measured, in words.
     """
     if measured is None:
-        text = f"{_subject(gate, head)}: not measured ({missing or 'no figures'})"
-        return GateResult(gate, head, "undecided", None, None, None, text)
+        text = f"{_subject(gate, arm)}: not measured ({missing or 'no figures'})"
+        return GateResult(gate, arm, "undecided", None, None, None, text)
     status = _status(gate, measured)
-    text = f"{_subject(gate, head)}: {_figure(gate, measured)}; {_promise(gate)}: {status}"
-    return GateResult(gate, head, status, measured.estimate, measured.low, measured.high, text)
+    text = f"{_subject(gate, arm)}: {_figure(gate, measured)}; {_promise(gate)}: {status}"
+    return GateResult(gate, arm, status, measured.estimate, measured.low, measured.high, text)
 
 
 def verdict(results: list[GateResult]) -> Status | Literal["ungated"]:
@@ -148,10 +148,10 @@ def _status(gate: Gate, measured: Interval) -> Status:
     return "pass" if kept else "fail" if broken else "undecided"
 
 
-def _subject(gate: Gate, head: Head | None) -> str:
+def _subject(gate: Gate, arm: Arm | None) -> str:
     if gate.metric == "contamination":
         return f"contamination of {gate.suite}"
-    form = f" of the {head} form" if head else ""
+    form = f" of {arm}" if arm else ""
     return f"{gate.metric}{form} on {gate.suite}"
 
 

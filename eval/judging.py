@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.gates import Gate, GateResult, Head, judge
+from eval.gates import Gate, GateResult, judge
 from eval.metrics import chance
 from eval.results import (
     ModelResult,
@@ -28,38 +28,39 @@ from eval.statistics import (
     shifted,
 )
 from eval.task_figures import figure, kinds_with
+from pipeline.core.arms import Arm
 
-HEADS: tuple[Head, ...] = ("generative", "classifier")
+_ANSWERING: tuple[Arm, ...] = ("generate", "classifier")
 
 # A recipe straight over L0 has no other parent than the base.
 _ROLES = {"base": ("base",), "parent": ("parent", "base"), "control": ("control",)}
 
 
 def judged(gate: Gate, results: Sequence[ModelResult], contamination: int) -> list[GateResult]:
-    """One result for each head that the gate holds for; one alone for loss and contamination."""
+    """One result for each arm that the gate holds for; one alone for loss and contamination."""
     if gate.metric == "contamination":
         return [judge(gate, exact(contamination))]
     if gate.metric == "loss":
         return [_judged_loss(gate, results)]
     if gate.metric != "accuracy":
         return _judged_figures(gate, results)
-    heads = [gate.head] if gate.head else HEADS
+    arms = [gate.arm] if gate.arm else _ANSWERING
     found = [
-        _judged_accuracy(gate, head, models, results)
-        for head in heads
-        if (models := answering(results, gate.suite, head, "model"))
+        _judged_accuracy(gate, arm, models, results)
+        for arm in arms
+        if (models := answering(results, gate.suite, arm, "model"))
     ]
-    return found or [judge(gate, None, head=gate.head, missing="no model answered this suite")]
+    return found or [judge(gate, None, arm=gate.arm, missing="no model answered this suite")]
 
 
 def _judged_figures(gate: Gate, results: Sequence[ModelResult]) -> list[GateResult]:
-    """One result for each model that the figure was measured of; a head has its own name."""
+    """One result for each model that the figure was measured of; an arm has its own name."""
     kinds = kinds_with(gate.metric)
     ours = [
         result
         for result in results
         if result.role == "model"
-        and gate.head in (None, result.arm)
+        and gate.arm in (None, result.arm)
         and gate.suite in result.predictions
         and result.kind(gate.suite) in kinds
     ]
@@ -68,54 +69,52 @@ def _judged_figures(gate: Gate, results: Sequence[ModelResult]) -> list[GateResu
         first = models[0]
         tables = [model.predictions[gate.suite] for model in models]
         measured = figure(first.kind(gate.suite), gate.metric, tables)
-        head = next((head for head in HEADS if head == first.arm), None)
+        arm = next((arm for arm in _ANSWERING if arm == first.arm), None)
         if math.isnan(measured.low):
-            found.append(judge(gate, None, head=head, missing="too few items for an interval"))
+            found.append(judge(gate, None, arm=arm, missing="too few items for an interval"))
         else:
-            found.append(judge(gate, measured, head=head))
+            found.append(judge(gate, measured, arm=arm))
     return found or [
-        judge(gate, None, head=gate.head, missing="no model has this figure on this suite")
+        judge(gate, None, arm=gate.arm, missing="no model has this figure on this suite")
     ]
 
 
 def _judged_loss(gate: Gate, results: Sequence[ModelResult]) -> GateResult:
-    ours = [result for result in results if gate.head in (None, result.arm)]
+    ours = [result for result in results if gate.arm in (None, result.arm)]
     model = reading(ours, gate.suite, ("model",))
     if model is None:
-        return judge(gate, None, head=gate.head, missing="no model read this suite")
+        return judge(gate, None, arm=gate.arm, missing="no model read this suite")
     losses = losses_in_order(model, gate.suite)
     if gate.against == "none":
-        return judge(gate, loss_interval(losses, np.random.default_rng(0)), head=gate.head)
+        return judge(gate, loss_interval(losses, np.random.default_rng(0)), arm=gate.arm)
     other = reading(results, gate.suite, _ROLES[gate.against])
     if other is None:
-        return judge(gate, None, head=gate.head, missing=f"no {gate.against} read this suite")
+        return judge(gate, None, arm=gate.arm, missing=f"no {gate.against} read this suite")
     ratio = loss_ratio_interval(
         losses, losses_in_order(other, gate.suite), np.random.default_rng(0)
     )
-    return judge(gate, ratio, head=gate.head)
+    return judge(gate, ratio, arm=gate.arm)
 
 
 def _judged_accuracy(
-    gate: Gate, head: Head, models: Sequence[ModelResult], results: Sequence[ModelResult]
+    gate: Gate, arm: Arm, models: Sequence[ModelResult], results: Sequence[ModelResult]
 ) -> GateResult:
     correct = correct_table(models, gate.suite)
     if gate.against == "none":
-        return judge(gate, mean_interval(correct), head=head)
+        return judge(gate, mean_interval(correct), arm=arm)
     if gate.against == "chance":
         # Chance is a property of these very items: a constant.
         level = chance([prediction.gold for prediction in models[0].predictions[gate.suite]])
-        return judge(gate, shifted(mean_interval(correct), -level), head=head)
+        return judge(gate, shifted(mean_interval(correct), -level), arm=arm)
     for role in _ROLES[gate.against]:
-        others = answering(results, gate.suite, head, role)
+        others = answering(results, gate.suite, arm, role)
         if others:
-            return _judged_difference(gate, head, models, others)
-    return judge(
-        gate, None, head=head, missing=f"no {gate.against} answered this suite in this form"
-    )
+            return _judged_difference(gate, arm, models, others)
+    return judge(gate, None, arm=arm, missing=f"no {gate.against} answered this suite in this form")
 
 
 def _judged_difference(
-    gate: Gate, head: Head, models: Sequence[ModelResult], others: Sequence[ModelResult]
+    gate: Gate, arm: Arm, models: Sequence[ModelResult], others: Sequence[ModelResult]
 ) -> GateResult:
     difference: Interval | None = None
     if gate.against != "control" and len(others) == 1:
@@ -129,4 +128,4 @@ def _judged_difference(
             difference = paired_difference(
                 correct_table(ours, gate.suite), correct_table(theirs, gate.suite)
             )
-    return judge(gate, difference, head=head, missing=f"no seed in common with {gate.against}")
+    return judge(gate, difference, arm=arm, missing=f"no seed in common with {gate.against}")

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.record import Kind, Prediction, TextLoss
+from pipeline.core.arms import Arm
 from pipeline.core.errors import IntegrityError
 
 Level = Literal["L0", "L1", "L2"]
-Arm = Literal["generative", "classifier", "tagger", "regressor", "channel", "text"]
-Role = Literal["model", "control", "parent", "base", "phase"]
+Role = Literal["model", "control", "parent", "base", "phase", "reference"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ModelResult:
         arm: the form in which it answers; `text` for a model that only reads text.
         role: `model` is what the recipe makes, `control` the same without the level between,
             `parent` what it was trained over, `base` the family's L0, `phase` an earlier training
-            of the same recipe.
+            of the same recipe, `reference` a rung that no recipe trains.
         seed: the training seed; model and control of one seed are a pair.
         losses: suite > one row for each document.
         predictions: suite > one row for each item.

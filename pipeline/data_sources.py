@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import DataError
 from pipeline.core.recipe import LoadedRecipe, load_recipe, looks_like_hub_id, shown
 from pipeline.core.recipe_problems import said
-from pipeline.core.schema import RecipeSuite
 from pipeline.core.schema_data import HUB_KEYS, Carve, Source
+from pipeline.core.schema_evaluate import RecipeSuite
 from pipeline.plan import Node
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ from pipeline.bundle_plan import bundle_node
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.data_plan import suite_node
 from pipeline.data_sources import suite_source, test_form
-from pipeline.judgement_rules import (
+from pipeline.judgement_arms import (
     answers_suite,
     arms_of,
+    asked_arms,
     evaluation_label,
     judged_name,
     needs_reference,
-    require_answered,
-    require_paired,
-    require_sound_gates,
+    require_asked,
 )
+from pipeline.judgement_rules import require_answered, require_paired, require_sound_gates
 from pipeline.plan import Built, ModelRef, Node, Outcome, outcome_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def add_judgement(
 
 def _report(ladder: Ladder, built: Built) -> str | None:
     suites = _suites(built)
+    require_asked(built.loaded)
     require_answered(built.loaded, suites)
     require_sound_gates(built.loaded, suites)
     return _compare(ladder, built, suites) if suites else None
@@ -178,7 +179,10 @@ def _seeds(
         if objective == "mlm":
             # An encoder has no next-token loss; what stands over it is judged by its task.
             continue
-        for arm in arms_of(objective):
+        for arm in asked_arms(objective, asked.loaded.recipe.evaluate):
+            if arm == "joint_untrained":
+                found += _untrained(ladder, built, suites, objective, seed, role)
+                continue
             wanted = _wanted(ladder, built, asked, suites, (objective, arm, seed))
             if not wanted:
                 continue
@@ -197,6 +201,24 @@ def _seeds(
     return found
 
 
+def _untrained(
+    ladder: Ladder, built: Built, suites: dict[str, str], objective: str, seed: int, role: str
+) -> list[_Judged]:
+    """What a channel model was before it was trained: the baseline of the joint arm."""
+    arm = "joint_untrained"
+    first = built.loaded.recipe.train
+    assert first is not None
+    if role != "model" or seed != first.seeds[0]:
+        return []
+    wanted = _wanted(ladder, built, built, suites, (objective, arm, seed))
+    if not wanted:
+        return []
+    inputs = {f"suite.{name}": node for name, node in wanted.items()}
+    node = f"{built.loaded.recipe.name}/evaluate.{objective}-{arm}"
+    item = _evaluate(ladder, built, node, built.start, arm, inputs)
+    return [_Judged(item, _about(built.start, arm, "reference", seed))]
+
+
 def _wanted(
     ladder: Ladder,
     built: Built,
@@ -212,6 +234,9 @@ def _wanted(
     for name, form in suites.items():
         # Texts are judged for one seed: the figure stands for these weights.
         if not answers_suite(arm, form) or (form == "text" and seed != train.seeds[0]):
+            continue
+        # Who chats and is asked in no other way only reads.
+        if arm == "text" and form != "text" and OBJECTIVES[objective].chats:
             continue
         owner = built if name == "test" else asked
         wanted[name] = _suite(ladder, owner, name, objective)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, get_args
 
+from pipeline.core.arms import ARMS, REFERENCES
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Format
+from pipeline.core.schema_evaluate import GateSpec
+from pipeline.judgement_arms import (
+    READS,
+    answers_suite,
+    asked_arms,
+    gives,
+    needs_reference,
+)
 
 _MAY_DIFFER = {
     "name", "base", "revision", "trust_remote_code", "level", "evaluate", "gates", "serve", "sweep",
 }  # fmt: skip
-# A head answers rows of the format that its objective learns from.
-_READS: Mapping[str, tuple[str, ...]] = {
-    arm: info.forms
-    for info in OBJECTIVES.values()
-    if info.head and not info.writes
-    for arm in info.arms
-}
 # Metric of a gate, and the kinds of answer that it is measured of (``eval.task_figures``).
 _MEASURED_OF: Mapping[str, frozenset[str]] = {
     "loss": frozenset({"text"}),
@@ -30,41 +32,11 @@ _MEASURED_OF: Mapping[str, frozenset[str]] = {
     "preference_accuracy": frozenset({"preference"}),
 }
 _FORMATS: tuple[str, ...] = get_args(Format)
-_KINDS = {"generative": "label", "classifier": "label", "tagger": "tags", "regressor": "value"}
-
-
-def arms_of(objective: str) -> tuple[str, ...]:
-    """The forms in which an objective's model is judged; ``text`` where it only reads."""
-    return OBJECTIVES[objective].arms or ("text",)
-
-
-def judged_name(name: str, objective: str, arm: str) -> str:
-    """The name of an objective's model in one form.
-
-    A model that writes and has a head too is two models to whoever asks: NAME and
-    NAME-classifier, one set of weights.
-    """
-    both = OBJECTIVES[objective].writes and arm == "classifier"
-    return name + OBJECTIVES["classify"].suffix if both else name
-
-
-def evaluation_label(objective: str, arm: str, seed: int) -> str:
-    """What an evaluate node is called after its recipe."""
-    more = "" if arm == arms_of(objective)[0] else f"-{arm}"
-    return f"{objective}{more}.seed{seed}"
-
-
-def answers_suite(arm: str, form: str) -> bool:
-    """Whether a form of answering has something to say to a suite of a format.
-
-    Who writes may be asked anything.
-    """
-    return arm not in _READS or form in _READS[arm]
-
-
-def needs_reference(objective: str, form: str) -> bool:
-    """Whether answers are judged against the model below: pairs of a chosen and a rejected one."""
-    return objective == "dpo" and form == "preference"
+_KINDS = {
+    **{arm: "label" for arm, info in ARMS.items() if info.chosen},
+    "tagger": "tags",
+    "regressor": "value",
+}
 
 
 def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None:
@@ -78,7 +50,10 @@ def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None
     """
     recipe = loaded.recipe
     objectives = recipe.train.objective if recipe.train else ()
-    arms = {arm for objective in objectives for arm in arms_of(objective)}
+    asked: dict[str, tuple[str, ...]] = {
+        objective: asked_arms(objective, recipe.evaluate) for objective in objectives
+    }
+    arms = {arm for asked_of in asked.values() for arm in asked_of}
     for index, gate in enumerate(recipe.gates):
         key = f"gates.{index}"
         if gate.suite not in suites:
@@ -90,13 +65,35 @@ def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None
             raise loaded.error(f"{key}.metric", f"{gate.metric} needs a suite of {wanted}")
         if gate.against == "control" and recipe.evaluate.control is None:
             raise loaded.error(f"{key}.against", "there is no control; set evaluate.control")
-        if gate.head is not None and gate.head not in arms:
-            raise loaded.error(f"{key}.head", f"no objective of this recipe is {gate.head}")
+        _require_rung(loaded, key, gate, arms)
         if gate.metric != "contamination":
-            heads = arms if gate.head is None else {gate.head}
-            problem = _unmeasured(gate.metric, gate.suite, suites[gate.suite], objectives, heads)
+            judged = arms if gate.arm is None else {gate.arm}
+            problem = _unmeasured(gate.metric, gate.suite, suites[gate.suite], asked, judged)
             if problem is not None:
                 raise loaded.error(f"{key}.metric", problem)
+
+
+def _require_rung(loaded: LoadedRecipe, key: str, gate: GateSpec, arms: Set[str]) -> None:
+    """The arm that a gate is for, and the rung that it stands against, are measured."""
+    evaluate = loaded.recipe.evaluate
+    there = _with_by_products(arms)
+    if gate.arm is not None and gate.arm not in there:
+        known = ", ".join(sorted(there - {"text"}))
+        raise loaded.error(f"{key}.arm", f"no model of this recipe is asked so (known: {known})")
+    if gate.against in REFERENCES and gate.against not in evaluate.references:
+        raise loaded.error(
+            f"{key}.against", f"{gate.against} is not measured; add it to evaluate.references"
+        )
+    if gate.against in ARMS and gate.against not in there:
+        raise loaded.error(
+            f"{key}.against", f"no model of this recipe is asked so; add {gate.against} to arms"
+        )
+    if gate.against in ARMS and gate.against == gate.arm:
+        raise loaded.error(f"{key}.against", f"{gate.against} stands against itself")
+
+
+def _with_by_products(arms: Set[str]) -> set[str]:
+    return {*arms, *(name for name, info in ARMS.items() if info.along in arms)}
 
 
 def require_answered(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None:
@@ -106,11 +103,12 @@ def require_answered(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None:
         RecipeError: names the suite.
     """
     train = loaded.recipe.train
-    arms = {arm for objective in (train.objective if train else ()) for arm in arms_of(objective)}
+    evaluate = loaded.recipe.evaluate
+    arms = {arm for o in (train.objective if train else ()) for arm in asked_arms(o, evaluate)}
     for name, form in suites.items():
         # Heads read no documents: those are for the models that write.
         if form != "text" and arms and not any(answers_suite(arm, form) for arm in arms):
-            able = sorted({one for arm in arms for one in _READS[arm]})
+            able = sorted({one for arm in arms for one in READS.get(arm, ("text",))})
             raise loaded.error(
                 f"evaluate.suites.{name}",
                 f"its rows are of format {form}, and the models of this recipe answer format "
@@ -119,20 +117,25 @@ def require_answered(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None:
 
 
 def _unmeasured(
-    metric: str, suite: str, form: str, objectives: Sequence[str], arms: Set[str]
+    metric: str, suite: str, form: str, asked: Mapping[str, Sequence[str]], arms: Set[str]
 ) -> str | None:
     """Why a metric is measured of no model of a recipe on a suite, or None where it is.
 
     Args:
         form: the suite's format.
-        arms: the forms of answering that the gate holds for.
+        asked: objective to the ways in which its model is asked.
+        arms: those that the gate holds for.
     """
     wanted = _MEASURED_OF[metric]
-    there = {kind for objective in objectives for kind in _kinds(objective, arms, (form,))}
+    there = {
+        kind
+        for objective, of_it in asked.items()
+        for kind in _kinds(objective, arms & _with_by_products(set(of_it)), (form,))
+    }
     if there & wanted:
         return None
-    able = sorted(o for o in OBJECTIVES if _kinds(o, set(arms_of(o)), _FORMATS) & wanted)
-    if not set(able) & set(objectives):
+    able = sorted(o for o in OBJECTIVES if _kinds(o, {*gives(o)}, _FORMATS) & wanted)
+    if not set(able) & set(asked):
         return (
             f"{metric} is measured of objective {' or '.join(able)}, and this recipe trains none "
             "of them"
@@ -146,15 +149,15 @@ def _unmeasured(
 
 
 def _kinds(objective: str, arms: Set[str], forms: Sequence[str]) -> set[str]:
-    """What an objective's model answers in some forms of answering to suites of some formats.
+    """What an objective's model answers in some arms to suites of some formats.
 
     Kinds are those of ``eval.record``, and ``text`` where documents are read.
     """
     found = set()
-    for arm in arms & set(arms_of(objective)):
+    for arm in arms:
         for form in forms:
             if form == "text":
-                found |= {"text"} if OBJECTIVES[objective].writes and arm not in _READS else set()
+                found |= {"text"} if OBJECTIVES[objective].writes and arm not in READS else set()
             elif needs_reference(objective, form):
                 found.add("preference")
             elif answers_suite(arm, form) and arm in _KINDS:

@@ -90,7 +90,7 @@ def test_hybrid_is_two_names_over_one_training(ladder: Path, store: Store) -> No
         if node.stage == "evaluate" and ".hybrid" in node.id
     }
     assert arms == {
-        "tiny-task/evaluate.hybrid.seed1": "generative",
+        "tiny-task/evaluate.hybrid.seed1": "generate",
         "tiny-task/evaluate.hybrid-classifier.seed1": "classifier",
     }
     heads = plan.nodes["tiny-task/evaluate.hybrid-classifier.seed1"].inputs

@@ -19,12 +19,12 @@ from tests.tiny_ladder import objective
         ("{suite: tst, metric: accuracy, against: chance, superior_by: 0}", "is no suite here"),
         ("{suite: test, metric: loss, at_most: 3}", "loss needs a suite of text"),
         ("{suite: general, metric: accuracy, at_least: 0.5}", "accuracy needs a suite of a task"),
-        ("{suite: test, metric: accuracy, against: parent, superior_by: 0}", "control or chance"),
-        ("{suite: test, metric: accuracy, at_most: 0.5}", "superior_by or at_least"),
+        ("{suite: test, metric: accuracy, against: parent, superior_by: 0}", "control, chance, a reference"),
+        ("{suite: test, metric: accuracy, at_most: 0.5}", "superior_by or not_worse_by or at_least"),
         ("{suite: test, metric: entity_f1, at_least: 0.5}", "measured of objective tag, and"),
         ("{suite: test, metric: mae, at_most: 2}", "measured of objective regress, and this"),
-        ("{suite: test, metric: mae, at_least: 2}", "mae at_most"),
-        ("{suite: test, metric: macro_f1, at_most: 1}", "the others at_least"),
+        ("{suite: test, metric: mae, at_least: 2}", "mae takes at_most"),
+        ("{suite: test, metric: macro_f1, at_most: 1}", "macro_f1 takes at_least"),
     ],
 )
 def test_a_gate_that_could_never_be_judged_is_refused(
@@ -104,9 +104,9 @@ def test_a_head_is_asked_only_what_it_learned_to_read(
     asked = {
         node.config["arm"]: {role for role in node.inputs if role.startswith("suite.")}
         for node in plan.nodes.values()
-        if node.stage == "evaluate" and node.config["arm"] in {"generative", "classifier"}
+        if node.stage == "evaluate" and node.config["arm"] in {"generate", "classifier"}
     }
-    assert asked["generative"] >= {"suite.test", "suite.talk"}
+    assert asked["generate"] >= {"suite.test", "suite.talk"}
     assert asked["classifier"] == {"suite.test"}
 
 
@@ -115,15 +115,15 @@ def test_a_gate_on_a_suite_that_its_head_is_not_asked_is_refused(
 ) -> None:
     objective(ladder, "hybrid")
     with_talk(ladder)
-    gate = "{suite: talk, metric: accuracy, head: HEAD, at_least: 0}"
+    gate = "{suite: talk, metric: accuracy, arm: ARM, at_least: 0}"
     ladder.write_text(
         ladder.read_text().replace("{suite: test, metric: contamination, at_most: 0}", gate)
     )
     text = ladder.read_text()
-    ladder.write_text(text.replace("HEAD", "classifier"))
+    ladder.write_text(text.replace("ARM", "classifier"))
     with pytest.raises(RecipeError, match="of format messages: nothing is measured there"):
         make_plan(ladder, store)
-    ladder.write_text(text.replace("HEAD", "generative"))
+    ladder.write_text(text.replace("ARM", "generate"))
     make_plan(ladder, store)
 
 

@@ -24,7 +24,7 @@ class ObjectiveInfo:
         head: a head is trained and saved beside the weights.
         packs: rows may share a block.
         suffix: what its model's name has after the recipe's.
-        arms: how its model answers a task, and so how it is judged: ``generative``,
+        arms: how its model answers a task, and so how it is judged: ``generate``,
             ``classifier``, ``tagger``, ``regressor``, ``channel``; none: it only reads text.
         measures: what validation counts beside the loss.
         forms: the formats of its rows; none: any from which its render can be made.
@@ -59,10 +59,10 @@ OBJECTIVES: Mapping[str, ObjectiveInfo] = {
     "cpt": ObjectiveInfo("next token, with replay", "text", "causal", True, packs=True),
     "mlm": ObjectiveInfo("masked tokens", "text", "encoder", False),
     "sft": ObjectiveInfo(
-        "the assistant's tokens", "sft", "causal", True, packs=True, arms=("generative",)
+        "the assistant's tokens", "sft", "causal", True, packs=True, arms=("generate",)
     ),
     "dpo": ObjectiveInfo(
-        "chosen above rejected", "preference", "causal", True, arms=("generative",),
+        "chosen above rejected", "preference", "causal", True, arms=("generate",),
         measures=("reward_accuracy",), forms=("preference",),
     ),
     "channel": ObjectiveInfo(
@@ -71,7 +71,7 @@ OBJECTIVES: Mapping[str, ObjectiveInfo] = {
     ),
     "hybrid": ObjectiveInfo(
         "the label's tokens and the head's label, one adapter", "hybrid", "causal", True,
-        head=True, arms=("generative", "classifier"), measures=_OF_LABELS,
+        head=True, arms=("generate", "classifier"), measures=_OF_LABELS,
         forms=("classification",),
     ),
     "classify": ObjectiveInfo(

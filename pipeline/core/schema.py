@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.core.objectives import OBJECTIVES
-from pipeline.core.schema_data import NO_WEIGHT, Data, Source
+from pipeline.core.schema_data import Data
+from pipeline.core.schema_evaluate import Evaluate, GateSpec
 from pipeline.core.schema_section import Section, Seed, as_list
 from pipeline.core.schema_sweep import Sweep
 from pipeline.core.schema_train import Train
@@ -60,74 +61,6 @@ def require_read(data: Data, objectives: set[str]) -> None:
             "data.features are joined to what objective classify's head reads, and no other "
             "objective reads them; leave them out"
         )
-
-
-class RecipeSuite(Section):
-    """A suite that is another recipe's test split."""
-
-    recipe: str
-
-
-class Evaluate(Section):
-    """What a model is judged on."""
-
-    suites: dict[str, Source | RecipeSuite] = Field(
-        default_factory=dict, description="Extra suites beside the recipe's own test split"
-    )
-    control: str | None = Field(None, description="The same recipe straight over another base")
-    batch_size: int = Field(64, ge=1)
-    max_new_tokens: int = Field(24, ge=1)
-    answer_after: str | None = Field(
-        None, min_length=1, description="Open answers: what follows the last of these marks"
-    )
-
-    @model_validator(mode="after")
-    def _weights_mix_training_rows_only(self) -> Evaluate:
-        for name, suite in self.suites.items():
-            if isinstance(suite, Source) and suite.weight is not None:
-                raise ValueError(f"suites.{name}: {NO_WEIGHT}")
-        return self
-
-
-class GateSpec(Section):
-    """One promise. Exactly one of superior_by, at_most_ratio, at_least, at_most."""
-
-    suite: str
-    metric: Literal[
-        "accuracy", "loss", "contamination",
-        "macro_f1", "micro_f1", "entity_f1", "mae", "preference_accuracy",
-    ]  # fmt: skip
-    head: Literal["generative", "classifier"] | None = None
-    against: Literal["base", "parent", "control", "chance", "none"] = "none"
-    superior_by: float | None = None
-    at_most_ratio: float | None = Field(None, gt=0)
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @model_validator(mode="after")
-    def _one_bound(self) -> GateSpec:
-        bounds = (self.superior_by, self.at_most_ratio, self.at_least, self.at_most)
-        if sum(b is not None for b in bounds) != 1:
-            raise ValueError("give exactly one of superior_by, at_most_ratio, at_least, at_most")
-        relative = self.superior_by is not None or self.at_most_ratio is not None
-        if relative == (self.against == "none"):
-            raise ValueError("superior_by and at_most_ratio need `against`; the others refuse it")
-        fit = {
-            "accuracy": (self.superior_by, self.at_least),
-            "loss": (self.at_most_ratio, self.at_most),
-            "contamination": (self.at_most,),
-            "mae": (self.at_most,),
-        }.get(self.metric, (self.at_least,))
-        if all(bound is None for bound in fit):
-            raise ValueError(
-                "accuracy takes superior_by or at_least, loss at_most_ratio or at_most, "
-                "contamination and mae at_most, the others at_least"
-            )
-        if self.metric == "accuracy" and self.against in {"base", "parent"}:
-            raise ValueError("accuracy is measured against control or chance")
-        if self.metric == "loss" and self.against in {"control", "chance"}:
-            raise ValueError("loss is measured against base or parent")
-        return self
 
 
 class Serve(Section):

@@ -68,8 +68,8 @@ def ladder(seeds: int = 3) -> list[ModelResult]:
     results = [reader("L0", "base"), reader("L1", "parent")]
     for seed in range(seeds):
         results += [
-            answerer("generative", "model", seed, 0.75, reads=True),
-            answerer("generative", "control", seed, 0.45),
+            answerer("generate", "model", seed, 0.75, reads=True),
+            answerer("generate", "control", seed, 0.45),
             answerer("classifier", "model", seed, 0.70),
             answerer("classifier", "control", seed, 0.70),
         ]

@@ -175,9 +175,9 @@ def test_gates_are_judged_for_every_head() -> None:
         Gate("test", "accuracy", "classifier", "parent", superior_by=0.0),
     ]
     comparison = compared(ladder(), gates=gates, contamination=Known(3))
-    found = [(result.head, result.status) for result in comparison.gates]
+    found = [(result.arm, result.status) for result in comparison.gates]
     assert found == [
-        ("generative", "pass"),
+        ("generate", "pass"),
         ("classifier", "undecided"),
         ("classifier", "pass"),
         (None, "fail"),
@@ -198,7 +198,7 @@ def test_other_items_are_refused_naming_both_models() -> None:
     short = list(results[3].predictions["test"])[: ITEMS - 1]
     results[3] = replace(results[3], predictions={"test": short})
     message = (
-        r"suite test: demo-control-generative \(.*\) and demo-model-generative \(.*\) .* item239"
+        r"suite test: demo-control-generate \(.*\) and demo-model-generate \(.*\) .* item239"
     )
     with pytest.raises(IntegrityError, match=message):
         compared(results)

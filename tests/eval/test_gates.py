@@ -14,7 +14,7 @@ from pipeline.core.errors import RecipeError
 
 
 def superior(by: float) -> Gate:
-    return Gate("test", "accuracy", "generative", "control", superior_by=by)
+    return Gate("test", "accuracy", "generate", "control", superior_by=by)
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_contamination_is_a_count_and_never_undecided(rows: int, status: str) ->
 
 
 def test_unmeasured_is_undecided_and_says_why() -> None:
-    found = judge(superior(0.0), None, head="generative", missing="no control answered")
+    found = judge(superior(0.0), None, arm="generate", missing="no control answered")
     assert (found.status, found.estimate) == ("undecided", None)
     assert found.text.endswith("not measured (no control answered)")
 
 
 def test_text_is_one_line_with_figure_promise_and_end() -> None:
-    text = judge(superior(0.05), Interval(0.21, 0.15, 0.27), head="generative").text
+    text = judge(superior(0.05), Interval(0.21, 0.15, 0.27), arm="generate").text
     assert text == (
-        "accuracy of the generative form on test: +0.210 [+0.150, +0.270] against control over "
+        "accuracy of generate on test: +0.210 [+0.150, +0.270] against control over "
         "items, for these weights; promised to be better by more than 0.05: pass"
     )
 
@@ -101,7 +101,7 @@ def test_verdict_is_the_worst_gate() -> None:
 
 def test_gates_and_comparison_import_neither_torch_nor_scipy() -> None:
     code = (
-        "import sys, eval.gates, eval.compare, eval.report, eval.predictors; "
+        "import sys, eval.gates, eval.compare, eval.report, eval.arms.generate; "
         "print([name for name in ('torch', 'transformers', 'scipy') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

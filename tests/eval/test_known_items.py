@@ -78,8 +78,8 @@ def by_name(results: list[ModelResult]) -> dict[tuple[str, str, str], dict[str, 
 
 def test_accuracy_is_given_on_all_items_and_on_clean_ones() -> None:
     results = ladder()
-    found = by_name(results)["test", "demo-model-generative", "accuracy"]
-    rows = [r.predictions["test"] for r in results if r.name == "demo-model-generative"]
+    found = by_name(results)["test", "demo-model-generate", "accuracy"]
+    rows = [r.predictions["test"] for r in results if r.name == "demo-model-generate"]
     clean = [[p for p in one if p.example_id not in KNOWN.items["test"]] for one in rows]
     assert (found["seeds"], found["known"]) == (3, 40)
     assert (found["all"]["items"], found["clean"]["items"]) == (ITEMS, ITEMS - 40)

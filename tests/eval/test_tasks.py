@@ -132,7 +132,7 @@ def test_several_labels_are_a_form_of_answering_and_tags_are_none() -> None:
 def test_a_preference_is_no_accuracy_of_the_form_that_writes() -> None:
     rows = [Prediction(f"e{i}", "chosen", "chosen", {"chosen": 1.0, "rejected": 0.0}, None, 0, 9, 0)
             for i in range(9)]  # fmt: skip
-    comparison = compared(result("generative", "preference", rows))
+    comparison = compared(result("generate", "preference", rows))
     assert comparison.heads == {}
     figures: dict[str, Any] = comparison.tasks[0]["figures"]
     assert figures["preference_accuracy"]["estimate"] == 1.0
@@ -149,7 +149,7 @@ def test_a_preference_is_no_accuracy_of_the_form_that_writes() -> None:
         (regressor(), Gate("test", "mae", at_most=0.1), "fail"),
         (several(), Gate("test", "micro_f1", "classifier", at_least=0.3), "pass"),
         (several(), Gate("test", "macro_f1", at_least=0.999), "fail"),
-        (several(), Gate("test", "macro_f1", "generative", at_least=0.1), "undecided"),
+        (several(), Gate("test", "macro_f1", "generate", at_least=0.1), "undecided"),
         (several(), Gate("test", "entity_f1", at_least=0.1), "undecided"),
     ],
 )
