@@ -22,8 +22,10 @@ echo up
 sleep 600
 """
 OWNER = """
-import sys, time
+import signal, sys, time
 from serve.child import Child, clean_environment
+# Under nohup a hang-up is ignored, and children inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 child = Child("stub")
 child.start(["bash", "-c", sys.argv[1]], clean_environment())
 print(child.pid, child.folder, flush=True)
