@@ -6,7 +6,7 @@ Legend: S seeds, N items (the same for every seed), D documents, B bootstrap dra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.record import TextLoss
+from eval.resampling import Spread, spread_of
 from pipeline.core.errors import IntegrityError
 
 Floats = npt.NDArray[np.float64]
 
 THESE_WEIGHTS = "items, for these weights"
 SEEDS_AND_ITEMS = "seeds and items"
+CLUSTERS = "clusters of items, for these weights"
+SEEDS_AND_CLUSTERS = "seeds and clusters of items"
 DOCUMENTS = "documents, for these weights"
 EXACT = "an exact count"
 NO_INTERVAL = "no interval yet"
@@ -68,83 +71,71 @@ def shifted(interval: Interval, by: float) -> Interval:
     )
 
 
-def mean_interval(correct: npt.ArrayLike) -> Interval:
+def mean_interval(correct: npt.ArrayLike, clusters: Sequence[Hashable] | None = None) -> Interval:
     """Interval of the accuracy.
 
-    One seed: Wilson's score interval (Wilson 1927) over items, for these weights. Several:
-    over seeds and items, see ``_crossed``, with two right and two wrong items added
-    (Agresti and Coull 1998), so that a faultless test set does not claim certainty.
+    One seed, each item by itself: Wilson's score interval (Wilson 1927) over items, for these
+    weights. Else over clusters and seeds, see ``eval.resampling``, with two right and two wrong
+    items added (Agresti and Coull 1998), so that a faultless test set does not claim
+    certainty.
 
     Args:
         correct: [S, N] of 0 and 1, the same items in every row.
+        clusters: of each item, where items share a document or a phrase.
     """
     correct_SN = _table(correct)
     estimate = float(correct_SN.mean())
     seeds, items = correct_SN.shape
-    if seeds == 1:
+    if seeds == 1 and clusters is None:
         z = _normal_quantile()
         centre = (estimate + z * z / (2 * items)) / (1 + z * z / items)
         half = z * math.sqrt(estimate * (1 - estimate) / items + z * z / (4 * items**2))
         half /= 1 + z * z / items
-        return _bounded(estimate, centre, half, 0.0, 1.0, THESE_WEIGHTS)
-    centre, half = _crossed(correct_SN, pseudo_items=(0.0, 0.0, 1.0, 1.0))
-    return _bounded(estimate, centre, half, 0.0, 1.0, SEEDS_AND_ITEMS)
+        return _bounded(estimate, centre - half, centre + half, 0.0, 1.0, THESE_WEIGHTS)
+    spread = spread_of(correct_SN, added=(0.0, 0.0, 1.0, 1.0), clusters=clusters)
+    return _of_spread(estimate, spread, 0.0, _covers(seeds, clusters))
 
 
-def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> Interval:
+def paired_difference(
+    a: npt.ArrayLike, b: npt.ArrayLike, clusters: Sequence[Hashable] | None = None
+) -> Interval:
     """Interval of accuracy a less accuracy b on the same items, seed s of a with seed s of b.
-
-    One seed: the adjusted Wald interval of Bonett and Price (2012), which adds one item that
-    only a gets right and one that only b does. Several: the same two, over seeds and items.
 
     Args:
         a: [S, N] of 0 and 1.
-        b: [S, N] of 0 and 1, or [1, N]: one set of weights against which every seed stands.
+        b: [S, N] of 0 and 1; on either side [1, N] is one set of weights, against which every
+            seed of the other stands.
+        clusters: of each item, where items share a document or a phrase.
+    """
+    return paired_spread(a, b, clusters)[0]
+
+
+def paired_spread(
+    a: npt.ArrayLike, b: npt.ArrayLike, clusters: Sequence[Hashable] | None = None
+) -> tuple[Interval, Spread]:
+    """``paired_difference`` and what it is read from.
+
+    One item that only a gets right and one that only b does are added (Bonett and Price 2012).
     """
     a_SN, b_SN = _table(a), _table(b)
-    if a_SN.shape[1] != b_SN.shape[1] or b_SN.shape[0] not in (1, a_SN.shape[0]):
+    seeds = {len(a_SN), len(b_SN)}
+    if a_SN.shape[1] != b_SN.shape[1] or len(seeds - {1}) > 1:
         raise ValueError(f"tables of {a_SN.shape} and {b_SN.shape} cannot be paired")
-    difference_SN = a_SN - b_SN
-    covers = SEEDS_AND_ITEMS if len(difference_SN) > 1 else THESE_WEIGHTS
-    centre, half = _crossed(difference_SN, pseudo_items=(-1.0, 1.0))
-    return _bounded(float(difference_SN.mean()), centre, half, -1.0, 1.0, covers)
+    value_SN = a_SN - b_SN
+    spread = spread_of(value_SN, added=(-1.0, 1.0), clusters=clusters)
+    covers = _covers(len(value_SN), clusters)
+    return _of_spread(float(value_SN.mean()), spread, -1.0, covers), spread
 
 
-def _crossed(value_SN: Floats, pseudo_items: tuple[float, ...]) -> tuple[float, float]:
-    """Centre and half width for the mean of a table of seeds by items, both drawn at random.
+def _of_spread(estimate: float, spread: Spread, floor: float, covers: str) -> Interval:
+    low, high = spread.centre - spread.half, spread.centre + spread.half
+    return _bounded(estimate, low, high, floor, 1.0, covers)
 
-    Crossed random effects: value = mean + seed + item + rest, so that the variance of the
-    mean is MS_seed / SN (which holds seed / S and rest / SN) plus (MS_item - MS_rest) / SN
-    (item / N). The first stands on S - 1 degrees of freedom, with three seeds on two, the
-    second on N - 1. Their quantiles of Student's t are weighted by their variances, as
-    Cochran and Cox (Experimental Designs, 1957, section 4.14) do for unequal variances.
-    Satterthwaite's degrees of freedom were tried: they cover 91 to 95 % with three seeds,
-    because seeds that agree by chance also raise the degrees; this form covers 93 to 98 %.
-    """
-    # Imported late: the plan reads gates without waiting for scipy.
-    from scipy.special import stdtrit
 
-    seeds, items = value_SN.shape
-    item_N = value_SN.mean(axis=0)
-    padded = np.concatenate([item_N, pseudo_items])
-    size = len(padded)
-    item_variance = float(padded.var()) / size
-    centre = float(padded.mean())
-    if seeds == 1:
-        return centre, _normal_quantile() * math.sqrt(item_variance)
-    seed_S = value_SN.mean(axis=1)
-    seed_variance = float(seed_S.var(ddof=1)) / seeds
-    rest_SN = value_SN - seed_S[:, None] - item_N[None, :] + value_SN.mean()
-    # One item leaves no rest to estimate.
-    rest_df = max((seeds - 1) * (items - 1), 1)
-    rest_variance = float((rest_SN**2).sum()) / rest_df / value_SN.size
-    item_variance = max(item_variance - rest_variance, 0.0)
-    total = seed_variance + item_variance
-    if not total:
-        return centre, 0.0
-    quantile_seed, quantile_item = stdtrit([seeds - 1, size - 1], 0.975)
-    quantile = (seed_variance * quantile_seed + item_variance * quantile_item) / total
-    return centre, float(quantile) * math.sqrt(total)
+def _covers(seeds: int, clusters: Sequence[Hashable] | None) -> str:
+    if clusters is None:
+        return SEEDS_AND_ITEMS if seeds > 1 else THESE_WEIGHTS
+    return SEEDS_AND_CLUSTERS if seeds > 1 else CLUSTERS
 
 
 def loss_interval(losses: Sequence[TextLoss], rng: np.random.Generator) -> Interval:
@@ -276,11 +267,14 @@ def _table(values: npt.ArrayLike) -> Floats:
 
 
 def _bounded(
-    estimate: float, centre: float, half: float, floor: float, ceiling: float, covers: str
+    estimate: float, low: float, high: float, floor: float, ceiling: float, covers: str
 ) -> Interval:
-    low = max(floor, min(estimate, centre - half))
-    high = min(ceiling, max(estimate, centre + half))
-    return Interval(estimate, low, high, covers=covers)
+    return Interval(
+        estimate,
+        max(floor, min(estimate, low)),
+        min(ceiling, max(estimate, high)),
+        covers=covers,
+    )
 
 
 def _normal_quantile() -> float:
