@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from eval.costs import Cost
 from eval.record import Kind, Prediction, TextLoss
 from pipeline.core.arms import Arm
 from pipeline.core.errors import IntegrityError
@@ -33,6 +34,11 @@ class ModelResult:
         predictions: suite > one row for each item.
         kinds: suite > what its items ask for; one label where it says nothing (text has none).
         seconds: wall-clock seconds by step, such as `train` and `evaluate`.
+        clusters: suite > item > what it shares with others, such as a document or a phrase;
+            suites whose items stand by themselves are absent.
+        costs: suite > what answering it cost.
+        held_out: `validation` and `train` > answers to items of these splits of the same data:
+            temperatures are fitted on the one, and the other shows the gap to the test items.
     """
 
     name: str
@@ -44,6 +50,9 @@ class ModelResult:
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    clusters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    held_out: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
 
     def kind(self, suite: str | None) -> Kind:
         """What the items of a suite ask for."""
@@ -112,6 +121,16 @@ def correct_table(results: Sequence[ModelResult], suite: str) -> npt.NDArray[np.
         ],
         dtype=float,
     )
+
+
+def clusters_in_order(result: ModelResult, suite: str) -> list[str] | None:
+    """The cluster of each item in the order of their ids; None where each stands by itself."""
+    of_item = result.clusters.get(suite)
+    if not of_item:
+        return None
+    # An item that is not named stands by itself, and no cluster is called so.
+    ids = sorted(prediction.example_id for prediction in result.predictions[suite])
+    return [of_item.get(item, f"\0{item}") for item in ids]
 
 
 def losses_in_order(result: ModelResult, suite: str) -> list[TextLoss]:
