@@ -1,0 +1,175 @@
+"""A folder of answers: what `gradus eval` leaves and `gradus compare` reads.
+
+predictions-SUITE@ARM.jsonl   the one record, a line an item
+losses-SUITE.jsonl            of suites of plain text
+metrics.json                  every figure, what was asked of whom, and what could not be asked
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval import metrics
+from eval.costs import Cost
+from eval.record import (
+    Kind,
+    Prediction,
+    TextLoss,
+    read_losses,
+    read_predictions,
+    write_losses,
+    write_predictions,
+)
+from eval.statistics import loss_interval
+from eval.task_figures import figures
+from eval.tasks import told
+from pipeline.core.errors import DataError, IntegrityError
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one arm made of one suite.
+
+    Attributes:
+        cost: by the clock alone where the model lies elsewhere.
+        device: where the model lay; ``endpoint`` where nobody tells.
+    """
+
+    suite: str
+    arm: str
+    kind: Kind
+    predictions: Sequence[Prediction]
+    cost: Cost | None = None
+    device: str = "endpoint"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All that was asked of one model.
+
+    Attributes:
+        name: of the model, for people.
+        target: what `gradus eval` was given: an address, or a model of the store.
+        losses: text suite to its documents.
+        missing: (suite, arm) to why it is not available.
+        notes: what a reader should know, a line each.
+    """
+
+    name: str
+    target: str
+    tables: Sequence[Table] = ()
+    losses: Mapping[str, Sequence[TextLoss]] = field(default_factory=dict)
+    missing: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def write_answered(folder: Path, answered: Answered) -> dict[str, Any]:
+    """Writes the records and their figures; the figures as JSON values."""
+    folder.mkdir(parents=True, exist_ok=True)
+    suites: dict[str, Any] = {}
+    for table in answered.tables:
+        write_predictions(
+            folder / f"predictions-{table.suite}@{table.arm}.jsonl", table.predictions
+        )
+        suite = suites.setdefault(table.suite, {"kind": table.kind, "arms": {}})
+        suite["arms"][table.arm] = arm_figures(table)
+    for name, losses in answered.losses.items():
+        write_losses(folder / f"losses-{name}.jsonl", losses)
+        interval = loss_interval(losses, np.random.default_rng(0))
+        suites[name] = {
+            "kind": "text",
+            "items": len(losses),
+            "loss": told(interval),
+            "bits_per_byte": metrics.bits_per_byte(losses),
+        }
+    for (name, arm), reason in answered.missing.items():
+        suite = suites.setdefault(name, {"kind": "label", "arms": {}})
+        suite["arms"][arm] = {"not_available": reason}
+    tree = {
+        "name": answered.name,
+        "target": answered.target,
+        "suites": suites,
+        "notes": list(answered.notes),
+    }
+    text = json.dumps(tree, indent=1, ensure_ascii=False)
+    (folder / METRICS).write_text(text + "\n", encoding="utf-8")
+    return tree
+
+
+def read_answered(folder: Path) -> Answered:
+    """What ``write_answered`` wrote, costs apart.
+
+    Raises:
+        IntegrityError: it is no such folder, or parts of it are missing.
+    """
+    try:
+        tree = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        suites = tree["suites"].items()
+        tables = [
+            Table(
+                name,
+                arm,
+                suite["kind"],
+                read_predictions(folder / f"predictions-{name}@{arm}.jsonl"),
+            )
+            for name, suite in suites
+            for arm, row in suite.get("arms", {}).items()
+            if "not_available" not in row
+        ]
+        losses = {
+            name: read_losses(folder / f"losses-{name}.jsonl")
+            for name, suite in suites
+            if suite["kind"] == "text"
+        }
+        return Answered(tree["name"], tree["target"], tables, losses, notes=tree["notes"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{folder}: no folder of `gradus eval` ({type(error).__name__}: {error}); "
+            "evaluate the model again"
+        ) from None
+
+
+def arm_figures(table: Table) -> dict[str, Any]:
+    """Every figure of one arm on one suite.
+
+    Raises:
+        DataError: it has no items.
+    """
+    rows = table.predictions
+    if not rows:
+        raise DataError(f"suite {table.suite}: has no items; give rows")
+    latency_N = np.array([row.latency_s for row in rows])
+    cost = table.cost
+    return {
+        "items": len(rows),
+        "figures": {name: told(f) for name, f in figures(table.kind, [rows]).items()},
+        "unparseable": metrics.unparseable(rows) if table.kind == "label" else None,
+        "calibration": _calibration(rows) if table.kind == "label" else None,
+        "latency_p50_s": float(np.quantile(latency_N, 0.5)),
+        "latency_p95_s": float(np.quantile(latency_N, 0.95)),
+        "items_per_s": cost.items / cost.wall_s if cost is not None and cost.wall_s else None,
+        "prompt_tokens": sum(row.prompt_tokens for row in rows),
+        "output_tokens": sum(row.output_tokens for row in rows),
+        "device": table.device,
+    }
+
+
+def _calibration(rows: Sequence[Prediction]) -> dict[str, Any] | None:
+    """Before any temperature: there is no split here to fit one on."""
+    error = metrics.ece(rows)
+    if error is None:
+        return None
+    return {
+        "bins": metrics.ECE_BINS,
+        "ece": error,
+        "brier": metrics.brier(rows),
+        "nll": metrics.nll(rows),
+    }

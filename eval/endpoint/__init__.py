@@ -1,0 +1,1 @@
+"""A served model asked over HTTP: any OpenAI-compatible endpoint, in the forms that it can give."""

@@ -1,0 +1,152 @@
+"""Answers that a served model writes: freely, or constrained to the labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eval.answers import final_answer, normalised_answer
+from eval.endpoint.client import Endpoint, Refused
+from eval.endpoint.items import Asked, Item
+from eval.record import Prediction
+
+CHAT = "/chat/completions"
+# Words that no model writes by itself: whoever answers with one heeds the constraint.
+_PROBE = ("gradus-probe-quartz", "gradus-probe-obelisk")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came back for one question.
+
+    Attributes:
+        text: what the model wrote.
+        finish: ``stop`` where it ended by itself; ``length`` where it was cut.
+        prompt_tokens, output_tokens: as the endpoint counts them; 0 where it does not.
+    """
+
+    text: str
+    finish: str
+    prompt_tokens: int
+    output_tokens: int
+
+
+def read_chat(body: Any) -> Written:
+    """The one choice of a chat completion.
+
+    Raises:
+        ValueError, LookupError, TypeError: there is none.
+    """
+    if not body["choices"]:
+        raise ValueError("it holds no choice")
+    choice = body["choices"][0]
+    text, finish = choice["message"].get("content"), choice.get("finish_reason")
+    if text is None and finish in ("length", "content_filter", "stop"):
+        text = ""
+    if not isinstance(text, str):
+        raise ValueError("its choice holds no text")
+    usage = body.get("usage") or {}
+    prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return Written(text, str(finish), int(prompt or 0), int(output or 0))
+
+
+def chat_body(asked: Asked, item: Item, max_tokens: int) -> dict[str, Any]:
+    """A greedy request for one answer, without the model's name."""
+    body: dict[str, Any] = {
+        "messages": list(item.messages),
+        "max_tokens": max_tokens,
+        "temperature": 0,
+    }
+    if asked.template_kwargs:
+        body["chat_template_kwargs"] = dict(asked.template_kwargs)
+    return body
+
+
+class Writer:
+    """Arm ``generate``: the answer counts where it is exactly a label and ended by itself.
+
+    ``card`` cut off by the length limit could have become ``card_arrival``.
+    """
+
+    arm = "generate"
+
+    def __init__(self, endpoint: Endpoint, asked: Asked, max_new_tokens: int) -> None:
+        self.endpoint, self.asked, self.max_tokens = endpoint, asked, max_new_tokens
+        self._labels = None if asked.labels is None else frozenset(asked.labels)
+
+    async def probe(self) -> str | None:
+        """Why the endpoint cannot be asked in this form; None where it can."""
+        return None
+
+    async def answer(self, item: Item) -> dict[str, Prediction]:
+        """One answer by arm.
+
+        Raises:
+            Refused, EngineError, UserError: see ``Endpoint.post``.
+        """
+        body = {**chat_body(self.asked, item, self.max_tokens), **self._extra()}
+        who = f"suite {self.asked.suite}, row {item.example_id}"
+        written, seconds = await self.endpoint.post(CHAT, body, read_chat, who)
+        text = self.endpoint.without_key(written.text)
+        ended = written.finish == "stop"
+        return {
+            self.arm: Prediction(
+                example_id=item.example_id,
+                gold=self._gold(item),
+                label=self._label(text) if ended else None,
+                scores=None,
+                raw_text=text,
+                latency_s=seconds,
+                prompt_tokens=written.prompt_tokens,
+                output_tokens=written.output_tokens,
+            )
+        }
+
+    def _extra(self) -> dict[str, Any]:
+        return {}
+
+    def _label(self, text: str) -> str | None:
+        if self._labels is None:
+            return normalised_answer(final_answer(text, self.asked.answer_after)) or None
+        label = text.strip()
+        return label if label in self._labels else None
+
+    def _gold(self, item: Item) -> str:
+        if self._labels is None:
+            return normalised_answer(final_answer(item.gold, self.asked.answer_after))
+        return item.gold
+
+
+class Chooser(Writer):
+    """Arm ``constrained``: decoding limited to the labels, greedy.
+
+    By ``structured_outputs: {choice: [...]}``, as vLLM has it (0.12 and later; the older
+    ``guided_choice`` is ignored there without a word).
+    """
+
+    arm = "constrained"
+
+    def __init__(self, endpoint: Endpoint, asked: Asked, max_new_tokens: int) -> None:
+        assert asked.labels is not None
+        # No token is shorter than a byte; some room for the end.
+        longest = max(len(label.encode()) for label in (*asked.labels, *_PROBE))
+        super().__init__(endpoint, asked, max(max_new_tokens, longest + 8))
+        self._choice = list(asked.labels)
+
+    async def probe(self) -> str | None:
+        """Offers two words that no model would write by itself."""
+        body = chat_body(self.asked, self.asked.items[0], self.max_tokens)
+        body["structured_outputs"] = {"choice": list(_PROBE)}
+        try:
+            written, _ = await self.endpoint.post(CHAT, body, read_chat, "probe of constrained")
+        except Refused as refusal:
+            return f"the endpoint refuses structured_outputs ({refusal})"
+        if written.text.strip() not in _PROBE:
+            return (
+                "the endpoint ignores structured_outputs: offered two words, it wrote "
+                f"{self.endpoint.without_key(written.text)[:40]!r}"
+            )
+        return None
+
+    def _extra(self) -> dict[str, Any]:
+        return {"structured_outputs": {"choice": self._choice}}

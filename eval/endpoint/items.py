@@ -1,0 +1,300 @@
+"""What a served model is asked: conversations with their right answers, and the labels there are.
+
+From a file of rows, or from the test rows of a prepared Dataset, whose ids they keep: answers
+of a served model and of one in the store stand on the same items.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.artifact import Artifact
+from pipeline.core.digest import canonical_json, file_digest, text_digest
+from pipeline.core.errors import DataError
+
+FORMS = (
+    "classification", "question_answer", "prompt_completion", "alpaca", "messages", "sharegpt",
+)  # fmt: skip
+"""Formats whose rows end in one answer that can be written."""
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question.
+
+    Attributes:
+        example_id: names the item; the same that ``prepare`` gives the row.
+        gold: the right answer as the row has it.
+        messages: the conversation up to the answer.
+        text: the row's own text, no prompt around it: what a channel model writes for a label.
+            Empty where it is not known.
+        prompt_ids: the question's ids as the recipe renders it; None where no recipe does.
+    """
+
+    example_id: str
+    gold: str
+    messages: tuple[Message, ...]
+    text: str
+    prompt_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The items of one suite and what belongs to all of them.
+
+    Attributes:
+        identity: changes where the items' contents do.
+        labels: the answers there are, sorted; None for open answers.
+        template_kwargs: for the chat template, sent along.
+        answer_after: an open answer is what follows the last of these marks.
+        prior: label to its rows in train; None where no train is known.
+        renderer: the recipe's, where the rows come from one; it makes exact ids.
+    """
+
+    suite: str
+    identity: str
+    items: tuple[Item, ...]
+    labels: tuple[str, ...] | None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    answer_after: str | None = None
+    prior: Mapping[str, int] | None = None
+    renderer: Any = None
+
+    def first(self, limit: int | None) -> Asked:
+        """The first ``limit`` items; all where there is no limit."""
+        return self if limit is None else replace(self, items=self.items[:limit])
+
+
+def asked_of_file(
+    path: Path,
+    *,
+    suite: str,
+    form: str | None = None,
+    prompt: str | None = None,
+    system: str | None = None,
+    labels: Sequence[str] | None = None,
+) -> Asked:
+    """The rows of a file as questions.
+
+    Args:
+        form: their format; None: found from the first rows.
+        prompt: the user's turn with ``{field}`` placeholders.
+        labels: the answers there are; None: those of the rows themselves.
+
+    Raises:
+        DataError: no rows, rows without one answer, or labels that are not among ``labels``.
+    """
+    found = form or _detected(path)
+    if found not in FORMS:
+        raise DataError(
+            f"{path}: its rows are of format {found}, and an endpoint is asked rows of format "
+            f"{', '.join(FORMS)}; name another file, or its --format"
+        )
+    with tempfile.TemporaryDirectory(prefix="gradus-eval-") as folder:
+        rows = list(_canonical(path, found, prompt, Path(folder)))
+    items = tuple(_item(row, path, system) for row in rows)
+    identity = text_digest(canonical_json([file_digest(path), found, prompt, system]))
+    closed = found == "classification"
+    if labels is not None and not closed:
+        raise DataError(f"{path}: rows of format {found} have open answers; leave --labels out")
+    if closed:
+        known = labels if labels is not None else sorted({item.gold for item in items})
+        require_known(items, known, str(path))
+        return Asked(suite, identity, items, tuple(known))
+    return Asked(suite, identity, items, None)
+
+
+def read_labels(path: Path) -> list[str]:
+    """A label a line, or a JSON list of them.
+
+    Raises:
+        DataError: it cannot be read, is empty, or names one twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); give a label a line") from None
+    try:
+        found = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+    except ValueError as error:
+        raise DataError(f"{path}: begins as a JSON list and is none ({error})") from None
+    labels = [str(label).strip() for label in found if str(label).strip()]
+    if not labels:
+        raise DataError(f"{path}: holds no labels; give a label a line")
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: names label {twice!r} twice; take one out")
+    return sorted(labels)
+
+
+def require_known(items: Sequence[Item], labels: Sequence[str], where: str) -> None:
+    """Refuses rows whose right answer the model is never offered.
+
+    Raises:
+        DataError: names labels and the first row.
+    """
+    strange: dict[str, str] = {}
+    for item in items:
+        if item.gold not in labels:
+            strange.setdefault(item.gold, item.example_id)
+    if strange:
+        named = ", ".join(repr(label) for label in list(strange)[:5])
+        more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
+        raise DataError(
+            f"{where}: row {next(iter(strange.values()))}: label {named}{more} is none of the "
+            f"{len(labels)} labels of the model; mend the rows, or give --labels"
+        )
+
+
+def asked_of_dataset(
+    dataset: Artifact, tokenizer: Path, *, suite: str, answer_after: str | None = None
+) -> Asked:
+    """The test rows of a prepared Dataset, with the ids that the recipe renders.
+
+    Args:
+        tokenizer: the folder whose tokenizer rendered it.
+
+    Raises:
+        DataError: no test rows, rows that cannot be asked, or a conversation that the
+            prepared rows do not keep.
+    """
+    from pipeline.core.controls import Controls
+    from pipeline.data.arrow import read_rows
+    from pipeline.data.rendering import Renderer
+    from pipeline.modeling.loading import load_tokenizer
+
+    folder = dataset.path
+    settings = _json(folder / "render.json")
+    rows = read_rows(folder / "test.arrow")
+    if not rows:
+        raise DataError(f"suite {suite}: has no test rows; give data.test")
+    if settings["render"] not in ("sft", "hybrid", "classify") or settings.get("multi_label"):
+        raise DataError(
+            f"suite {suite}: its rows are rendered for {settings['render']}, and an endpoint is "
+            "asked for one answer in writing; name another suite"
+        )
+    renderer = Renderer(
+        load_tokenizer(tokenizer),
+        causal=True,
+        system=settings["system"],
+        template_kwargs=settings["chat_template_kwargs"],
+        controls=Controls.from_json(settings["controls"]),
+    )
+    items = tuple(_prepared_item(row, renderer, suite) for row in rows)
+    if (dataset.manifest.config["sources"].get("test") or {}).get("prompt"):
+        items = tuple(replace(item, text="") for item in items)
+    labels = tuple(_json(folder / "labels.json")) or None
+    return Asked(
+        suite,
+        dataset.digest,
+        items,
+        labels,
+        template_kwargs=settings["chat_template_kwargs"],
+        answer_after=answer_after,
+        prior=_prior(folder),
+        renderer=renderer,
+    )
+
+
+def _prepared_item(row: Mapping[str, Any], renderer: Any, suite: str) -> Item:
+    messages = renderer.messages(row["text"])
+    ids = list(row["input_ids"])
+    ids = ids if row.get("prompt") is None else ids[: row["prompt"]]
+    if renderer.prompt(messages) != ids:
+        raise DataError(
+            f"suite {suite}: row {row['example_id']}: the prepared rows do not keep its whole "
+            "conversation; give the rows themselves: --data FILE"
+        )
+    return Item(row["example_id"], row["label"], tuple(messages), row["text"], tuple(ids))
+
+
+def _prior(folder: Path) -> dict[str, int] | None:
+    from pipeline.data.arrow import Split
+
+    counts: dict[str, int] = {}
+    for row in Split(folder / "train.arrow"):
+        if row["label"] is None:
+            return None
+        counts[row["label"]] = counts.get(row["label"], 0) + 1
+    return counts or None
+
+
+def _detected(path: Path) -> str:
+    from pipeline.data.detection import detect
+    from pipeline.data.rows import Placed
+    from pipeline.data.sources import peek
+
+    _require_file(path)
+    found = list(peek(str(path), place="rows"))
+    rows = [one.row for one in found if isinstance(one, Placed)]
+    if not rows:
+        why = f" ({found[0].place}: {found[0].reason})" if found else ""  # type: ignore[union-attr]
+        raise DataError(f"{path}: holds no row that can be read{why}; give a file with rows")
+    return detect(rows, str(path)).form
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check --data")
+
+
+def _canonical(
+    path: Path, form: str, prompt: str | None, work: Path
+) -> Iterator[Mapping[str, Any]]:
+    """Canonical rows with the ids that ``prepare`` gives them."""
+    from pipeline.data.executor import InProcess
+    from pipeline.data.gathering import SourcePlan, gather
+    from pipeline.data.ledger import Account, Ledger
+    from pipeline.data.shelf import read_batch, row_name
+    from pipeline.data.sources import read_chunks
+
+    _require_file(path)
+    plan = SourcePlan(str(path), form, {}, prompt)
+    with closing(Ledger(work / "q.jsonl")) as refused, closing(Ledger(work / "d.jsonl")) as lost:
+        chunks = read_chunks(str(path), place="rows")
+        account = Account("rows", refused, lost)
+        shelf = gather([(plan, chunks)], work / "rows.arrow", InProcess(), account, sys.maxsize)
+    if account.quarantined:
+        # Every row is asked: one that cannot be read would be missing without a word.
+        first = json.loads((work / "q.jsonl").read_text(encoding="utf-8").splitlines()[0])
+        raise DataError(
+            f"{path}: {first['place']}: {first['reason']} (read as {form}, {account.quarantined} "
+            f"of {account.read} rows refused); mend the rows, take them out, or give --format"
+        )
+    for number, start in shelf.batches():
+        for inner, row in enumerate(read_batch(shelf.path, number), start):
+            own, again = str(row.get("id", "")), bool(shelf.again[inner])
+            yield {**row, "id": row_name(own, 0, int(shelf.ordinal[inner]), again)}
+
+
+def _item(row: Mapping[str, Any], path: Path, system: str | None) -> Item:
+    from pipeline.data.rows import row_text
+
+    name = str(row["id"])
+    if "labels" in row:
+        raise DataError(f"{path}: row {name}: has several labels; an endpoint is asked for one")
+    messages = list(row.get("messages") or [{"role": "user", "content": str(row["text"])}])
+    gold = row.get("label")
+    if gold is None:
+        if messages[-1]["role"] != "assistant":
+            raise DataError(f"{path}: row {name}: ends without an answer; nothing can be judged")
+        gold = str(messages.pop().get("content") or "")
+    elif messages[-1]["role"] == "assistant":
+        raise DataError(f"{path}: row {name}: holds an answer beside its label; take it out")
+    if system is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    sent = tuple({k: v for k, v in message.items() if k != "train"} for message in messages)
+    return Item(name, str(gold), sent, row_text(row))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,330 @@
+"""A served model in every form, its figures worked out by hand; what is kept when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from endpoint_case import (
+    END,
+    ROLES,
+    START,
+    Served,
+    dropped,
+    logprob,
+    logprobs_of,
+    serving,
+    status,
+    write_rows,
+)
+
+from eval.endpoint.asking import Answers, ask_suite
+from eval.endpoint.client import Endpoint, Patience
+from eval.endpoint.items import Asked, Item, asked_of_file
+from pipeline.core.errors import DataError, EngineError
+
+QUICK = Patience(timeout_s=5.0, retries=1, pause_s=0.01)
+LABELS = ("card", "card_arrival", "卡片到达")
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with serving(Served()) as one:
+        yield one
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "rows.jsonl", LABELS)
+
+
+def asked_of(rows: Path, labels: Sequence[str] | None = None) -> Asked:
+    return asked_of_file(rows, suite="rows", labels=labels)
+
+
+def ask(
+    served: Served, asked: Asked, arms: Sequence[str], folder: Path, concurrency: int = 4
+) -> dict[str, Answers]:
+    folder.mkdir(exist_ok=True)
+
+    async def run() -> dict[str, Answers]:
+        async with Endpoint(
+            served.url, model="demo", patience=QUICK, concurrency=concurrency
+        ) as endpoint:
+            return await ask_suite(
+                endpoint, asked, arms, folder, max_new_tokens=24, on_progress=lambda *_: None
+            )
+
+    return asyncio.run(run())
+
+
+def labels_of(answers: Answers) -> list[str | None]:
+    assert answers.predictions is not None, answers.reason
+    return [prediction.label for prediction in answers.predictions]
+
+
+def answer_ids(text: str) -> list[int]:
+    """Characters of an answer and the end of its turn."""
+    return [*map(ord, text), END]
+
+
+def summed(question: str, answer: str) -> float:
+    """By hand: after ``assistant``, every character given the one before, and the end."""
+    ids = [ROLES["assistant"], *answer_ids(answer)]
+    return sum(logprob(a, b) for a, b in pairwise(ids))
+
+
+def softmax_log(values: Sequence[float]) -> list[float]:
+    total = math.log(sum(math.exp(value) for value in values))
+    return [value - total for value in values]
+
+
+def test_a_label_that_is_a_prefix_of_another_is_not_taken_for_it(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    found = ask(served, asked_of(rows), ["generate", "constrained"], tmp_path / "out")
+    for arm in ("generate", "constrained"):
+        assert labels_of(found[arm]) == [*LABELS, *LABELS]
+    answers = found["generate"].predictions
+    assert answers is not None
+    assert [a.example_id for a in answers] == ["0", "1", "2", "3", "4", "5"]
+    assert [a.output_tokens for a in answers[:3]] == [5, 13, 5]
+    assert all(a.latency_s > 0 and a.scores is None for a in answers)
+
+
+@pytest.mark.parametrize("written", ["card.", "The card", "CARD", "", "card card"])
+def test_what_is_not_exactly_a_label_is_unparseable(
+    served: Served, rows: Path, tmp_path: Path, written: str
+) -> None:
+    served.answer = lambda _text: written
+    found = ask(served, asked_of(rows), ["generate"], tmp_path / "out")
+    assert labels_of(found["generate"]) == [None] * 6
+    assert found["generate"].predictions[0].raw_text == written  # type: ignore[index]
+
+
+def test_an_answer_that_was_cut_is_no_label(served: Served, rows: Path, tmp_path: Path) -> None:
+    def cut(_request: Any, body: dict[str, Any]) -> Any:
+        from aiohttp import web
+
+        whole = served.chat(body)
+        whole["choices"][0]["finish_reason"] = "length"
+        return web.json_response(whole)
+
+    served.script = [cut] * 6
+    found = ask(served, asked_of(rows), ["generate"], tmp_path / "out")
+    assert labels_of(found["generate"]) == [None] * 6
+
+
+def test_an_ignored_constraint_is_seen_although_every_answer_is_a_label(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    served.constrains = False
+    found = ask(served, asked_of(rows), ["constrained"], tmp_path / "out")
+    assert found["constrained"].predictions is None
+    assert "ignores structured_outputs" in str(found["constrained"].reason)
+    assert sum(served.asked.values()) == 1
+
+
+def test_a_refused_constraint_is_told_with_the_reason(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    served.script = [status(400, "unknown field structured_outputs")]
+    found = ask(served, asked_of(rows), ["constrained", "generate"], tmp_path / "out")
+    assert "unknown field" in str(found["constrained"].reason)
+    assert labels_of(found["generate"]) == [*LABELS, *LABELS]
+
+
+def test_likelihood_is_the_sum_over_the_label_and_its_end(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    asked = asked_of(rows)
+    assert asked.labels is not None
+    found = ask(served, asked, ["likelihood"], tmp_path / "out")
+    sums = [summed("", label) for label in asked.labels]
+    means = [one / len(answer_ids(label)) for one, label in zip(sums, asked.labels, strict=True)]
+    for arm, values in (("likelihood", sums), ("likelihood_mean", means)):
+        answers = found[arm].predictions
+        assert answers is not None
+        for answer in answers:
+            assert answer.scores is not None
+            assert [answer.scores[label] for label in asked.labels] == pytest.approx(
+                softmax_log(values), abs=1e-9
+            )
+            assert answer.label == max(zip(values, asked.labels, strict=True))[1]
+
+
+def test_joint_is_text_given_label_times_prior_and_sums_to_the_evidence(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    prior = {"card": 8, "card_arrival": 1, "卡片到达": 1}
+    asked = Asked("rows", "x", asked_of(rows).items, tuple(sorted(LABELS)), prior=prior)
+    found = ask(served, asked, ["joint"], tmp_path / "out")["joint"].predictions
+    assert found is not None
+    for item, answer in zip(asked.items, found, strict=True):
+        logs = [summed(label, item.text) + math.log(prior[label] / 10) for label in asked.labels]
+        total = math.log(sum(math.exp(value - max(logs)) for value in logs)) + max(logs)
+        assert answer.evidence == pytest.approx(total)
+        assert answer.label == "card"  # The text's tokens look one back: only the prior differs.
+    asks = [body["messages"][0] for body in served.seen if len(body["messages"]) == 2]
+    assert {message["content"] for message in asks} == set(LABELS)
+    assert all(message["role"] == "user" for message in asks)
+
+
+def test_without_prompt_log_probabilities_an_arm_is_not_available(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    served.scores = False
+    found = ask(served, asked_of(rows), ["likelihood", "joint"], tmp_path / "out")
+    for arm in ("likelihood", "likelihood_mean", "joint"):
+        assert found[arm].predictions is None
+        assert "no prompt log-probabilities" in str(found[arm].reason)
+
+
+def test_scores_that_are_no_numbers_name_the_row(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    def broken(_request: Any, body: dict[str, Any]) -> Any:
+        from aiohttp import web
+
+        whole = served.chat(body)
+        if body.get("prompt_logprobs") is not None:
+            token = str(whole["prompt_token_ids"][-1])
+            whole["prompt_logprobs"][-1] = {token: {"logprob": math.nan}}
+        return web.Response(text=json.dumps(whole), content_type="application/json")
+
+    asked = asked_of(rows)
+    whole = 3  # The probe: a question and two answers.
+    served.script = [lambda r, b: _right(served, b)] * whole + [broken] * 99
+    with pytest.raises(EngineError, match=r"suite rows, row \d: answers nonsense \(a log-prob"):
+        ask(served, asked, ["likelihood"], tmp_path / "out")
+
+
+def _right(served: Served, body: dict[str, Any]) -> Any:
+    from aiohttp import web
+
+    return web.json_response(served.chat(body))
+
+
+def test_exact_ids_are_scored_where_the_endpoint_echoes_them(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    """The recipe's ids go out as they are, and only the answer's own are counted."""
+    asked = Asked(
+        "rows", "x", tuple(_with_ids(item) for item in asked_of(rows).items),
+        tuple(sorted(LABELS)), renderer=_Renderer(),
+    )  # fmt: skip
+    found = ask(served, asked, ["likelihood"], tmp_path / "out")["likelihood"].predictions
+    assert found is not None
+    sent = [body for body in served.seen if "prompt" in body]
+    assert len(sent) == 1 + len(asked.items)
+    for item, answer in zip(asked.items, found, strict=True):
+        assert item.prompt_ids is not None
+        sums = []
+        for label in asked.labels:
+            ids = [*item.prompt_ids, 99, *answer_ids(label)]
+            own = logprobs_of(ids)[len(item.prompt_ids) + 1 :]
+            sums.append(sum(value for value in own if value is not None))
+        assert answer.scores is not None
+        assert [answer.scores[label] for label in asked.labels] == pytest.approx(softmax_log(sums))
+
+
+def _with_ids(item: Item) -> Item:
+    ids = (START, ROLES["user"], *map(ord, item.text), START, ROLES["assistant"])
+    return Item(item.example_id, item.gold, item.messages, item.text, ids)
+
+
+class _Renderer:
+    """Renders as the recipe would, with an opening (99) that is not the answer's own."""
+
+    def conversation(self, messages: Sequence[Any], *, loss_on: str) -> list[Any]:
+        from pipeline.data.rendering import Rendered
+
+        assert loss_on == "last"
+        answer = answer_ids(messages[-1]["content"])
+        return [Rendered([7, 99, *answer, 3], [0, 0, *[1] * len(answer), 0], prompt=1)]
+
+
+def test_finished_items_are_kept_when_the_endpoint_goes_away(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    asked, folder = asked_of(rows), tmp_path / "out"
+    right = [lambda r, b: _right(served, b)] * 4
+    served.script = [*right, *[dropped] * 9]
+    with pytest.raises(EngineError, match="run again to go on"):
+        ask(served, asked, ["generate"], folder, concurrency=1)
+    served.script = []
+    found = ask(served, asked, ["generate"], folder, concurrency=1)
+    assert labels_of(found["generate"]) == [*LABELS, *LABELS]
+    counts = [served.asked[item.text] for item in asked.items]
+    assert counts[:4] == [1, 1, 1, 1]
+    assert found["generate"].cost is not None
+    assert found["generate"].cost.items == 6
+
+
+@pytest.mark.parametrize("what", ["labels", "model", "tokens", "rows"])
+def test_another_question_is_asked_anew(
+    served: Served, rows: Path, tmp_path: Path, what: str
+) -> None:
+    folder = tmp_path / "out"
+    ask(served, asked_of(rows), ["generate"], folder)
+    asked = asked_of(rows, [*LABELS, "more"]) if what == "labels" else asked_of(rows)
+    if what == "rows":
+        rows.write_text(rows.read_text().replace("says", "tells"))
+        asked = asked_of(rows)
+    before = sum(served.asked.values())
+
+    async def run() -> None:
+        model = "other" if what == "model" else "demo"
+        async with Endpoint(served.url, model=model, patience=QUICK) as endpoint:
+            await ask_suite(
+                endpoint, asked, ["generate"], folder,
+                max_new_tokens=25 if what == "tokens" else 24, on_progress=lambda *_: None,
+            )  # fmt: skip
+
+    asyncio.run(run())
+    assert sum(served.asked.values()) == before + 6
+
+
+def test_a_row_beyond_the_context_is_named(served: Served, rows: Path, tmp_path: Path) -> None:
+    served.script = [
+        lambda r, b: _right(served, b), status(400, "maximum context length is 16 tokens"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=r"suite rows: row 1: .*maximum context.*shorten the row"):
+        ask(served, asked_of(rows), ["generate"], tmp_path / "out", concurrency=1)
+
+
+def test_the_key_is_in_no_file(served: Served, rows: Path, tmp_path: Path) -> None:
+    served.key = "s3cret-key"
+    served.answer = lambda _text: "your key is s3cret-key"
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    async def run() -> None:
+        async with Endpoint(served.url, model="demo", api_key="s3cret-key") as endpoint:
+            await ask_suite(
+                endpoint, asked_of(rows), ["generate"], folder,
+                max_new_tokens=24, on_progress=lambda *_: None,
+            )  # fmt: skip
+
+    asyncio.run(run())
+    written = [path.read_text() for path in folder.iterdir()]
+    assert written
+    assert all("s3cret-key" not in text for text in written)
+
+
+def test_open_answers_are_compared_as_squad_does(served: Served, tmp_path: Path) -> None:
+    path = tmp_path / "open.jsonl"
+    path.write_text(json.dumps({"question": "Who?", "answer": "The Bank of Spain"}) + "\n")
+    served.answer = lambda _text: "bank of spain."
+    asked = asked_of_file(path, suite="rows")
+    found = ask(served, asked, ["generate", "likelihood"], tmp_path / "out")
+    answers = found["generate"].predictions
+    assert answers is not None
+    assert answers[0].label == answers[0].gold == "bank of spain"
+    assert "open answers" in str(found["likelihood"].reason)
