@@ -1,0 +1,118 @@
+"""Stage `reference`: one rung that nobody trains, judged on the recipe's own test rows.
+
+Its Report is laid out as that of stage `evaluate`, so a comparison reads both alike.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from eval.batching import OnProgress
+from eval.costs import Cost, Meter
+from eval.record import Prediction, write_predictions
+from eval.references.task import Item, Task, read_task
+from pipeline.core.artifact import Artifact
+from pipeline.core.errors import DataError
+from pipeline.core.stage import StageContext
+
+SUITE = "test"
+_WORDS = ("tfidf_bayes", "tfidf_logreg")
+_PROMPTED = ("zero_shot", "few_shot", "retrieved")
+
+
+class Rung(Protocol):
+    """A reference that is ready to answer."""
+
+    told: Mapping[str, Any]
+
+    def answers(
+        self, items: Sequence[Item], on_progress: OnProgress | None = None
+    ) -> list[Prediction]: ...
+
+
+class Reference:
+    """Fits or asks one rung, and writes its answers."""
+
+    def run(
+        self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+    ) -> Mapping[str, Any]:
+        """Inputs: ``data`` (Dataset with the recipe's rows); ``root`` (Model), the family's base,
+        for `zero_shot`, `few_shot`, `retrieved` and, without ``encoder`` (Model), `nearest`.
+
+        Files: ``chat_template`` as `prepare` had it, ``corpus`` for `retrieved`; both optional.
+        Config: ``name``, ``seed``, ``shots``, ``max_new_tokens``, ``answer_after``.
+        Options: ``batch_size``.
+        """
+        data = inputs["data"]
+        task = read_task(data.path, config["answer_after"])
+        began = time.monotonic()
+        rung = _rung(config["name"], task, inputs, config, context)
+        fitted = time.monotonic()
+        answers, cost = _asked(rung, task.test, context)
+        write_predictions(context.out / f"predictions-{SUITE}.jsonl", answers)
+        if answers[0].scores is not None and task.validation:
+            # Temperatures are fitted there: what was chosen there was never learned there.
+            told = rung.answers(task.validation)
+            write_predictions(context.out / f"validation-{SUITE}.jsonl", told)
+        ended = time.monotonic()
+        seconds = {"train": round(fitted - began, 2), "evaluate": round(ended - fitted, 2)}
+        _write_json(context.out / "seconds.json", seconds)
+        _write_json(context.out / "kinds.json", {SUITE: task.kind})
+        _write_json(context.out / "costs.json", {SUITE: asdict(cost)})
+        digest = data.manifest.files["test.arrow"]
+        looks = context.count_look(digest, f"reference {config['name']}")
+        return {"looks_at_test": {SUITE: looks}, "reference": dict(rung.told)}
+
+
+def _rung(
+    name: str,
+    task: Task,
+    inputs: Mapping[str, Artifact],
+    config: Mapping[str, Any],
+    context: StageContext,
+) -> Any:
+    """The rung of that name, fitted or its prompt settled."""
+    batch_size = int(context.options["batch_size"])
+    if name in _WORDS:
+        from eval.references.learned import fit_words
+
+        return fit_words(name, task, int(config["seed"]))  # type: ignore[arg-type]
+    if name == "nearest":
+        from eval.references.learned import fit_nearest
+        from eval.references.neighbours import Encoder
+
+        task.require_train(name)
+        encoder = inputs.get("encoder", inputs.get("root"))
+        if encoder is None:
+            raise DataError("reference nearest: neither a base nor an encoder is given; name one")
+        return fit_nearest(task, Encoder(encoder.path, batch_size))
+    if name not in _PROMPTED:
+        raise DataError(
+            f"reference {name}: no such rung; take one of "
+            f"{', '.join([*_WORDS, 'nearest', *_PROMPTED])}"
+        )
+    from eval.references.prompted import Base, Prompted
+
+    base = Base(inputs["root"].path, context.files.get("chat_template"), batch_size)
+    render = json.loads((inputs["data"].path / "render.json").read_text(encoding="utf-8"))
+    return Prompted(name, task, base, render, config, context.files.get("corpus"))
+
+
+def _asked(
+    rung: Any, items: Sequence[Item], context: StageContext
+) -> tuple[list[Prediction], Cost]:
+    def on_progress(done: int, total: int) -> None:
+        context.progress({"step": done, "total": total})
+
+    meter = Meter(rung.device)
+    answers = rung.answers(items, on_progress)
+    return answers, meter.spent(answers)
+
+
+def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(tree), encoding="utf-8")
