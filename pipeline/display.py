@@ -15,11 +15,13 @@ from rich.text import Text
 from pipeline.base_files import base_config
 from pipeline.core.engine_limits import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.core.store import Store
+from pipeline.curve_plan import curve_stage
 from pipeline.plan import Node, Plan
 from pipeline.trained_view import training_lines
 
 _STYLES = {"hit": "green", "run": "yellow", "cannot run": "red"}
 _LINE_EVERY_S = 15.0
+_CURVE = "points of the learning curve; --json names each"
 # What may say nothing for long: it loads libraries, a model, rows. Others end soon.
 _SLOW = ("fetch", "prepare", "augment", "train", "evaluate")
 
@@ -51,17 +53,32 @@ def print_plan(plan: Plan, store: Store) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("stage", "key", "status", "note"):
         table.add_column(name, overflow="fold")
-    for node in plan.nodes.values():
+    for name, nodes in _rows(plan).items():
+        first = nodes[0]
+        counts = {s: sum(status[node.id] == s for node in nodes) for s in _STYLES}
+        there = [s for s, count in counts.items() if count]
+        words = there[0] if there[1:] == [] else ", ".join(f"{counts[s]} {s}" for s in there)
         table.add_row(
-            node.id,
-            (node.key or "unknown")[:12],
-            Text(status[node.id], style=_STYLES[status[node.id]]),
-            node.blocked or _note(node, plan, store),
+            name,
+            (first.key or "unknown")[:12] if nodes[1:] == [] else "",
+            Text(words, style=_STYLES[there[-1]]),
+            first.blocked or (_note(first, plan, store) if nodes[1:] == [] else _CURVE),
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     counts = {s: list(status.values()).count(s) for s in ("hit", "run", "cannot run")}
     print(f"{counts['hit']} hit, {counts['run']} to run, {counts['cannot run']} cannot run")
     print_notes(plan)
+
+
+def _rows(plan: Plan) -> dict[str, list[Node]]:
+    """The nodes by the row of the table that tells them: those of a learning curve by stage."""
+    found: dict[str, list[Node]] = {}
+    for node in plan.nodes.values():
+        found.setdefault(curve_stage(node.id) or node.id, []).append(node)
+    return {
+        f"{name} ({_stages(len(nodes))})" if nodes[0].id != name else name: nodes
+        for name, nodes in found.items()
+    }
 
 
 def print_notes(plan: Plan) -> None:

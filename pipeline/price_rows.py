@@ -82,6 +82,8 @@ def _bound(prepared: Node) -> int | None:
         with path.open("rb") as stream:
             lines = sum(1 for _ in stream)
         total += math.ceil(lines * float(source.get("fraction") or 1.0))
+    # More by a few where a class keeps one row of a smaller share.
+    total = math.ceil(total * prepared.config.get("thin", {}).get("share", 1.0))
     if prepared.config.get("replay"):
         return None
     return total or None

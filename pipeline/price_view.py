@@ -7,6 +7,7 @@ from math import floor, log10
 from typing import Any
 
 from pipeline.core.launch import to_paste
+from pipeline.curve_plan import curve_stage
 
 _BYTES = ("weights", "gradients", "optimizer", "activations", "loss", "working", "program")
 _WORDS = {"optimizer": "optimiser states"}
@@ -42,15 +43,28 @@ def print_price(tree: Mapping[str, Any]) -> None:
 
 
 def _together(trainings: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """(names, training) of trainings that differ in their seed alone."""
+    """(names, training) of trainings that differ in their seed, or in their rows, alone."""
     found: dict[str, list[dict[str, Any]]] = {}
     for training in trainings:
-        found.setdefault(training["id"].rpartition(".seed")[0], []).append(training)
-    return [
-        (same[0]["id"] + (f" and {len(same) - 1} more seeds, each" if len(same) > 1 else ""),
-         same[0])
-        for same in found.values()
-    ]  # fmt: skip
+        found.setdefault(_same(training["id"]), []).append(training)
+    return [_named(same) for same in found.values()]
+
+
+def _same(node: str) -> str:
+    """What trainings that are told together have in common."""
+    stage = curve_stage(node)
+    if stage is None:
+        return node.rpartition(".seed")[0]
+    return f"{stage}.{node.removeprefix(stage).split('.')[1]}"
+
+
+def _named(same: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """The names of trainings that are told together, and the one that stands for them."""
+    first, more = same[0]["id"], len(same) - 1
+    if curve_stage(first) is not None:
+        most = max(same, key=lambda training: training.get("flops") or 0.0)
+        return f"{most['id']}, the longest of {more + 1} of the learning curve", most
+    return first + (f" and {more} more seeds, each" if more else ""), same[0]
 
 
 def _lines(

@@ -8,13 +8,17 @@ from typing import Any
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.store import Store
+from pipeline.curve_plan import curve_stage
 from pipeline.plan import Node, Plan
 
 _VALIDATION = "validation_"
 
 
 def training_lines(plan: Plan, store: Store) -> list[str]:
-    """A line for each training of the recipe itself and of its phases, found or made."""
+    """A line for each training of the recipe itself and of its phases, found or made.
+
+    Those of a learning curve are drawn, not listed.
+    """
     lines: list[str] = []
     curves = False
     for node, artifact in _own(plan, store):
@@ -33,7 +37,8 @@ def _own(plan: Plan, store: Store) -> Iterator[tuple[Node, Artifact]]:
     name = plan.recipe.recipe.name
     own = {name, *(f"{name}.{phase.name}" for phase in plan.recipe.recipe.phases)}
     for node in plan.nodes.values():
-        if node.stage.startswith("train") and node.id.partition("/")[0] in own and node.key:
+        mine = node.id.partition("/")[0] in own and curve_stage(node.id) is None
+        if node.stage.startswith("train") and mine and node.key:
             artifact = store.get(node.key)
             if artifact is not None:
                 yield node, artifact
