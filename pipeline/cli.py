@@ -15,7 +15,7 @@ from pipeline.core.errors import GradusError
 
 FORMATS = (
     "text", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer",
-    "classification", "preference", "tagging", "regression",
+    "classification", "preference", "tagging", "regression", "instructions",
 )  # fmt: skip
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

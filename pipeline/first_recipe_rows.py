@@ -58,6 +58,11 @@ def look(data: Path) -> Seen:
     _require_few(left_out, read)
     _require_some(len(placed), place)
     found = detect([row.row for row in placed], place)
+    if found.form == "instructions":
+        raise UserError(
+            f"{place}: its rows say how an answer is checked and hold none to learn from; name "
+            "rows with answers, and these under evaluate.suites"
+        )
     kept, canonical, refused = _converted(placed, found)
     left_out += refused
     _require_few(left_out, read, f"read as {found.form}, ")

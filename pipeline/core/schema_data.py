@@ -11,7 +11,7 @@ from pipeline.core.schema_section import Section, Seed, as_list
 
 Format = Literal[
     "text", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer",
-    "classification", "preference", "tagging", "regression",
+    "classification", "preference", "tagging", "regression", "instructions",
 ]  # fmt: skip
 HUB_KEYS = ("config", "split", "revision")
 """What chooses among the parts and states of a hub data set."""

@@ -15,7 +15,13 @@ from pipeline.data.formats.classes import find_classes, find_text
 from pipeline.data.formats.conversion import FIELDS, converter
 from pipeline.data.formats.evidence import Evidence
 from pipeline.data.formats.fields import Fields
-from pipeline.data.formats.shapes import Found, find_exchange, find_preference, find_turns
+from pipeline.data.formats.shapes import (
+    Found,
+    find_exchange,
+    find_instructions,
+    find_preference,
+    find_turns,
+)
 from pipeline.data.formats.targets import find_regression, find_tagging
 from pipeline.data.rows import Row, RowProblem, labels_of
 
@@ -68,7 +74,8 @@ def detect(sample: Sequence[Row], place: str, columns: Mapping[str, str] | None 
     given = dict(columns or {})
     evidence = Evidence([Fields.of(row, given).ours for row in sample])
     found = (
-        find_preference(evidence, place)
+        find_instructions(evidence)
+        or find_preference(evidence, place)
         or find_tagging(evidence, place)
         or find_turns(evidence, place)
         or find_exchange(evidence, place)

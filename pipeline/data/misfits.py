@@ -25,6 +25,10 @@ _CHANGES = (
     "before they get entities, or leave it out"
 )
 _OTHERWISE = {"damaged": " (report, drop)", "personal_data": " (report, drop)"}
+_NOT_LEARNED = (
+    "instructions: its rows say how an answer is checked and hold none to learn from; name them "
+    "under evaluate.suites"
+)
 _TEXT_STEPS = ("unicode", "html", "control_characters", "whitespace")
 
 
@@ -100,6 +104,8 @@ def form_problem(render: str, objective: str, key: str, form: str) -> str | None
     Args:
         key: of the source; what a test is asked may differ from what is learned.
     """
+    if form == "instructions" and key != "data.test":
+        return _NOT_LEARNED
     fitting = _FORMS.get(render)
     # A model that learned from preferences writes answers, and may be asked anything.
     if render == "preference" and key == "data.test" and form not in OF_HEADS_ALONE:

@@ -70,6 +70,11 @@ class LanguageJudge:
         return frozenset(self._keep).union(*(_MEMBERS.get(name, ()) for name in self._keep))
 
 
+def likeliest(text: str) -> str:
+    """The likeliest language, as py3langid names it (ISO 639-1)."""
+    return str(_identifier().classify(text)[0])
+
+
 def is_english(text: str) -> bool:
     """Whether English is the likeliest language."""
     return bool(_identifier().classify(judged(text))[0] == "en")

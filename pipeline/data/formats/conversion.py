@@ -9,6 +9,7 @@ from pipeline.core.errors import DataError
 from pipeline.data.formats.chats import messages_row, sharegpt_row
 from pipeline.data.formats.exchanges import alpaca_row, prompt_completion_row, question_answer_row
 from pipeline.data.formats.fields import Fields, plain
+from pipeline.data.formats.instructions import instructions_row
 from pipeline.data.formats.preference import preference_row
 from pipeline.data.formats.regression import regression_row
 from pipeline.data.formats.tagging import tagging_row
@@ -26,6 +27,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "preference": ("prompt", "chosen", "rejected"),
     "tagging": ("text", "entities"),
     "regression": ("text", "value"),
+    "instructions": ("prompt", "instruction_id_list", "kwargs"),
 }
 """The fields that a row of each format needs, for messages to the user."""
 
@@ -40,6 +42,7 @@ _FORMS: Mapping[str, Callable[[Fields, str | None], Row]] = {
     "preference": preference_row,
     "tagging": tagging_row,
     "regression": regression_row,
+    "instructions": instructions_row,
 }
 PROMPTED = frozenset(
     {"text", "alpaca", "prompt_completion", "question_answer", "classification", "regression"}

@@ -45,6 +45,12 @@ def found(form: Format, columns: Mapping[str, str], *notes: str) -> Found:
     return Found(form, renamed, notes)
 
 
+def find_instructions(evidence: Evidence) -> Found | None:
+    """Prompts with the instructions by which their answers are checked (IFEval's columns)."""
+    names = evidence.mostly("instruction_id_list", lambda value: isinstance(value, list))
+    return found("instructions", {}) if names and evidence.mostly("prompt", is_text) else None
+
+
 def find_preference(evidence: Evidence, place: str) -> Found | None:
     """``chosen`` and ``rejected``, and where the prompt stands.
 
