@@ -1,0 +1,165 @@
+"""Likelihood of labels: one pass over all of them is each pair by itself."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from arms_case import ANSWERS, PAD, STOP, alone, model_of, prompts
+from scipy.special import log_softmax
+
+from eval.arms import likelihood
+from eval.arms.likelihood import LikelihoodPredictor
+from eval.arms.scoring import reads_trees, score_pairs, score_trie
+from eval.arms.trie import Trie
+from pipeline.core.errors import DataError, ModelError
+
+LABELS = list(ANSWERS)
+
+
+def predictor(model: Any, batch_size: int = 4, **changes: Any) -> LikelihoodPredictor:
+    settings = {"answers": ANSWERS, "pad_id": PAD, **changes}
+    return LikelihoodPredictor(model, settings["answers"], pad_id=PAD, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2"])
+def test_one_pass_scores_every_label_as_if_alone(name: str, attention: str) -> None:
+    model = model_of(name, attention)
+    rows = prompts(9)
+    asked = predictor(model)
+    found = asked.predict_both(rows)
+    assert asked.in_one_pass
+    for row, (by_sum, by_mean) in zip(rows, found, strict=True):
+        sums = [alone(model, row["prompt_ids"], ids) for ids in ANSWERS.values()]
+        means = [one / len(ids) for one, ids in zip(sums, ANSWERS.values(), strict=True)]
+        for prediction, scores in ((by_sum, sums), (by_mean, means)):
+            assert prediction.scores is not None
+            assert list(prediction.scores) == LABELS
+            expected = log_softmax(scores)
+            assert list(prediction.scores.values()) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+            assert prediction.label == LABELS[scores.index(max(scores))]
+            assert prediction.gold == "card"
+    # Answers that differ, so that it can fail.
+    assert len({by_sum.label for by_sum, _ in found}) > 1
+    assert any(by_sum.label != by_mean.label for by_sum, by_mean in found)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2"])
+def test_raw_scores_of_both_ways_are_equal_to_1e_5(name: str) -> None:
+    model = model_of(name)
+    rows = prompts(7, seed=4)
+    pairs = [(row["prompt_ids"], ids) for row in rows for ids in ANSWERS.values()]
+    with torch.inference_mode():
+        joined = score_trie(model, Trie(ANSWERS), [r["prompt_ids"] for r in rows], pad_id=PAD)
+        apart = score_pairs(model, pairs, batch_size=5, pad_id=PAD)
+    assert joined.flatten().tolist() == pytest.approx(apart, rel=1e-5)
+    assert apart == pytest.approx([alone(model, *pair) for pair in pairs], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mistral", "bloom", "mamba"])
+def test_models_that_cannot_read_trees_are_given_pairs(name: str) -> None:
+    model = model_of(name)
+    rows = [row for row in prompts(6) if len(row["prompt_ids"]) > 6]
+    asked = predictor(model)
+    found = asked.predict(rows)
+    assert asked.in_one_pass is False
+    for row, prediction in zip(rows, found, strict=True):
+        sums = [alone(model, row["prompt_ids"], ids) for ids in ANSWERS.values()]
+        assert prediction.scores is not None
+        assert list(prediction.scores.values()) == pytest.approx(log_softmax(sums), abs=1e-4)
+
+
+def test_a_window_longer_than_the_rows_does_not_count() -> None:
+    model = model_of("mistral")
+    assert reads_trees(model, 6)
+    assert not reads_trees(model, 7)
+
+
+def test_a_model_that_reads_trees_otherwise_than_pairs_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = model_of("qwen3")
+
+    def wrong(*given: Any, **more: Any) -> torch.Tensor:
+        return score_trie(*given, **more) * 1.01
+
+    monkeypatch.setattr(likelihood, "score_trie", wrong)
+    asked = predictor(model)
+    (found,) = asked.predict(prompts(1))
+    assert asked.in_one_pass is False
+    sums = [alone(model, prompts(1)[0]["prompt_ids"], ids) for ids in ANSWERS.values()]
+    assert found.scores is not None
+    assert list(found.scores.values()) == pytest.approx(log_softmax(sums), abs=1e-5)
+
+
+def test_batch_size_changes_no_score() -> None:
+    model, rows = model_of("qwen3"), prompts(11)
+    one, many = (predictor(model, size).predict(rows) for size in (1, 11))
+    for a, b in zip(one, many, strict=True):
+        assert a.scores is not None
+        assert b.scores is not None
+        assert list(a.scores.values()) == pytest.approx(list(b.scores.values()), abs=1e-5)
+    assert [p.example_id for p in many] == [row["example_id"] for row in rows]
+
+
+def test_a_closed_form_gives_its_own_probabilities() -> None:
+    """Logits that no context changes: each token's probability is known by hand."""
+    model = model_of("llama")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.fill_(1.0)
+        model.lm_head.weight.zero_()
+        # RMS norm of ones is ones: a row of a gives the logit 32 a.
+        for token, weight in ((5, 4.0), (STOP, 2.0), (6, 1.0)):
+            model.lm_head.weight[token].fill_(math.log(weight) / 32)
+    total = 4.0 + 2.0 + 1.0 + 57.0
+    answers = {"card": (5, STOP), "card_arrival": (5, 6, STOP)}
+    asked = LikelihoodPredictor(model, answers, pad_id=PAD, batch_size=2)
+    ((by_sum, by_mean),) = asked.predict_both(prompts(1))
+    first, second = 4 * 2 / total**2, 4 * 1 * 2 / total**3
+    assert by_sum.scores == pytest.approx(
+        {"card": math.log(first / (first + second)),
+         "card_arrival": math.log(second / (first + second))}, rel=1e-4)  # fmt: skip
+    means = log_softmax([math.log(first) / 2, math.log(second) / 3])
+    assert by_mean.scores == pytest.approx(dict(zip(answers, means, strict=True)), rel=1e-4)
+
+
+def test_each_batch_is_told_once_and_all_rows_are() -> None:
+    told: list[Any] = []
+    seen: list[tuple[int, int]] = []
+    rows = prompts(10)
+    found = predictor(model_of("qwen3")).predict_both(
+        rows, on_progress=lambda *now: seen.append(now), on_done=told.extend
+    )
+    assert sorted(one.example_id for one, _ in told) == sorted(r["example_id"] for r in rows)
+    assert {id(one) for pair in told for one in pair} == {id(o) for pair in found for o in pair}
+    assert seen == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_scores_that_are_no_numbers_name_the_row() -> None:
+    model = model_of("qwen3")
+    with torch.no_grad():
+        model.model.embed_tokens.weight[20].fill_(float("nan"))
+    rows = [{"example_id": "bad", "prompt_ids": [20], "label": "card"}]
+    with pytest.raises(ModelError, match=r"likelihood: bad: the score of label 'card' is nan"):
+        predictor(model).predict(rows)
+
+
+def test_rows_that_do_not_fit_are_named() -> None:
+    asked = predictor(model_of("qwen3"))
+    long = {"example_id": "long", "prompt_ids": [5] * 92, "label": "card"}
+    with pytest.raises(DataError, match=r"long: 92 tokens and 5 for the answer exceed .* of 96"):
+        asked.predict([*prompts(2), long])
+    with pytest.raises(DataError, match="empty: it has no tokens"):
+        asked.predict([{**long, "example_id": "empty", "prompt_ids": []}])
+    with pytest.raises(DataError, match="long: its label 'loan' is none of the 7 labels"):
+        asked.predict([{**long, "prompt_ids": [5], "label": "loan"}])
+
+
+def test_no_rows_are_no_answers() -> None:
+    assert predictor(model_of("qwen3")).predict([]) == []
