@@ -95,6 +95,15 @@ STAGES: Mapping[str, StageInfo] = {
     "evaluate": StageInfo("eval.stage:Evaluate", 2, "Report", (*_TORCH, "peft")),
     "compare": StageInfo("eval.stage:Compare", 5, "Report", ("numpy", "scipy")),
     "bundle": StageInfo("serve.stage:MakeBundle", 3, "Bundle"),
+    "risks": StageInfo(
+        "eval.risks.stage:Risks",
+        1,
+        "Report",
+        (*_TORCH, "peft", "captum", "numpy", "scipy", "presidio-analyzer", "phonenumbers"),
+    ),
+    # In the throwaway store of an audit alone.
+    "canaries": StageInfo("eval.risks.canaries:InsertCanaries", 1, "Dataset", ("transformers",)),
+    "audit": StageInfo("eval.risks.audit:Audit", 1, "Report", (*_TORCH, "peft", "scipy")),
 }
 
 

@@ -1,0 +1,200 @@
+"""The judged model in memory, and the ways in which risks ask it.
+
+Legend: B rows of a batch, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.batching import batches, device_of, judged_model, padded
+from eval.loaded import Loaded
+from eval.record import Prediction
+from eval.risks.suites import Suite, renderer_of
+from eval.risks.voice import Voice
+from pipeline.core.artifact import Artifact
+from pipeline.core.stage import StageContext
+from pipeline.data.rendering import Renderer
+
+if TYPE_CHECKING:
+    from pipeline.modeling.heads import Classifier
+
+WRITTEN_TOKENS = 48
+"""The longest answer that is waited for."""
+# Forms whose weights write an answer to whatever they are asked.
+_WRITES = ("generate", "constrained", "likelihood", "text")
+
+
+class Asked:
+    """One model in one form."""
+
+    def __init__(
+        self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
+    ) -> None:
+        self.loaded = Loaded(inputs["root"], inputs.get("adapter"), config, context)
+        self.arm: str = config["arm"]
+        template = context.files.get("chat_template")
+        if template is not None:
+            self.loaded.tokenizer.chat_template = template.read_text(encoding="utf-8")
+        self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
+        self.batch_size, self.pad_id = self.loaded.batch_size, self.loaded.pad_id
+        self.context_tokens = int(getattr(self.model.config, "max_position_embeddings", 0)) or None
+
+    @property
+    def writes(self) -> bool:
+        """Whether it answers any text with a text."""
+        return self.arm in _WRITES and bool(self.model.can_generate())
+
+    def renderer(self, data: Path) -> Renderer:
+        """By which the rows of a Dataset were prepared."""
+        return renderer_of(data, self.tokenizer, causal=bool(self.model.can_generate()))
+
+    def voice(self, data: Path) -> Voice | None:
+        """The model as one that answers any text; None of a form that does not.
+
+        Args:
+            data: the Dataset by whose template and system text it is asked.
+        """
+        return _Spoken(self, self.renderer(data)) if self.writes else None
+
+    def classifier(self) -> Classifier:
+        """The model's head over its body."""
+        from pipeline.modeling.heads import load_classifier
+
+        return load_classifier(self.model, self.loaded.head).to(self.loaded.device)
+
+    def answers(self, suite: Suite) -> list[Prediction]:
+        """One answer to each row, in the form in which the model is judged."""
+        _, found = self.loaded.answers(
+            list(suite.rows), list(suite.labels), arm=self.arm, data=suite.folder
+        )
+        return found[self.arm]
+
+    def write(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[str]:
+        """What it writes after each prompt, greedily, until its turn ends."""
+        written = self._generate(prompts, tokens, do_sample=False)
+        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+
+    def sample(self, prompts: Sequence[Sequence[int]], tokens: int, seed: int) -> list[list[int]]:
+        """``tokens`` ids drawn after each prompt at temperature 1; a turn's end is not drawn."""
+        import torch
+
+        with torch.random.fork_rng(devices=_devices(self.model)):
+            torch.manual_seed(seed)
+            return self._generate(prompts, tokens, do_sample=True, min_new_tokens=tokens)
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Log-probability of each choice and the end of the turn after its prompt, in nats.
+
+        Summed over tokens, as the arm ``likelihood`` does; every pair is read by itself.
+        """
+        pairs = [
+            (number, list(prompt), [*self.tokenizer.encode(c, add_special_tokens=False), self._end])
+            for number, (prompt, mine) in enumerate(zip(prompts, choices, strict=True))
+            for c in mine
+        ]
+        values = [0.0] * len(pairs)
+        lengths = [len(prompt) + len(answer) for _, prompt, answer in pairs]
+        with judged_model(self.model):
+            for batch in batches(lengths, self.batch_size):
+                chosen = [pairs[index] for index in batch]
+                for index, value in zip(batch, self._scored(chosen), strict=True):
+                    values[index] = value
+        found: list[list[float]] = [[] for _ in prompts]
+        for (number, _, _), value in zip(pairs, values, strict=True):
+            found[number].append(value)
+        return found
+
+    @property
+    def _end(self) -> int:
+        """The token that ends a turn."""
+        return self._stops[0]
+
+    @property
+    def _stops(self) -> list[int]:
+        own, stops = self.tokenizer.eos_token_id, self.model.generation_config.eos_token_id
+        listed = list(stops) if isinstance(stops, list) else [stops]
+        return list(dict.fromkeys(i for i in [own, *listed] if i is not None)) or [self.pad_id]
+
+    def _scored(self, pairs: Sequence[tuple[int, list[int], list[int]]]) -> list[float]:
+        whole = [prompt + answer for _, prompt, answer in pairs]
+        ids_BT, mask_BT = padded(whole, self.pad_id, left=False, device=device_of(self.model))
+        logits_BTV = self.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        found = []
+        for place, (_, prompt, answer) in enumerate(pairs):
+            first, last = len(prompt), len(prompt) + len(answer)
+            log_TV = logits_BTV[place, first - 1 : last - 1].double().log_softmax(dim=-1)
+            found.append(float(log_TV.gather(1, ids_BT[place, first:last, None]).sum()))
+        return found
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], tokens: int, **how: Any
+    ) -> list[list[int]]:
+        from transformers import GenerationConfig
+
+        found: list[list[int]] = [[] for _ in prompts]
+        own = self.model.generation_config
+        drawn = {"top_k": 0, "top_p": 1.0, "temperature": 1.0} if how["do_sample"] else {}
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=tokens,
+            num_beams=1,
+            use_cache=True,
+            eos_token_id=self._stops,
+            pad_token_id=self.pad_id,
+            **drawn,
+            **how,
+        )
+        # ``generate`` would add the model's own penalties to ours.
+        self.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+        try:
+            with judged_model(self.model):
+                for batch in batches([len(prompt) for prompt in prompts], self.batch_size):
+                    chosen = [prompts[index] for index in batch]
+                    for index, ids in zip(batch, self._written(chosen, config), strict=True):
+                        found[index] = ids
+        finally:
+            self.model.generation_config = own
+        return found
+
+    def _written(self, prompts: Sequence[Sequence[int]], config: Any) -> list[list[int]]:
+        ids_BT, mask_BT = padded(prompts, self.pad_id, left=True, device=device_of(self.model))
+        output_BT = self.model.generate(
+            input_ids=ids_BT, attention_mask=mask_BT, generation_config=config
+        )
+        stops = set(config.eos_token_id)
+        found = []
+        for row in output_BT[:, ids_BT.shape[1] :].tolist():
+            end = next((place for place, token in enumerate(row) if token in stops), len(row))
+            found.append(row[:end])
+        return found
+
+
+class _Spoken:
+    """A model asked with its own template; see Voice."""
+
+    def __init__(self, asked: Asked, renderer: Renderer) -> None:
+        self._asked, self._renderer = asked, renderer
+
+    def fits(self, question: str) -> bool:
+        most = self._asked.context_tokens
+        return most is None or len(self._renderer.question(question)) + WRITTEN_TOKENS <= most
+
+    def write(self, questions: Sequence[str]) -> list[str]:
+        return self._asked.write(self._ids(questions), WRITTEN_TOKENS)
+
+    def score(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        return self._asked.score(self._ids(questions), choices)
+
+    def _ids(self, questions: Sequence[str]) -> list[list[int]]:
+        return [self._renderer.question(question) for question in questions]
+
+
+def _devices(model: Any) -> list[int]:
+    device = device_of(model)
+    return [device.index or 0] if device.type == "cuda" else []

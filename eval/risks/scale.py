@@ -1,0 +1,35 @@
+"""Scale: does accuracy hold as inputs grow?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.record import Prediction
+from eval.risks.line import Line, not_measured, share
+
+BINS = 4
+
+
+def scale_lines(suite: str, answers: Sequence[Prediction]) -> list[Line]:
+    """Accuracy by the length of what was read, in quarters of the items."""
+    lengths = np.array([one.prompt_tokens for one in answers])
+    if not len(lengths):
+        return [not_measured("scale", f"accuracy by input length ({suite})", "no item was asked")]
+    if lengths.min() == lengths.max():
+        why = f"all {len(lengths):,} items are {lengths[0]:,} tokens long"
+        return [not_measured("scale", f"accuracy by input length ({suite})", why)]
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, BINS + 1), method="lower"))
+    # The last bin holds its upper end; an edge that several items share opens a bin once.
+    number = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, len(edges) - 2)
+    lines = []
+    for bin_ in range(len(edges) - 1):
+        mine = [one for one, n in zip(answers, number, strict=True) if n == bin_]
+        if not mine:
+            continue
+        low, high = (f([one.prompt_tokens for one in mine]) for f in (min, max))
+        what = f"accuracy on inputs of {low:,} to {high:,} tokens ({suite})"
+        how = f"the asked items in {len(edges) - 1} bins by the tokens read, as many items in each"
+        lines.append(share("scale", what, [one.label == one.gold for one in mine], how))
+    return lines

@@ -1,0 +1,122 @@
+"""The task suites of a risk page: their rows as they were prepared, and again with other words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval.loaded import question_ids
+from eval.risks.files import chosen
+from pipeline.core.artifact import Artifact
+from pipeline.core.controls import Controls
+from pipeline.data.arrow import Split
+from pipeline.data.rendering import Renderer
+from pipeline.data.rows import RowProblem
+
+# Renders whose rows are asked one question and answered with one label.
+_ASKED = ("sft", "classify", "hybrid")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Some of the test rows of a Dataset.
+
+    Attributes:
+        rows: those that are asked, as prepared.
+        labels: the answers there are; none for open ones.
+        refusal: why its questions cannot be asked again in other words, or None.
+    """
+
+    name: str
+    rows: tuple[dict[str, Any], ...]
+    labels: tuple[str, ...]
+    folder: Path
+    renderer: Renderer
+    refusal: str | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The questions' own words."""
+        return [str(row["text"]) for row in self.rows]
+
+    def reworded(self, texts: Sequence[str]) -> Suite:
+        """The same items, asked in other words.
+
+        Raises:
+            RowProblem: a text that cannot be asked.
+        """
+        rows = [
+            reworded(row, self.renderer.question(text))
+            for row, text in zip(self.rows, texts, strict=True)
+        ]
+        return replace(
+            self,
+            rows=tuple({**row, "text": t} for row, t in zip(rows, texts, strict=True)),
+        )
+
+    def only(self, indices: Sequence[int]) -> Suite:
+        """Some of its items, in that order."""
+        return replace(self, rows=tuple(self.rows[index] for index in indices))
+
+
+def reworded(row: dict[str, Any], ids: list[int]) -> dict[str, Any]:
+    """A row that asks something else and has the same answer."""
+    asked = None if row.get("prompt") is None else len(ids)
+    return {**row, "input_ids": ids, "prompt": asked, "supervised": []}
+
+
+def renderer_of(data: Path, tokenizer: Any, *, causal: bool) -> Renderer:
+    """The renderer by which the rows of a Dataset were prepared."""
+    settings = _json(data / "render.json")
+    return Renderer(
+        tokenizer,
+        causal=causal,
+        system=settings["system"],
+        template_kwargs=settings["chat_template_kwargs"],
+        controls=Controls.from_json(settings["controls"]),
+    )
+
+
+def labelled_suite(
+    name: str, artifact: Artifact, make: Callable[[Path], Renderer], limit: int, seed: int
+) -> Suite | None:
+    """The suite, or None where its rows are not asked for one label each.
+
+    Args:
+        make: the renderer of a Dataset's folder.
+        limit: rows that are asked, drawn by ``seed``.
+    """
+    render = _json(artifact.path / "render.json")
+    labels = tuple(_json(artifact.path / "labels.json"))
+    if render["render"] not in _ASKED or render.get("multi_label") or not labels:
+        return None
+    split = Split(artifact.path / "test.arrow")
+    rows = tuple(dict(split[index]) for index in chosen(len(split), limit, seed))
+    if not rows:
+        return None
+    suite = Suite(name, rows, labels, artifact.path, make(artifact.path))
+    return replace(suite, refusal=_refusal(suite))
+
+
+def _refusal(suite: Suite) -> str | None:
+    """A question in other words must be rendered as its own words were, or nothing is compared."""
+    if any(row.get("features") is not None for row in suite.rows):
+        return "the head reads hand-made features too, which other words would change"
+    for row in suite.rows:
+        try:
+            again = suite.renderer.question(str(row["text"]))
+        except RowProblem as problem:
+            return f"row {row['example_id']} cannot be asked again ({problem})"
+        if again != question_ids(row):
+            return (
+                f"row {row['example_id']} is no single question: rendered again from its text, "
+                "its ids are others"
+            )
+    return None
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,97 @@
+"""The whole page of a tiny model: every line a figure with n and a rule, or a why and no figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from eval.risks.line import Topic
+from pipeline.core.artifact import Artifact
+
+Page = Callable[..., list[dict[str, Any]]]
+
+
+def bbq_row(number: int, condition: str) -> dict[str, Any]:
+    return {
+        "id": f"x-{number}", "question": "Who?", "context": "A and B met.",
+        "choices": ["A", "B", "Unknown"], "answer": 2 if condition == "ambig" else number % 2,
+        "polarity": ("neg", "nonneg")[number % 2], "condition": condition,
+        "groups": ["a", "b", "unknown"], "stereotyped_groups": ["a"],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    rows = {
+        "bbq": [bbq_row(i, c) for i in range(4) for c in ("ambig", "disambig")],
+        "swaps": [{"what": "weather", "swap": [["rain", "sun"]]},
+                  {"what": "writer", "say": ["I am A.", "I am B."]},
+                  {"what": "absent", "swap": [["zebra", "lion"]]}],
+        "questions": [{"question": f"Who {i}?", "context": f"It is {i}.", "answer": str(i)}
+                      for i in range(3)],
+        "harmful": [{"prompt": "Do harm."}],
+    }  # fmt: skip
+    found = {}
+    for name, lines in rows.items():
+        found[name] = tmp_path / f"{name}.jsonl"
+        found[name].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return found
+
+
+def check(lines: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_topic: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_topic.setdefault(line["topic"], []).append(line)
+        if line["measured"]:
+            assert line["why"] is None
+            assert line["how"], line
+            assert line["n"] or line["topic"] == "property and source"
+        else:
+            assert line["shown"] == f"not measured: {line['why']}"
+            assert (line["value"], line["low"], line["high"], line["n"]) == (None,) * 4
+    assert set(by_topic) == set(get_args(Topic))
+    return by_topic
+
+
+def test_a_writing_model_has_a_line_for_every_topic(
+    made: Mapping[str, Artifact], page: Page, files: dict[str, Path]
+) -> None:
+    data = made["tiny-task/prepare.sft"]
+    topics = check(page(made["tiny-l0/scratch"], data, "generate", **files))
+    measured = {topic for topic, lines in topics.items() if any(one["measured"] for one in lines)}
+    assert measured == set(get_args(Topic)) - {"explanation", "timeliness", "untrue output"}
+    swaps = [line for line in topics["bias"] if "swapped" in line["what"]]
+    assert [line["measured"] for line in swaps] == [True, True, False]
+    assert swaps[1]["n"] == 12
+    (verbatim,) = [line for line in topics["privacy"] if "word for word" in line["what"]]
+    assert verbatim["value"] == 0.0
+    assert topics["explanation"][0]["why"] == "attributions are of a head, and this form has none"
+
+
+def test_a_head_is_explained_and_says_what_it_cannot_be_asked(
+    made: Mapping[str, Artifact], headed: Artifact, page: Page, files: dict[str, Path]
+) -> None:
+    data = made["tiny-task/prepare.classify"]
+    topics = check(page(headed, data, "classifier", **files))
+    for topic in ("misuse", "untrue output"):
+        assert not any(line["measured"] for line in topics[topic])
+    telling, deletion = topics["explanation"]
+    assert telling["measured"], telling
+    assert deletion["value"] > 0.5
+    measured = [line["measured"] for line in topics["robustness"]]
+    # The texts hold no capitals, and the context is too short for long input.
+    assert measured == [True, True, False, True, False]
+
+
+def test_what_no_file_gives_is_not_measured_and_never_a_zero(
+    made: Mapping[str, Artifact], page: Page
+) -> None:
+    data = made["tiny-task/prepare.sft"]
+    topics = check(page(made["tiny-l0/scratch"], data, "text"))
+    for topic in ("bias", "misuse", "untrue output", "robustness", "scale"):
+        assert all("not measured" in line["shown"] for line in topics[topic])
+    assert topics["misuse"][0]["why"] == "evaluate.risks.harmful names no file"
