@@ -83,7 +83,7 @@ STAGES: Mapping[str, StageInfo] = {
     "scratch": StageInfo("pipeline.stages.scratch:Scratch", 1, "Model", (*_TORCH, "tokenizers")),
     "prepare": StageInfo(
         "pipeline.stages.prepare:Prepare",
-        7,
+        8,
         "Dataset",
         ("transformers", "tokenizers", "jinja2", *_ROWS, *_JUDGED),
     ),
@@ -92,7 +92,13 @@ STAGES: Mapping[str, StageInfo] = {
     "train-full": StageInfo("pipeline.stages.train:Train", 4, "Model", _TRAIN),
     "export": StageInfo("pipeline.stages.export:Export", 2, "Adapter", ("torch", "peft")),
     "merge": StageInfo("pipeline.stages.export:Merge", 2, "Model", (*_TORCH, "peft")),
-    "evaluate": StageInfo("eval.stage:Evaluate", 2, "Report", (*_TORCH, "peft")),
+    "evaluate": StageInfo("eval.stage:Evaluate", 3, "Report", (*_TORCH, "peft")),
+    "reference": StageInfo(
+        "eval.references.stage:Reference",
+        1,
+        "Report",
+        (*_TORCH, "scikit-learn", "scipy", "numpy", "bm25s"),
+    ),
     "compare": StageInfo("eval.stage:Compare", 5, "Report", ("numpy", "scipy")),
     "bundle": StageInfo("serve.stage:MakeBundle", 3, "Bundle"),
     "risks": StageInfo(

@@ -38,6 +38,8 @@ SCHEMA = pa.schema(
         # Of `preference`: the prompt and the rejected answer, as input_ids are with the chosen.
         ("rejected_ids", pa.list_(pa.int32())),
         ("rejected_supervised", pa.list_(pa.int8())),
+        # Rows that are judged and share a document or a phrase have the same; null: one by itself.
+        ("group", pa.string()),
         # Hand-made features of the row, in the order of features.json.
         ("features", pa.list_(pa.float64())),
     ]

@@ -25,7 +25,7 @@ from pipeline.data.formats.shapes import (
 from pipeline.data.formats.targets import find_regression, find_tagging
 from pipeline.data.rows import Row, RowProblem, labels_of
 
-_GROUPS = ("group", "group_id", "doc_id", "document_id", "conversation_id", "dialogue_id")
+GROUPS = ("group", "group_id", "doc_id", "document_id", "conversation_id", "dialogue_id")
 # A row without its group cannot be split by it: only what next to all rows have is offered.
 _MOST_ROWS = 0.99
 
@@ -80,10 +80,10 @@ def detect(sample: Sequence[Row], place: str, columns: Mapping[str, str] | None 
         or find_turns(evidence, place)
         or find_exchange(evidence, place)
         or find_regression(evidence)
-        or find_classes(evidence, place, _GROUPS)
-        or find_text(evidence, place, _GROUPS)
+        or find_classes(evidence, place, GROUPS)
+        or find_text(evidence, place, GROUPS)
     )
-    whole = [name for name in _GROUPS if evidence.count(name) >= _MOST_ROWS * len(sample)]
+    whole = [name for name in GROUPS if evidence.count(name) >= _MOST_ROWS * len(sample)]
     by = next((name for name in whole if evidence.repeats(name)), None)
     # What was found under our name is, in the source, under theirs.
     read = {ours: given.get(theirs, theirs) for ours, theirs in found.columns.items()}

@@ -16,7 +16,7 @@ from pipeline.data.misfits import POLICIES, over_length_problem
 from pipeline.data.packing import TOKENWISE, windows
 from pipeline.data.rendering import Renderer
 from pipeline.data.renders import RENDERS, Made, Results, Turn
-from pipeline.data.rows import EXCERPT, Row, RowProblem, row_text
+from pipeline.data.rows import EXCERPT, Row, RowProblem, labels_of, row_text
 from pipeline.data.selection import KEPT, TEST, VALIDATION
 from pipeline.data.shelf import read_batch, row_name
 
@@ -40,6 +40,7 @@ class RenderPlan:
             so that a training row which thinks is an error.
         tags: of entities, in the order of their numbers (``tag`` only).
         features: specifications of hand-made features.
+        grouped: columns of ``meta`` that tell which judged rows belong together.
     """
 
     render: str
@@ -50,6 +51,7 @@ class RenderPlan:
     thinking_unsaid: bool = False
     tags: Sequence[str] = ()
     features: Sequence[Mapping[str, Any]] = ()
+    grouped: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         problem = over_length_problem(self.render, self.over_length)
@@ -164,12 +166,13 @@ class RenderStep:
             name = f"{row['id']}.{number}" if several else str(row["id"])
             whole = {
                 "example_id": name,
-                "text": str(row.get("text") or row_text(row)) if example.split == "test" else "",
+                "text": _kept_text(row, example.split),
                 "label": gold(row) if plan.render != "text" else None,
                 "input_ids": one.ids,
                 "supervised": one.supervised,
                 "prompt": one.prompt,
                 "features": features,
+                "group": self._group(example.split, row),
                 **one.more,
             }
             example.note = one.note
@@ -186,6 +189,12 @@ class RenderStep:
                 self._too_long(example, row, whole, length)
         if not example.rows:
             example.lost = "over-length"
+
+    def _group(self, split: str, row: Row) -> str | None:
+        """What a judged row shares with others: its document or phrase; None: it stands alone."""
+        meta = {} if split == "train" else row.get("meta", {})
+        found = next((meta[name] for name in self.plan.grouped if name in meta), None)
+        return None if found is None else str(found)
 
     def _require_context(self, row: Row, length: int) -> None:
         context = self.plan.context
@@ -208,6 +217,9 @@ class RenderStep:
         example.entry = {**entry, "tokens": length}
         if plan.over_length == "drop":
             return
+        if plan.render != "hybrid":
+            # Of a part nobody can say where its question ends.
+            whole = {**whole, "prompt": None}
         parts = windows(whole, plan.max_length) if plan.over_length == "split" else [
             _cut(whole, plan.max_length, plan.over_length)
         ]  # fmt: skip
@@ -222,6 +234,14 @@ class RenderStep:
 def _cut(whole: Row, longest: int, policy: str) -> Row:
     keep = slice(-longest, None) if policy == "truncate-left" else slice(longest)
     return {**whole, **{name: whole[name][keep] for name in TOKENWISE if whole.get(name)}}
+
+
+def _kept_text(row: Row, split: str) -> str:
+    """A row's text where something reads it again: what is judged, and rows of classes, from
+    which rungs without a model learn."""
+    if split == "test" or (labels_of(row) is not None and "entities" not in row):
+        return str(row.get("text") or row_text(row))
+    return ""
 
 
 def _entry(row: Row, reason: str, text: str) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class SourcePlan:
         clean: settings of the cleaning steps; None leaves texts as they are.
         judged: a folder with the texts of evaluation sets, or None: nothing to compare with.
         features: specifications of hand-made features; a row that lacks one is refused.
+        grouped: columns that tell which rows belong together, kept where a row has them.
     """
 
     where: str
@@ -59,6 +60,7 @@ class SourcePlan:
     clean: Mapping[str, Any] | None = None
     judged: Path | None = None
     features: Sequence[Mapping[str, Any]] = ()
+    grouped: Sequence[str] = ()
 
 
 @dataclass
@@ -179,7 +181,13 @@ def _tools_of(plan: SourcePlan) -> tuple[Any, Any, Any]:
             # Rows that a stage of ours made are canonical already.
             dict
             if plan.form == CANONICAL
-            else converter(plan.form, columns=plan.columns, prompt=plan.prompt, keep=keep),
+            else converter(
+                plan.form,
+                columns=plan.columns,
+                prompt=plan.prompt,
+                keep=keep,
+                grouped=plan.grouped,
+            ),
             None if plan.clean is None else Cleaner(plan.clean),
             None if plan.judged is None else ContaminationIndex.load(plan.judged),
         )

@@ -75,7 +75,7 @@ def _sft(renderer: Renderer, rows: Sequence[Row], turn: Turn) -> Results:
 def _channel(renderer: Renderer, rows: Sequence[Row], turn: Turn) -> Results:
     whole = [written_for_label(renderer, row) for row in rows]
     found = renderer.conversations(whole, "last")
-    return [_made(one, turn.split == "test") for one in found]
+    return [_made(one, asked=True) for one in found]
 
 
 def _preference(renderer: Renderer, rows: Sequence[Row], turn: Turn) -> Results:
@@ -186,7 +186,7 @@ def _conversations(
     renderer: Renderer, rows: Sequence[Row], whole: Sequence[Row], turn: Turn
 ) -> Results:
     found = _judged(renderer, rows, whole, turn)
-    return [_made(one, turn.split == "test") for one in found]
+    return [_made(one, asked=True) for one in found]
 
 
 def _judged(

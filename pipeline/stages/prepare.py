@@ -36,7 +36,7 @@ from pipeline.stages.prepare_choices import (
     tell,
     write_findings,
 )
-from pipeline.stages.prepare_desk import Desk, write_json
+from pipeline.stages.prepare_desk import Desk, grouping, write_json
 from pipeline.stages.prepare_ids import render
 
 
@@ -223,6 +223,8 @@ class Preparation:
             clean=self.config["clean"] if train else None,
             judged=index,
             features=self.config["features"],
+            # Of items that share a document or a phrase intervals must know.
+            grouped=() if train else grouping(self.config),
         )
 
     def _chunks(

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
+from pipeline.data.detection import GROUPS
 from pipeline.data.funnel import Funnel
 from pipeline.data.judged import Judged
 from pipeline.data.ledger import Ledger
@@ -60,6 +61,13 @@ class Desk:
         """Ends the ledgers."""
         for ledger in (self.quarantine, self.dropped, self.hits):
             ledger.close()
+
+
+def grouping(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Columns that tell which judged rows belong together: the split's own, then the usual ones."""
+    carves = (config[key] for key in ("carve", "carve_test"))
+    named = (carve["by"] for carve in carves if carve and carve["by"])
+    return tuple(dict.fromkeys((*named, *GROUPS)))
 
 
 def write_json(path: Path, value: Any) -> None:

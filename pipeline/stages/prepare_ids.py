@@ -21,7 +21,7 @@ from pipeline.data.gathering import quarantine_limit
 from pipeline.data.selection import KEPT, REASON_OF, TEST, VALIDATION, Verdicts
 from pipeline.data.shelf import Shelf
 from pipeline.data.writing import Writing
-from pipeline.stages.prepare_desk import Desk, write_json
+from pipeline.stages.prepare_desk import Desk, grouping, write_json
 
 
 def render(desk: Desk, labels: Sequence[str]) -> Writing:
@@ -48,6 +48,7 @@ def render(desk: Desk, labels: Sequence[str]) -> Writing:
         in settings["chat_template_kwargs"].keys() - config["chat_template_kwargs"].keys(),
         tags=labels if config["render"] == "tag" else (),
         features=config["features"],
+        grouped=grouping(config),
     )
     # Forked now, so that workers share the tokenizer that was just loaded.
     with executor(desk.workers) as pool:

@@ -33,6 +33,7 @@ def single(index: int, length: int) -> dict[str, Any]:
         "tags": None,
         "rejected_ids": None,
         "rejected_supervised": None,
+        "group": None if index % 2 else f"document {index // 4}",
         "features": None,
     }
 

@@ -137,7 +137,8 @@ def test_a_test_row_is_asked_as_serving_asks_it_whatever_the_suite_holds(
                 enable_thinking=bool(thinking),
             )  # fmt: skip
             assert prompt_ids(row) == served["input_ids"]
-    assert {row["prompt"] for row in read_rows(made[0].path / "train.arrow")} == {None}
+    for row in read_rows(made[0].path / "train.arrow"):
+        assert 0 < row["prompt"] <= row["supervised"].index(1)
 
 
 def test_training_rows_that_think_ask_the_recipe_to_say_so(root: Artifact, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_channel_row_asks_the_label_and_learns_the_text(
         assert ids == whole[: len(ids)]
         assert row["supervised"] == [0] * len(asked) + [1] * (len(ids) - len(asked))
         assert row["label"] == one["label"]
-        assert row["prompt"] == (len(asked) if split == "test" else None)
+        assert row["prompt"] == len(asked)
     assert told(made, "labels") == ["calm sea", "storm"]
 
 

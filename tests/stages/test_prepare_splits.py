@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
+from pipeline.data.arrow import read_rows
 from tests.data.preparing import TEXTS, adds_up, documents, entries, names, prepare
 
 
@@ -113,3 +114,22 @@ def test_near_copies_never_stand_on_both_sides_of_a_carve(root: Artifact, tmp_pa
     )  # fmt: skip
     sides = [{int(name) // 3 for name in names(made, split)} for split in ("train", "validation")]
     assert not sides[0] & sides[1]
+
+
+def test_judged_rows_keep_what_they_share(root: Artifact, tmp_path: Path) -> None:
+    """The split's own column, else a usual one; a list names no document."""
+    carve = {"carve": 0.25, "by": "doc", "time": None, "seed": 1}
+    train = [{"text": text, "label": "a", "doc": f"d{n // 4}"} for n, text in enumerate(TEXTS)]
+    test = [
+        {"text": "a heron", "label": "a", "doc_id": 7},
+        {"text": "a gull", "label": "a", "doc_id": 7, "doc": "own"},
+        {"text": "a crow", "label": "a", "doc_id": [7]},
+    ]
+    made, _ = prepare(
+        tmp_path, root, {"train": train, "test": test}, {}, {"format": "classification"},
+        render="classify", carve=carve,
+    )  # fmt: skip
+    rows = {name: read_rows(made.path / f"{name}.arrow") for name in ("validation", "test")}
+    assert [row["group"] for row in rows["test"]] == ["7", "own", None]
+    assert {row["group"] for row in rows["validation"]} < {"d0", "d1", "d2", "d3"}
+    assert rows["validation"]

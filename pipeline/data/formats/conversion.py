@@ -58,13 +58,15 @@ class Converter:
         form: the format, as a recipe names it.
         columns: our field to their column; a dotted path looks inside objects.
         prompt: the user's turn with ``{field}`` placeholders, or None.
-        keep: columns, by our names, that are copied to ``meta``.
+        keep: columns, by our names, that are copied to ``meta``; a row needs them.
+        grouped: columns that tell which rows belong together: copied where a row has them.
     """
 
     form: str
     columns: Mapping[str, str]
     prompt: str | None
     keep: tuple[str, ...]
+    grouped: tuple[str, ...] = ()
 
     def __call__(self, row: Row) -> Row:
         """The canonical row; ``id`` is there only where the row has one of its own.
@@ -76,6 +78,7 @@ class Converter:
             fields = Fields.of(row, self.columns)
             made = _FORMS[self.form](fields, self.prompt)
             kept = {name: plain(fields.need(name), name) for name in self.keep}
+            kept |= {name: value for name in self.grouped if _names(value := fields.get(name))}
             meta = {**made.get("meta", {}), **kept}
             own = _own_id(fields)
         except RecursionError:
@@ -88,7 +91,12 @@ class Converter:
 
 
 def converter(
-    form: str, *, columns: Mapping[str, str], prompt: str | None, keep: Sequence[str]
+    form: str,
+    *,
+    columns: Mapping[str, str],
+    prompt: str | None,
+    keep: Sequence[str],
+    grouped: Sequence[str] = (),
 ) -> Callable[[Row], Row]:
     """A picklable converter of one source's rows; see Converter.
 
@@ -102,7 +110,12 @@ def converter(
             f"prompt: format {form} has turns of its own; leave prompt out, or use it with one of "
             f"{', '.join(sorted(PROMPTED))}"
         )
-    return Converter(form, dict(columns), prompt, tuple(keep))
+    return Converter(form, dict(columns), prompt, tuple(keep), tuple(grouped))
+
+
+def _names(value: object) -> bool:
+    """Whether a value names a group; a list or a table names none."""
+    return isinstance(value, str | int)
 
 
 def _own_id(fields: Fields) -> str | None:
