@@ -6,6 +6,7 @@ does. What lies between is undecided, and what was not measured too: luck promot
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,39 +17,45 @@ if TYPE_CHECKING:
     from eval.statistics import Interval
 
 Metric = Literal[
-    "accuracy", "loss", "contamination",
+    "accuracy", "loss", "bits_per_byte", "contamination", "ece",
     "macro_f1", "micro_f1", "entity_f1", "mae", "preference_accuracy",
 ]  # fmt: skip
-Against = Literal["base", "parent", "control", "chance", "none"]
+Rung = Literal["base", "parent", "control", "chance", "none"]
+Against = Rung | Arm
 Status = Literal["pass", "fail", "undecided"]
 
-# The bounds that make sense for a metric, with a rung to stand against and without one.
-_BOUNDS: dict[tuple[str, bool], tuple[str, ...]] = {
-    ("accuracy", True): ("superior_by",),
-    ("accuracy", False): ("at_least",),
-    ("loss", True): ("at_most_ratio",),
-    ("loss", False): ("at_most",),
-    ("contamination", False): ("at_most",),
-    ("macro_f1", False): ("at_least",),
-    ("micro_f1", False): ("at_least",),
-    ("entity_f1", False): ("at_least",),
-    ("preference_accuracy", False): ("at_least",),
-    ("mae", False): ("at_most",),
+# The bounds that make sense for a metric, against another rung and by itself.
+BETTER: tuple[str, ...] = ("superior_by", "not_worse_by")
+BOUNDS: Mapping[Metric, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "accuracy": (BETTER, ("at_least",)),
+    "macro_f1": (BETTER, ("at_least",)),
+    "micro_f1": (BETTER, ("at_least",)),
+    "loss": (("at_most_ratio",), ("at_most",)),
+    "bits_per_byte": (("at_most_ratio",), ("at_most",)),
+    "ece": ((), ("at_most",)),
+    "mae": ((), ("at_most",)),
+    "contamination": ((), ("at_most",)),
+    "entity_f1": ((), ("at_least",)),
+    "preference_accuracy": ((), ("at_least",)),
 }
+OF_TEXT: tuple[Metric, ...] = ("loss", "bits_per_byte")
+_NAMES = ("superior_by", "not_worse_by", "at_most_ratio", "at_least", "at_most")
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One promise. Exactly one of the four bounds is set.
+    """One promise. Exactly one of the five bounds is set.
 
     Attributes:
         suite: the evaluation suite, as the recipe names it.
         metric: what is measured.
-        arm: the form of answering it holds for; None for every form that was measured.
-        against: the rung it is compared with; `none` for an absolute bound.
-        superior_by: accuracy less that of the other rung is above this; a negative value
-            makes it a promise not to be worse by more (non-inferiority).
-        at_most_ratio: loss over that of the other rung is at most this.
+        arm: the way of answering it holds for; None for the first of each form.
+        against: what it is compared with: a rung of the ladder, a reference, another arm of the
+            same model; `none` for an absolute bound.
+        superior_by: the figure less that of the other is above this (superiority).
+        not_worse_by: the figure is below that of the other by less than this margin
+            (non-inferiority); above 0.
+        at_most_ratio: the figure over that of the other is at most this.
         at_least: the figure is at least this.
         at_most: the figure is at most this.
     """
@@ -58,30 +65,49 @@ class Gate:
     arm: Arm | None = None
     against: Against = "none"
     superior_by: float | None = None
+    not_worse_by: float | None = None
     at_most_ratio: float | None = None
     at_least: float | None = None
     at_most: float | None = None
 
     def __post_init__(self) -> None:
         place = f"gates: {self.metric} on {self.suite} against {self.against}"
-        fit = _BOUNDS.get((self.metric, self.against != "none"))
-        if fit is None or (self.metric == "loss" and self.against == "chance"):
+        relative, absolute = BOUNDS[self.metric]
+        fit = absolute if self.against == "none" else relative
+        text_rungs = ("base", "parent", "control", "none")
+        if not fit or (self.metric in OF_TEXT and self.against not in text_rungs):
             raise RecipeError(f"{place}: this has no such rung; leave `against` out")
-        given = [
-            name
-            for name in ("superior_by", "at_most_ratio", "at_least", "at_most")
-            if getattr(self, name) is not None
-        ]
+        if self.against == "chance" and self.metric != "accuracy":
+            raise RecipeError(f"{place}: chance is known of accuracy alone; leave `against` out")
+        if self.arm is not None and self.against == self.arm:
+            raise RecipeError(f"{place}: an arm stands against itself; name another")
+        given = [name for name in _NAMES if getattr(self, name) is not None]
         if len(given) != 1 or given[0] not in fit:
             raise RecipeError(
-                f"{place}: its bounds are {', '.join(given) or 'missing'}; give `{fit[0]}` alone"
+                f"{place}: its bounds are {', '.join(given) or 'missing'}; "
+                f"give {' or '.join(f'`{name}`' for name in fit)} alone"
+            )
+        if self.superior_by is not None and self.superior_by < 0:
+            raise RecipeError(
+                f"{place}: superior_by {self.superior_by:g} promises not to be worse; "
+                f"write not_worse_by: {-self.superior_by:g}"
+            )
+        if self.not_worse_by is not None and self.not_worse_by <= 0:
+            raise RecipeError(
+                f"{place}: not_worse_by {self.not_worse_by:g} leaves no margin; "
+                "give one above 0, or promise superior_by: 0"
             )
 
     @property
     def bound(self) -> float:
         """The one bound that is set."""
-        bounds = (self.superior_by, self.at_most_ratio, self.at_least, self.at_most)
-        return next(bound for bound in bounds if bound is not None)
+        given: tuple[float | None, ...] = tuple(getattr(self, name) for name in _NAMES)
+        return next(bound for bound in given if bound is not None)
+
+    @property
+    def compares(self) -> bool:
+        """Whether a difference to another rung is judged."""
+        return self.superior_by is not None or self.not_worse_by is not None
 
 
 @dataclass(frozen=True)
@@ -114,8 +140,8 @@ def judge(
 
     Args:
         gate: the promise.
-        measured: the difference (`superior_by`), the ratio (`at_most_ratio`) or the figure
-            itself; None where it was not measured.
+        measured: the difference (`superior_by`, `not_worse_by`), the ratio (`at_most_ratio`) or
+            the figure itself; None where it was not measured.
         arm: the form that was measured.
         missing: why nothing was measured, in words.
     """
@@ -137,8 +163,8 @@ def verdict(results: list[GateResult]) -> Status | Literal["ungated"]:
 
 
 def _status(gate: Gate, measured: Interval) -> Status:
-    bound = gate.bound
-    if gate.superior_by is not None:
+    bound = -gate.bound if gate.not_worse_by is not None else gate.bound
+    if gate.compares:
         # Strictly above: equal is not superior.
         kept, broken = measured.low > bound, measured.high <= bound
     elif gate.at_least is not None:
@@ -158,7 +184,7 @@ def _subject(gate: Gate, arm: Arm | None) -> str:
 def _figure(gate: Gate, measured: Interval) -> str:
     if measured.low == measured.high == measured.estimate:
         return f"{measured.estimate:g} {_unit(gate)}"
-    sign = "+" if gate.superior_by is not None else ""
+    sign = "+" if gate.compares else ""
     return (
         f"{measured.estimate:{sign}.3f} [{measured.low:{sign}.3f}, {measured.high:{sign}.3f}]"
         f" {_unit(gate)}over {measured.covers}"
@@ -168,14 +194,14 @@ def _figure(gate: Gate, measured: Interval) -> str:
 def _unit(gate: Gate) -> str:
     if gate.metric == "contamination":
         return "rows"
-    if gate.superior_by is not None:
+    if gate.compares:
         return f"against {gate.against} "
     return f"times {gate.against} " if gate.at_most_ratio is not None else ""
 
 
 def _promise(gate: Gate) -> str:
-    if gate.superior_by is not None and gate.superior_by < 0:
-        return f"promised not to be worse by {-gate.superior_by:g} or more"
+    if gate.not_worse_by is not None:
+        return f"promised non-inferiority: worse by less than the margin of {gate.bound:g}"
     if gate.superior_by is not None:
-        return f"promised to be better by more than {gate.superior_by:g}"
+        return f"promised superiority: better by more than {gate.bound:g}"
     return f"promised {'at least' if gate.at_least is not None else 'at most'} {gate.bound:g}"

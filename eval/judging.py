@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval.gates import Gate, GateResult, judge
+from eval.bits import bits_interval, bits_ratio_interval
+from eval.calibration import ece_interval
+from eval.gates import OF_TEXT, Gate, GateResult, judge
 from eval.metrics import chance
 from eval.results import (
+    LABELLED,
     ModelResult,
+    Role,
     answering,
     by_model,
+    clusters_in_order,
     correct_table,
     losses_in_order,
-    paired,
+    matched,
     reading,
 )
 from eval.statistics import (
@@ -27,35 +32,34 @@ from eval.statistics import (
     paired_difference,
     shifted,
 )
-from eval.task_figures import figure, kinds_with
-from pipeline.core.arms import Arm
-
-_ANSWERING: tuple[Arm, ...] = ("generate", "classifier")
+from eval.task_figures import f1_difference, figure, kinds_with
+from pipeline.core.arms import FORM_NAMES, REFERENCES, Arm
 
 # A recipe straight over L0 has no other parent than the base.
-_ROLES = {"base": ("base",), "parent": ("parent", "base"), "control": ("control",)}
+_ROLES: Mapping[str, tuple[Role, ...]] = {
+    "base": ("base",),
+    "parent": ("parent", "base"),
+    "control": ("control",),
+}
 
 
 def judged(gate: Gate, results: Sequence[ModelResult], contamination: int) -> list[GateResult]:
-    """One result for each arm that the gate holds for; one alone for loss and contamination."""
+    """One result for each arm that the gate holds for; one alone for texts and contamination."""
     if gate.metric == "contamination":
         return [judge(gate, exact(contamination))]
-    if gate.metric == "loss":
-        return [_judged_loss(gate, results)]
-    if gate.metric != "accuracy":
-        return _judged_figures(gate, results)
-    arms = [gate.arm] if gate.arm else _ANSWERING
-    found = [
-        _judged_accuracy(gate, arm, models, results)
-        for arm in arms
-        if (models := answering(results, gate.suite, arm, "model"))
-    ]
-    return found or [judge(gate, None, arm=gate.arm, missing="no model answered this suite")]
+    if gate.metric in OF_TEXT:
+        return [_judged_text(gate, results)]
+    found = [_judged_task(gate, models, results) for models in _judged_models(gate, results)]
+    return found or [judge(gate, None, arm=gate.arm, missing="no model has it on this suite")]
 
 
-def _judged_figures(gate: Gate, results: Sequence[ModelResult]) -> list[GateResult]:
-    """One result for each model that the figure was measured of; an arm has its own name."""
-    kinds = kinds_with(gate.metric)
+def _judged_models(gate: Gate, results: Sequence[ModelResult]) -> list[list[ModelResult]]:
+    """The recipe's models that a gate holds for, the seeds of each together.
+
+    Of several ways of asking one model, a gate that names none holds for the first of its form:
+    the others are there to be compared with.
+    """
+    kinds = LABELLED if gate.metric == "ece" else kinds_with(gate.metric)
     ours = [
         result
         for result in results
@@ -64,68 +68,84 @@ def _judged_figures(gate: Gate, results: Sequence[ModelResult]) -> list[GateResu
         and gate.suite in result.predictions
         and result.kind(gate.suite) in kinds
     ]
-    found = []
-    for models in by_model(ours):
-        first = models[0]
-        tables = [model.predictions[gate.suite] for model in models]
-        measured = figure(first.kind(gate.suite), gate.metric, tables)
-        arm = next((arm for arm in _ANSWERING if arm == first.arm), None)
-        if math.isnan(measured.low):
-            found.append(judge(gate, None, arm=arm, missing="too few items for an interval"))
-        else:
-            found.append(judge(gate, measured, arm=arm))
-    return found or [
-        judge(gate, None, arm=gate.arm, missing="no model has this figure on this suite")
-    ]
+    groups = by_model(ours)
+    if gate.arm is None:
+        first = [models for models in groups if models[0].arm in FORM_NAMES.values()]
+        groups = first or groups[:1] if ours and ours[0].kind(gate.suite) in LABELLED else groups
+    return [models for models in groups if models[0].arm != gate.against]
 
 
-def _judged_loss(gate: Gate, results: Sequence[ModelResult]) -> GateResult:
+def _judged_task(
+    gate: Gate, models: Sequence[ModelResult], results: Sequence[ModelResult]
+) -> GateResult:
+    # Two of one seed are refused.
+    answering(models, gate.suite, models[0].arm, "model")
+    arm = models[0].arm if models[0].kind(gate.suite) in LABELLED else None
+    if gate.against == "none":
+        measured = _figure(gate, models)
+        if measured is None or math.isnan(measured.low):
+            return judge(gate, None, arm=arm, missing="too few items, or no scores")
+        return judge(gate, measured, arm=arm)
+    if gate.against == "chance":
+        # Chance is a property of these very items: a constant.
+        level = chance([prediction.gold for prediction in models[0].predictions[gate.suite]])
+        return judge(gate, shifted(_accuracy(models, gate.suite), -level), arm=arm)
+    others = _others(gate, models[0].arm, results)
+    if not others:
+        missing = f"no {gate.against} answered this suite in this form"
+        return judge(gate, None, arm=arm, missing=missing)
+    pair = matched(models, others)
+    if pair is None:
+        return judge(gate, None, arm=arm, missing=f"no seed in common with {gate.against}")
+    return judge(gate, _difference(gate, *pair), arm=arm)
+
+
+def _figure(gate: Gate, models: Sequence[ModelResult]) -> Interval | None:
+    clusters = clusters_in_order(models[0], gate.suite)
+    tables = [model.predictions[gate.suite] for model in models]
+    if gate.metric == "ece":
+        return ece_interval(tables, clusters)
+    return figure(models[0].kind(gate.suite), gate.metric, tables, clusters)
+
+
+def _accuracy(models: Sequence[ModelResult], suite: str) -> Interval:
+    return mean_interval(correct_table(models, suite), clusters_in_order(models[0], suite))
+
+
+def _others(gate: Gate, arm: Arm, results: Sequence[ModelResult]) -> list[ModelResult]:
+    """The results that a model of an arm is held against."""
+    if gate.against in REFERENCES:
+        return answering(results, gate.suite, gate.against, "reference")
+    if gate.against not in _ROLES:
+        return answering(results, gate.suite, gate.against, "model")
+    for role in _ROLES[gate.against]:
+        others = answering(results, gate.suite, arm, role)
+        if others:
+            return others
+    return []
+
+
+def _difference(gate: Gate, a: Sequence[ModelResult], b: Sequence[ModelResult]) -> Interval:
+    clusters = clusters_in_order(a[0], gate.suite)
+    if gate.metric == "accuracy":
+        right = [correct_table(side, gate.suite) for side in (a, b)]
+        return paired_difference(right[0], right[1], clusters)
+    ours, theirs = ([model.predictions[gate.suite] for model in side] for side in (a, b))
+    return f1_difference(a[0].kind(gate.suite), gate.metric, ours, theirs, clusters)
+
+
+def _judged_text(gate: Gate, results: Sequence[ModelResult]) -> GateResult:
     ours = [result for result in results if gate.arm in (None, result.arm)]
     model = reading(ours, gate.suite, ("model",))
     if model is None:
         return judge(gate, None, arm=gate.arm, missing="no model read this suite")
-    losses = losses_in_order(model, gate.suite)
+    losses, rng = losses_in_order(model, gate.suite), np.random.default_rng(0)
+    bits = gate.metric == "bits_per_byte"
     if gate.against == "none":
-        return judge(gate, loss_interval(losses, np.random.default_rng(0)), arm=gate.arm)
+        measured = bits_interval(losses, rng) if bits else loss_interval(losses, rng)
+        return judge(gate, measured, arm=gate.arm, missing="bytes of the texts are not known")
     other = reading(results, gate.suite, _ROLES[gate.against])
     if other is None:
         return judge(gate, None, arm=gate.arm, missing=f"no {gate.against} read this suite")
-    ratio = loss_ratio_interval(
-        losses, losses_in_order(other, gate.suite), np.random.default_rng(0)
-    )
-    return judge(gate, ratio, arm=gate.arm)
-
-
-def _judged_accuracy(
-    gate: Gate, arm: Arm, models: Sequence[ModelResult], results: Sequence[ModelResult]
-) -> GateResult:
-    correct = correct_table(models, gate.suite)
-    if gate.against == "none":
-        return judge(gate, mean_interval(correct), arm=arm)
-    if gate.against == "chance":
-        # Chance is a property of these very items: a constant.
-        level = chance([prediction.gold for prediction in models[0].predictions[gate.suite]])
-        return judge(gate, shifted(mean_interval(correct), -level), arm=arm)
-    for role in _ROLES[gate.against]:
-        others = answering(results, gate.suite, arm, role)
-        if others:
-            return _judged_difference(gate, arm, models, others)
-    return judge(gate, None, arm=arm, missing=f"no {gate.against} answered this suite in this form")
-
-
-def _judged_difference(
-    gate: Gate, arm: Arm, models: Sequence[ModelResult], others: Sequence[ModelResult]
-) -> GateResult:
-    difference: Interval | None = None
-    if gate.against != "control" and len(others) == 1:
-        # One set of weights below: every seed of the model stands against it.
-        difference = paired_difference(
-            correct_table(models, gate.suite), correct_table(others, gate.suite)
-        )
-    else:
-        ours, theirs = paired(models, others)
-        if ours:
-            difference = paired_difference(
-                correct_table(ours, gate.suite), correct_table(theirs, gate.suite)
-            )
-    return judge(gate, difference, arm=arm, missing=f"no seed in common with {gate.against}")
+    ratio = bits_ratio_interval if bits else loss_ratio_interval
+    return judge(gate, ratio(losses, losses_in_order(other, gate.suite), rng), arm=gate.arm)

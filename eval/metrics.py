@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from eval import calibration
 from eval.record import Prediction, TextLoss
+from eval.scored import Scored, scored
 from pipeline.core import tallies
 from pipeline.core.tallies import f1, ratio
 
-ECE_BINS = 15
+ECE_BINS = calibration.BINS
 
 
 @dataclass(frozen=True)
@@ -114,47 +116,27 @@ def matthews(predictions: Sequence[Prediction]) -> float:
 
 
 def ece(predictions: Sequence[Prediction], bins: int = ECE_BINS) -> float | None:
-    """Expected calibration error over equal-width bins of confidence; None without scores.
-
-    Confidence is the highest probability, and bin k is ((k - 1) / bins, k / bins]
-    (Guo et al. 2017, equation 3).
-    """
-    scored = _scored(predictions)
-    if scored is None:
-        return None
-    log_NL, gold_N = scored
-    confidence_N = np.exp(log_NL.max(axis=1))
-    right_N = (log_NL.argmax(axis=1) == gold_N).astype(float)
-    bin_N = np.clip(np.ceil(confidence_N * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(bin_N, weights=right_N - confidence_N, minlength=bins)
-    return float(np.abs(gap).sum() / len(gold_N))
+    """Expected calibration error over equal-width bins; None without scores or out of scope."""
+    table = _scored(predictions)
+    return None if table is None else calibration.ece(table, bins)
 
 
 def brier(predictions: Sequence[Prediction]) -> float | None:
-    """Mean squared distance of the probabilities from the truth, summed over labels: 0 to 2.
-
-    The original, multi-class form (Brier 1950); None without scores.
-    """
-    scored = _scored(predictions)
-    if scored is None:
-        return None
-    log_NL, gold_N = scored
-    truth_NL = np.eye(log_NL.shape[1])[gold_N]
-    return float(((np.exp(log_NL) - truth_NL) ** 2).sum(axis=1).mean())
+    """Brier score over all labels, 0 to 2; None without scores or out of scope."""
+    table = _scored(predictions)
+    return None if table is None else calibration.brier(table)
 
 
 def nll(predictions: Sequence[Prediction]) -> float | None:
-    """Mean negative log-probability of the gold label in nats (log loss); None without scores.
+    """Mean negative log-probability of the gold label in nats; None without scores or out of
+    scope."""
+    table = _scored(predictions)
+    return None if table is None else calibration.nll(table)
 
-    Held above the log of float64's smallest number (-708), so that one answer that was
-    certain and wrong cannot make the mean infinite.
-    """
-    scored = _scored(predictions)
-    if scored is None:
-        return None
-    log_NL, gold_N = scored
-    gold_log_N = log_NL[np.arange(len(gold_N)), gold_N]
-    return float(-np.maximum(gold_log_N, np.log(np.finfo(float).tiny)).mean())
+
+def _scored(predictions: Sequence[Prediction]) -> Scored | None:
+    table = scored(predictions)
+    return None if table is None or (table.golds < 0).any() else table
 
 
 def token_loss(losses: Sequence[TextLoss]) -> float:
@@ -173,24 +155,6 @@ def bits_per_byte(losses: Sequence[TextLoss]) -> float | None:
     if not size_bytes:
         return None
     return math.fsum(loss.nll_sum for loss in losses) / math.log(2) / size_bytes
-
-
-def _scored(
-    predictions: Sequence[Prediction],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]] | None:
-    """Log-probabilities [N items, L labels] and the gold column of each item."""
-    if not predictions or predictions[0].scores is None:
-        return None
-    labels = list(predictions[0].scores)
-    column = {label: index for index, label in enumerate(labels)}
-    rows = []
-    for prediction in predictions:
-        if prediction.scores is None or prediction.gold not in column:
-            return None
-        if prediction.scores.keys() != column.keys():
-            raise ValueError(f"{prediction.example_id}: its scores are over other labels")
-        rows.append([prediction.scores[label] for label in labels])
-    return np.array(rows), np.array([column[prediction.gold] for prediction in predictions])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -59,6 +59,9 @@ class ModelResult:
         return self.kinds.get(suite or "", "label")
 
 
+# What these know was not learned under this recipe's seeds.
+_SEEDLESS: tuple[Role, ...] = ("base", "parent", "phase", "reference")
+
 LABELLED: tuple[Kind, ...] = ("label", "labels")
 """Kinds whose answers are right or wrong as a whole."""
 
@@ -188,3 +191,18 @@ def paired(
     by_seed = {result.seed: result for result in b}
     shared = [result for result in a if result.seed in by_seed]
     return shared, [by_seed[result.seed] for result in shared]
+
+
+def matched(
+    a: Sequence[ModelResult], b: Sequence[ModelResult]
+) -> tuple[list[ModelResult], list[ModelResult]] | None:
+    """Both sides as they are paired: by seed, or each against the one that has no seed to share.
+
+    A base or a reference was not trained here: every seed of the other side stands against it.
+    None where they share no seed.
+    """
+    ours, theirs = list(a), list(b)
+    if any(len(side) == 1 and side[0].role in _SEEDLESS for side in (ours, theirs)):
+        return ours, theirs
+    ours, theirs = paired(ours, theirs)
+    return (ours, theirs) if ours else None

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.record import TextLoss
-from eval.resampling import Spread, spread_of
+from eval.resampling import Spread, cluster_codes, spread_of
 from pipeline.core.errors import IntegrityError
 
 Floats = npt.NDArray[np.float64]
@@ -28,6 +28,7 @@ EXACT = "an exact count"
 NO_INTERVAL = "no interval yet"
 
 _DRAWS = 2000
+_MANY = 5000  # items from which on it pays to look for those that are alike
 _CHUNK = 2_000_000  # cells of the resampling table held at once: 16 MB
 
 
@@ -142,7 +143,7 @@ def loss_interval(losses: Sequence[TextLoss], rng: np.random.Generator) -> Inter
     """Interval of the token loss over documents, for these weights."""
     nll_D = np.array([loss.nll_sum for loss in losses])
     tokens_D = np.array([loss.tokens for loss in losses], dtype=float)
-    return _ratio_interval(nll_D, tokens_D, rng)
+    return ratio_interval(nll_D, tokens_D, rng)
 
 
 def loss_ratio_interval(
@@ -167,10 +168,10 @@ def loss_ratio_interval(
             )
     nll_a_D = np.array([loss.nll_sum for loss in losses_a])
     nll_b_D = np.array([loss.nll_sum for loss in losses_b])
-    return _ratio_interval(nll_a_D, nll_b_D, rng)
+    return ratio_interval(nll_a_D, nll_b_D, rng)
 
 
-def _ratio_interval(top_D: Floats, bottom_D: Floats, rng: np.random.Generator) -> Interval:
+def ratio_interval(top_D: Floats, bottom_D: Floats, rng: np.random.Generator) -> Interval:
     """Interval of sum(top) / sum(bottom), documents drawn with replacement.
 
     Tokens of one document share its fortune, so documents are drawn, not tokens. The
@@ -223,7 +224,9 @@ def summed_interval(
     moment_SNK: Floats,
     figure: Callable[[Floats], Floats],
     rng: np.random.Generator,
-    pseudo_K: Floats | None = None,
+    pseudo: Floats | None = None,
+    *,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Interval:
     """Percentile bootstrap over items of a figure of sums, such as F1 of counts.
 
@@ -234,27 +237,63 @@ def summed_interval(
         moment_SNK: K summands of each item under each seed.
         figure: sums [..., K] to figures [...]; NaN where it is undefined for a draw.
         rng: draws the items.
-        pseudo_K: one more item to draw from (an item got wrong, so that a faultless test set
-            does not claim certainty); not in the estimate.
+        pseudo: [K] or [P, K]: further items to draw from (an item got wrong, so that a
+            faultless test set does not claim certainty); not in the estimate.
+        clusters: of each item, where items share a document or a phrase: those are drawn.
     """
     estimate = float(np.mean([figure(moment_NK.sum(axis=0)) for moment_NK in moment_SNK]))
     if math.isnan(estimate) or moment_SNK.shape[1] < 2:
         return plain(estimate)
-    if pseudo_K is not None:
-        extra_S1K = np.broadcast_to(pseudo_K, (len(moment_SNK), 1, len(pseudo_K)))
-        moment_SNK = np.concatenate([moment_SNK, extra_S1K], axis=1)
-    items, found = moment_SNK.shape[1], []
-    chunk = max(1, min(_DRAWS, _CHUNK // max(items, moment_SNK.shape[2])))
-    for start in range(0, _DRAWS, chunk):
-        draws = min(chunk, _DRAWS - start)
-        count_BN = rng.multinomial(items, np.full(items, 1 / items), size=draws).astype(float)
-        found.append(np.mean([figure(count_BN @ moment_NK) for moment_NK in moment_SNK], axis=0))
-    figure_B = np.concatenate(found)
-    figure_B = figure_B[np.isfinite(figure_B)]
+    if clusters is not None:
+        moment_SNK = _summed_within(moment_SNK, clusters)
+    number_N = np.ones(moment_SNK.shape[1], np.intp)
+    if len(number_N) > _MANY:
+        moment_SNK, number_N = _alike(moment_SNK)
+    if pseudo is not None:
+        more_PK = np.atleast_2d(pseudo)
+        extra_SPK = np.broadcast_to(more_PK, (len(moment_SNK), *more_PK.shape))
+        moment_SNK = np.concatenate([moment_SNK, extra_SPK], axis=1)
+        number_N = np.append(number_N, np.ones(len(more_PK), np.intp))
+    figure_B = _drawn(moment_SNK, number_N, figure, rng)
     if not len(figure_B):
         return plain(estimate)
     low, high = np.quantile(figure_B, [0.025, 0.975])
-    return Interval(estimate, min(float(low), estimate), max(float(high), estimate))
+    covers = THESE_WEIGHTS if clusters is None else CLUSTERS
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate), covers=covers)
+
+
+def _drawn(
+    moment_SNK: Floats,
+    number_N: npt.NDArray[np.intp],
+    figure: Callable[[Floats], Floats],
+    rng: np.random.Generator,
+) -> Floats:
+    """The figure of each draw, in chunks of bounded memory; draws without one are left out."""
+    rows, found = moment_SNK.shape[1], []
+    units = int(number_N.sum())
+    chunk = max(1, min(_DRAWS, _CHUNK // max(rows, moment_SNK.shape[2])))
+    for start in range(0, _DRAWS, chunk):
+        draws = min(chunk, _DRAWS - start)
+        count_BN = rng.multinomial(units, number_N / units, size=draws).astype(float)
+        found.append(np.mean([figure(count_BN @ moment_NK) for moment_NK in moment_SNK], axis=0))
+    figure_B = np.concatenate(found)
+    return np.asarray(figure_B[np.isfinite(figure_B)])
+
+
+def _alike(moment_SNK: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Items with the same summands as one row with their number: it is drawn as they are."""
+    weight_SK = np.random.default_rng(0).random((moment_SNK.shape[0], moment_SNK.shape[2]))
+    key_N = np.einsum("snk,sk->n", moment_SNK, weight_SK)
+    _, first_U, number_U = np.unique(key_N, return_index=True, return_counts=True)
+    return moment_SNK[:, first_U], number_U
+
+
+def _summed_within(moment_SNK: Floats, clusters: Sequence[Hashable]) -> Floats:
+    """[S, C, K]: the sums of each cluster."""
+    code_N = cluster_codes(clusters, moment_SNK.shape[1])
+    order_N = np.argsort(code_N, kind="stable")
+    starts_C = np.flatnonzero(np.diff(code_N[order_N], prepend=-1))
+    return np.asarray(np.add.reduceat(moment_SNK[:, order_N], starts_C, axis=1))
 
 
 def _table(values: npt.ArrayLike) -> Floats:

@@ -5,7 +5,7 @@ Legend: S seeds, N items, L labels, K summands of one item.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from pipeline.core.entities import spans_of
 from pipeline.core.tallies import f1, macro_f1, micro_f1, over, r2, spread
 
 Table = Sequence[Prediction]
-Measure = Callable[[Sequence[Table]], Interval]
+Clusters = Sequence[Hashable] | None
+Measure = Callable[[Sequence[Table], Clusters], Interval]
 
 MAIN: Mapping[Kind, str] = {
     "label": "accuracy",
@@ -28,22 +29,57 @@ MAIN: Mapping[Kind, str] = {
 """The one figure that stands for a kind where there is room for one."""
 
 
-def figure(kind: Kind, name: str, tables: Sequence[Table]) -> Interval:
+def figure(kind: Kind, name: str, tables: Sequence[Table], clusters: Clusters = None) -> Interval:
     """One figure of a kind.
 
     Args:
         tables: one for each seed, over the same items.
+        clusters: of each item, in the order of their ids.
 
     Returns:
         The figure; without a way to an interval its ends are NaN.
     """
-    ordered = [sorted(table, key=lambda p: p.example_id) for table in tables]
-    return _OF_KIND[kind][name](ordered)
+    return _OF_KIND[kind][name]([in_order(table) for table in tables], clusters)
 
 
-def figures(kind: Kind, tables: Sequence[Table]) -> dict[str, Interval]:
+def in_order(table: Table) -> list[Prediction]:
+    """Answers in the order of their items' ids, as every other model's."""
+    return sorted(table, key=lambda p: p.example_id)
+
+
+def figures(kind: Kind, tables: Sequence[Table], clusters: Clusters = None) -> dict[str, Interval]:
     """Every figure of a kind by its name."""
-    return {name: figure(kind, name, tables) for name in _OF_KIND[kind]}
+    return {name: figure(kind, name, tables, clusters) for name in _OF_KIND[kind]}
+
+
+def f1_difference(
+    kind: Kind, name: str, a: Sequence[Table], b: Sequence[Table], clusters: Clusters = None
+) -> Interval:
+    """Interval of F1 a less F1 b (`macro_f1`, `micro_f1`) on the same items.
+
+    Args:
+        a: one table for each seed.
+        b: one for each seed, or a single one against which every seed stands.
+        clusters: of each item, in the order of their ids.
+    """
+    of_counts = {"macro_f1": macro_f1, "micro_f1": micro_f1}[name]
+    pairs = [in_order(table) for side in (a, b) for table in side]
+    counts = _label_counts(kind, pairs)
+    ours, theirs = counts[: len(a)], counts[len(a) :]
+    theirs = np.broadcast_to(theirs, ours.shape) if len(theirs) == 1 else theirs
+    parts = ours.shape[2]
+    wrong_P = _both_wrong(ours), _both_wrong(theirs)
+    right_P = ours.mean(axis=(0, 1)), theirs.mean(axis=(0, 1))
+    # As Bonett and Price: one item that only a gets right, and one that only b does.
+    added = np.stack([np.concatenate([right_P[0], wrong_P[1]]),
+                      np.concatenate([wrong_P[0], right_P[1]])])  # fmt: skip
+    return summed_interval(
+        np.concatenate([ours, theirs], axis=2),
+        lambda sums: of_counts(_parts(sums[..., :parts])) - of_counts(_parts(sums[..., parts:])),
+        _rng(),
+        added,
+        clusters=clusters,
+    )
 
 
 def kinds_with(name: str) -> tuple[Kind, ...]:
@@ -55,9 +91,10 @@ def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def _right(tables: Sequence[Table]) -> Interval:
+def _right(tables: Sequence[Table], clusters: Clusters) -> Interval:
     """Share of items answered exactly right."""
-    return mean_interval([[float(p.label == p.gold) for p in table] for table in tables])
+    right = [[float(p.label == p.gold) for p in table] for table in tables]
+    return mean_interval(right, clusters)
 
 
 def label_sets(kind: Kind, prediction: Prediction) -> tuple[set[str], set[str]]:
@@ -69,8 +106,8 @@ def label_sets(kind: Kind, prediction: Prediction) -> tuple[set[str], set[str]]:
 
 
 def _f1_of_labels(kind: Kind, of_counts: Callable[[Floats], Floats]) -> Measure:
-    return lambda tables: _f1_interval(
-        _label_counts(kind, tables), lambda sums: of_counts(_parts(sums))
+    return lambda tables, clusters: _f1_interval(
+        _label_counts(kind, tables), lambda sums: of_counts(_parts(sums)), clusters
     )
 
 
@@ -92,15 +129,22 @@ def _parts(sums: Floats) -> Floats:
     return sums.reshape(*sums.shape[:-1], 3, sums.shape[-1] // 3)
 
 
-def _f1_interval(moment_SNK: Floats, of_sums: Callable[[Floats], Floats]) -> Interval:
-    wrong_K = moment_SNK.mean(axis=(0, 1))
+def _f1_interval(
+    moment_SNK: Floats, of_sums: Callable[[Floats], Floats], clusters: Clusters
+) -> Interval:
+    return summed_interval(moment_SNK, of_sums, _rng(), _both_wrong(moment_SNK), clusters=clusters)
+
+
+def _both_wrong(moment_SNK: Floats) -> Floats:
+    """[K]: the mean item, with nothing right about it."""
+    wrong_K: Floats = moment_SNK.mean(axis=(0, 1))
     wrong_K[: len(wrong_K) // 3] = 0.0
-    return summed_interval(moment_SNK, of_sums, _rng(), wrong_K)
+    return wrong_K
 
 
-def _entity_f1(tables: Sequence[Table]) -> Interval:
+def _entity_f1(tables: Sequence[Table], clusters: Clusters) -> Interval:
     """Over all entities together: right is one of the same label from the same to the same."""
-    return _f1_interval(_of_items(tables, _entities), f1)
+    return _f1_interval(_of_items(tables, _entities), f1, clusters)
 
 
 def _entities(prediction: Prediction) -> list[float]:
@@ -109,9 +153,10 @@ def _entities(prediction: Prediction) -> list[float]:
     return [len(gold & answer), len(answer), len(gold)]
 
 
-def _token_accuracy(tables: Sequence[Table]) -> Interval:
+def _token_accuracy(tables: Sequence[Table], clusters: Clusters) -> Interval:
     moment_SN2 = _of_items(tables, _tokens)
-    return summed_interval(moment_SN2, _share, _rng(), np.array([0.0, moment_SN2[..., 1].mean()]))
+    wrong_2 = np.array([0.0, moment_SN2[..., 1].mean()])
+    return summed_interval(moment_SN2, _share, _rng(), wrong_2, clusters=clusters)
 
 
 def _tokens(prediction: Prediction) -> list[float]:
@@ -137,14 +182,14 @@ def _values(tables: Sequence[Table]) -> tuple[Floats, Floats]:
 
 
 def _valued(of_sums: Callable[[Floats], Floats]) -> Measure:
-    def measure(tables: Sequence[Table]) -> Interval:
+    def measure(tables: Sequence[Table], clusters: Clusters) -> Interval:
         gold_N, answer_SN = _values(tables)
         off_SN = answer_SN - gold_N
         y_SN = np.broadcast_to(_centred(gold_N), answer_SN.shape)
         p_SN = _centred(answer_SN)
         columns = [np.ones_like(p_SN), abs(off_SN), off_SN**2]
         columns += [y_SN, y_SN**2, p_SN, p_SN**2, y_SN * p_SN]
-        return summed_interval(np.stack(columns, axis=2), of_sums, _rng())
+        return summed_interval(np.stack(columns, axis=2), of_sums, _rng(), clusters=clusters)
 
     return measure
 
@@ -179,7 +224,7 @@ def _centred(values: Floats) -> Floats:
     return np.asarray(np.where(abs(off) > 4 * np.spacing(abs(mean)), off, 0.0))
 
 
-def _spearman(tables: Sequence[Table]) -> Interval:
+def _spearman(tables: Sequence[Table], clusters: Clusters) -> Interval:
     """Pearson's correlation of the ranks, ties at their mean rank."""
     # Imported late: the plan reads gates without waiting for scipy.
     from scipy.stats import rankdata
@@ -191,9 +236,9 @@ def _spearman(tables: Sequence[Table]) -> Interval:
     return plain(float(over(p_SN @ y_N, spread_S).mean()))
 
 
-def _preference_margin(tables: Sequence[Table]) -> Interval:
+def _preference_margin(tables: Sequence[Table], clusters: Clusters) -> Interval:
     """Mean reward of the chosen answer less that of the rejected one, in nats."""
-    return summed_interval(_of_items(tables, _margin), _share, _rng())
+    return summed_interval(_of_items(tables, _margin), _share, _rng(), clusters=clusters)
 
 
 def _margin(prediction: Prediction) -> list[float]:

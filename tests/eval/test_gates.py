@@ -25,7 +25,6 @@ def superior(by: float) -> Gate:
         (-0.10, 0.10, 0.0, "undecided"),
         (-0.20, 0.00, 0.0, "fail"),
         (0.01, 0.04, 0.05, "fail"),
-        (-0.01, 0.02, -0.02, "pass"),
     ],
 )
 def test_superiority_needs_the_lower_end_above_the_margin(
@@ -33,6 +32,25 @@ def test_superiority_needs_the_lower_end_above_the_margin(
 ) -> None:
     middle = (low + high) / 2
     assert judge(superior(margin), Interval(middle, low, high)).status == status
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "status"),
+    [
+        (-0.01, 0.02, "pass"),
+        (-0.02, 0.02, "undecided"),  # Worse by the margin is not by less than the margin.
+        (-0.30, 0.01, "undecided"),
+        (-0.30, -0.02, "fail"),
+        (-0.019, -0.001, "pass"),  # Worse for certain, and by less than the margin.
+    ],
+)
+def test_non_inferiority_needs_the_lower_end_within_the_margin(
+    low: float, high: float, status: str
+) -> None:
+    gate = Gate("test", "accuracy", "classifier", "generate", not_worse_by=0.02)
+    found = judge(gate, Interval((low + high) / 2, low, high), arm="classifier")
+    assert found.status == status
+    assert "promised non-inferiority: worse by less than the margin of 0.02" in found.text
 
 
 @pytest.mark.parametrize(
@@ -67,7 +85,7 @@ def test_text_is_one_line_with_figure_promise_and_end() -> None:
     text = judge(superior(0.05), Interval(0.21, 0.15, 0.27), arm="generate").text
     assert text == (
         "accuracy of generate on test: +0.210 [+0.150, +0.270] against control over "
-        "items, for these weights; promised to be better by more than 0.05: pass"
+        "items, for these weights; promised superiority: better by more than 0.05: pass"
     )
 
 
@@ -81,11 +99,23 @@ def test_text_is_one_line_with_figure_promise_and_end() -> None:
         {"metric": "loss", "against": "chance", "at_most_ratio": 1.0},
         {"metric": "contamination", "against": "base", "at_most": 0.0},
         {"metric": "loss", "against": "base", "superior_by": 0.0},
+        {"metric": "loss", "against": "tfidf_logreg", "at_most_ratio": 1.0},
+        {"metric": "ece", "against": "base", "at_most": 0.1},
+        {"metric": "macro_f1", "against": "chance", "superior_by": 0.0},
+        {"metric": "accuracy", "against": "control", "superior_by": -0.01},
+        {"metric": "accuracy", "against": "control", "not_worse_by": 0.0},
+        {"metric": "accuracy", "against": "control", "not_worse_by": -0.01},
+        {"metric": "accuracy", "arm": "joint", "against": "joint", "superior_by": 0.0},
     ],
 )
 def test_senseless_gate_is_refused_by_name(keys: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=r"gates: .* on test against .*"):
         Gate("test", **keys)
+
+
+def test_a_margin_written_as_a_negative_superiority_is_told_how_to_write_it() -> None:
+    with pytest.raises(RecipeError, match=r"write not_worse_by: 0\.01"):
+        Gate("test", "accuracy", None, "control", superior_by=-0.01)
 
 
 def test_verdict_is_the_worst_gate() -> None:

@@ -1,0 +1,224 @@
+"""Whether probabilities are what they say: reliability, scores, and a temperature that mends it.
+
+Legend: N items, L labels, B bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from eval.record import Prediction
+from eval.scored import Bools, Floats, Scored, normalised, scored
+from eval.statistics import Interval, summed_interval
+
+BINS = 15
+Binning = Literal["equal width", "equal mass"]
+
+_COLDEST, _HOTTEST = 0.02, 50.0
+_FEW = 50
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Items of like confidence: (low, high], mean confidence, share of right ones, number."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: float
+    items: int
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What logits are divided by so that confidences come true.
+
+    Attributes:
+        value: 1 leaves them as they are.
+        items: that it was fitted on.
+        words: what was found, in a sentence.
+    """
+
+    value: float
+    items: int
+    words: str
+
+
+def edges(confidence_N: Floats, bins: int, binning: Binning) -> Floats:
+    """The B + 1 ends of the bins, each open below.
+
+    Of equal width: k / bins (Guo et al. 2017, equation 3). Of equal mass: as many items in
+    each as can be (Nguyen and O'Connor 2015); items of one confidence stay together, so that
+    there may be fewer bins.
+    """
+    if binning == "equal width":
+        return np.arange(bins + 1) / bins
+    ordered_N = np.sort(confidence_N)
+    last = np.ceil(np.arange(1, bins) * len(ordered_N) / bins).astype(int) - 1
+    inner = ordered_N[np.clip(last, 0, None)]
+    return np.unique(np.concatenate([[0.0], inner, [max(1.0, float(ordered_N[-1]))]]))
+
+
+def reliability(
+    confidence_N: Floats, right_N: Bools, bins: int = BINS, binning: Binning = "equal width"
+) -> list[Bin]:
+    """The bins that hold an item, from the least confident."""
+    ends = edges(confidence_N, bins, binning)
+    bin_N = np.clip(np.searchsorted(ends, confidence_N, side="left") - 1, 0, len(ends) - 2)
+    items_B = np.bincount(bin_N, minlength=len(ends) - 1)
+    sure_B = np.bincount(bin_N, weights=confidence_N, minlength=len(items_B))
+    right_B = np.bincount(bin_N, weights=right_N, minlength=len(items_B))
+    return [
+        Bin(float(ends[k]), float(ends[k + 1]), float(sure_B[k] / n), float(right_B[k] / n), int(n))
+        for k, n in enumerate(items_B)
+        if n
+    ]
+
+
+def ece(table: Scored, bins: int = BINS, binning: Binning = "equal width") -> float:
+    """Expected calibration error: mean distance of confidence from accuracy over the bins."""
+    found = reliability(table.confidence, table.right, bins, binning)
+    return sum(abs(one.confidence - one.accuracy) * one.items for one in found) / len(table)
+
+
+def brier(table: Scored) -> float:
+    """Mean squared distance of the probabilities from the truth, summed over labels: 0 to 2.
+
+    The original, multi-class form (Brier 1950).
+    """
+    share_NL = np.exp(table.logs)
+    own_N = share_NL[np.arange(len(table)), table.golds]
+    return float(((share_NL**2).sum(axis=1) - 2 * own_N + 1).mean())
+
+
+def nll(table: Scored) -> float:
+    """Mean negative log-probability of the right label in nats (log loss); at most 708."""
+    return float(-table.logs[np.arange(len(table)), table.golds].mean())
+
+
+def ece_interval(
+    tables: Sequence[Sequence[Prediction]],
+    clusters: Sequence[Hashable] | None = None,
+    bins: int = BINS,
+) -> Interval | None:
+    """Interval of the calibration error over items; None without scores or out of scope.
+
+    The error of few items is above 0 where probabilities are true, and that of their draws
+    still more: the interval is on the safe side.
+
+    Args:
+        tables: one for each seed, over the same items.
+        clusters: of each item, in the order of their ids.
+    """
+    moments = []
+    for predictions in tables:
+        table = scored(sorted(predictions, key=lambda p: p.example_id))
+        if table is None or (table.golds < 0).any():
+            return None
+        inner = edges(table.confidence, bins, "equal width")[1:-1]
+        moment_NK = np.zeros((len(table), bins + 1))
+        gap_N = table.right - table.confidence
+        moment_NK[np.arange(len(table)), np.searchsorted(inner, table.confidence)] = gap_N
+        moment_NK[:, bins] = 1.0
+        moments.append(moment_NK)
+
+    def of_sums(sums: Floats) -> Floats:
+        found: Floats = abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1]
+        return found
+
+    return summed_interval(np.stack(moments), of_sums, np.random.default_rng(0), clusters=clusters)
+
+
+def fit_temperature(table: Scored) -> Temperature:
+    """The temperature that makes the right labels of held-out items likeliest.
+
+    The mean negative log-likelihood is convex in 1 / temperature; where its least lies at no
+    finite place (all items right, say, which the coldest would praise most) it tells no
+    temperature, and 1 stays.
+
+    Args:
+        table: of items that neither trained nor judge the model, all in scope.
+    """
+    items = len(table)
+    if not items:
+        return Temperature(1.0, 0, "The temperature stays 1: no held-out item has a known label.")
+    # Imported late: the plan reads gates without waiting for scipy.
+    from scipy.optimize import minimize_scalar
+
+    gold = (np.arange(items), table.golds)
+
+    def loss(log_temperature: float) -> float:
+        return float(-normalised(table.logs / np.exp(log_temperature))[gold].mean())
+
+    ends = (float(np.log(_COLDEST)), float(np.log(_HOTTEST)))
+    found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-5})
+    value = float(np.exp(found.x))
+    if min(found.x - ends[0], ends[1] - found.x) < 0.01 or loss(0.0) <= float(found.fun):
+        return Temperature(1.0, items, _unfit(table, loss(0.0) <= float(found.fun)))
+    few = f"; {items} items tell it roughly" if items < _FEW else ""
+    kind = "overconfident" if value > 1 else "underconfident"
+    words = f"Fitted on {items} validation items: {value:.2f}, the model is {kind}{few}."
+    return Temperature(value, items, words)
+
+
+def _unfit(table: Scored, best: bool) -> str:
+    items, right = len(table), int(table.right.sum())
+    if best:
+        return f"The temperature stays 1: none fits {items} validation items better."
+    how = {items: f"all {items} are right", 0: f"none of {items} is right"}
+    told = how.get(right, f"{right} of {items} are right")
+    return f"The temperature stays 1: the validation items fix none ({told})."
+
+
+def calibration_of(
+    tests: Sequence[Scored], validations: Sequence[Scored | None], bins: int = BINS
+) -> tuple[dict[str, Any] | None, list[Temperature | None]]:
+    """What a report tells of an arm's probabilities, and the temperature of each seed.
+
+    Args:
+        tests: judged items, one table for each seed; those out of scope are left out.
+        validations: held-out items of the same seeds; None where there are none.
+
+    Returns:
+        ``bins`` and ``binning``; ``ece``, ``ece_equal_mass``, ``brier``, ``nll`` as means over
+        seeds; ``temperature`` (geometric mean), ``temperatures``, ``fitted_on`` (items),
+        ``ece_after``, ``brier_after``, ``nll_after``, None without validation items;
+        ``reliability`` and ``reliability_after`` over all seeds' items; ``words``. None
+        where no item is in scope.
+    """
+    inside = [table.in_scope for table in tests]
+    if not all(len(table) for table in inside):
+        return None, [None] * len(tests)
+    fits = [None if v is None else fit_temperature(v.in_scope) for v in validations]
+    known = [fit for fit in fits if fit is not None]
+    record: dict[str, Any] = {"bins": bins, "binning": "equal width", "items": len(inside[0])}
+    record |= _figures(inside, bins, "")
+    record |= {"temperature": None, "temperatures": None, "fitted_on": None, "words": []}
+    record |= {f"{name}_after": None for name in ("ece", "ece_equal_mass", "brier", "nll")}
+    record["reliability_after"] = None
+    if len(known) == len(tests):
+        values = [fit.value for fit in known]
+        record["temperature"] = float(np.exp(np.mean(np.log(values))))
+        record |= {"temperatures": values, "fitted_on": known[0].items}
+        record["words"] = list(dict.fromkeys(fit.words for fit in known))
+        cooled = [table.at(fit.value) for table, fit in zip(inside, known, strict=True)]
+        record |= _figures(cooled, bins, "_after")
+    else:
+        record["words"] = ["No temperature was fitted: there are no scored validation items."]
+    return record, fits
+
+
+def _figures(tables: Sequence[Scored], bins: int, suffix: str) -> dict[str, Any]:
+    sure_N = np.concatenate([table.confidence for table in tables])
+    right_N = np.concatenate([table.right for table in tables])
+    return {
+        f"ece{suffix}": float(np.mean([ece(table, bins) for table in tables])),
+        f"ece_equal_mass{suffix}": float(np.mean([ece(t, bins, "equal mass") for t in tables])),
+        f"brier{suffix}": float(np.mean([brier(table) for table in tables])),
+        f"nll{suffix}": float(np.mean([nll(table) for table in tables])),
+        f"reliability{suffix}": [vars(one) for one in reliability(sure_N, right_N, bins)],
+    }
