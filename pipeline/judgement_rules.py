@@ -30,6 +30,8 @@ _MEASURED_OF: Mapping[str, frozenset[str]] = {
     "entity_f1": frozenset({"tags"}),
     "mae": frozenset({"value"}),
     "preference_accuracy": frozenset({"preference"}),
+    "ece": frozenset({"label"}),
+    "bits_per_byte": frozenset({"text"}),
 }
 _FORMATS: tuple[str, ...] = get_args(Format)
 _KINDS = {
@@ -60,7 +62,7 @@ def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None
             known = ", ".join(sorted(suites)) or "none; give data.test or evaluate.suites"
             raise loaded.error(f"{key}.suite", f"{gate.suite!r} is no suite here (known: {known})")
         text = suites[gate.suite] == "text"
-        if gate.metric != "contamination" and text != (gate.metric == "loss"):
+        if gate.metric != "contamination" and text != (gate.metric in {"loss", "bits_per_byte"}):
             wanted = "a task" if text else "text"
             raise loaded.error(f"{key}.metric", f"{gate.metric} needs a suite of {wanted}")
         if gate.against == "control" and recipe.evaluate.control is None:

@@ -24,7 +24,10 @@ from tests.tiny_ladder import objective
         ("{suite: test, metric: entity_f1, at_least: 0.5}", "measured of objective tag, and"),
         ("{suite: test, metric: mae, at_most: 2}", "measured of objective regress, and this"),
         ("{suite: test, metric: mae, at_least: 2}", "mae takes at_most"),
-        ("{suite: test, metric: macro_f1, at_most: 1}", "macro_f1 takes at_least"),
+        ("{suite: test, metric: macro_f1, at_most: 1}", "macro_f1 takes superior_by or not_worse"),
+        ("{suite: test, metric: ece, at_least: 1}", "ece takes at_most"),
+        ("{suite: test, metric: bits_per_byte, at_most: 1}", "bits_per_byte needs a suite of text"),
+        ("{suite: test, metric: macro_f1, against: chance, superior_by: 0}", "of accuracy alone"),
     ],
 )
 def test_a_gate_that_could_never_be_judged_is_refused(

@@ -122,7 +122,7 @@ class GateSpec(Section):
 
     suite: str
     metric: Literal[
-        "accuracy", "loss", "contamination",
+        "accuracy", "loss", "bits_per_byte", "contamination", "ece",
         "macro_f1", "micro_f1", "entity_f1", "mae", "preference_accuracy",
     ]  # fmt: skip
     arm: GateArm | None = None
@@ -144,7 +144,11 @@ class GateSpec(Section):
             raise ValueError(f"{given[0]} {'needs' if relative else 'refuses'} `against`")
         fit = {
             "accuracy": ("superior_by", "not_worse_by", "at_least"),
+            "macro_f1": ("superior_by", "not_worse_by", "at_least"),
+            "micro_f1": ("superior_by", "not_worse_by", "at_least"),
             "loss": ("at_most_ratio", "at_most"),
+            "bits_per_byte": ("at_most_ratio", "at_most"),
+            "ece": ("at_most",),
             "contamination": ("at_most",),
             "mae": ("at_most",),
         }.get(self.metric, ("at_least",))
@@ -154,6 +158,9 @@ class GateSpec(Section):
             raise ValueError(
                 "accuracy is measured against control, chance, a reference or another arm"
             )
-        if self.metric == "loss" and self.against not in {"base", "parent", "none"}:
-            raise ValueError("loss is measured against base or parent")
+        of_text = self.metric in {"loss", "bits_per_byte"}
+        if of_text and self.against not in {"base", "parent", "none"}:
+            raise ValueError(f"{self.metric} is measured against base or parent")
+        if self.against == "chance" and self.metric != "accuracy":
+            raise ValueError("chance is known of accuracy alone")
         return self
