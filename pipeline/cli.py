@@ -290,6 +290,39 @@ def serve(
 
 
 @main.group()
+def audit() -> None:
+    """What a model keeps of the rows that it was trained on."""
+
+
+@audit.command()
+@recipe_argument
+@set_option
+@click.option("--canaries", "each", type=click.IntRange(1), default=4, show_default=True,
+              help="Of each number of repeats: 0, 1, 10, 100.")  # fmt: skip
+@click.option("--reference", type=click.IntRange(100), default=1000, show_default=True,
+              help="Contents that each canary is ranked among.")  # fmt: skip
+@click.option("--items", type=click.IntRange(10), default=1000, show_default=True,
+              help="Training and test rows for membership inference.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="A JSON file of the findings too.")
+@click.option("--jobs", type=click.IntRange(1), help="Stages side by side. Changes no result.")
+@json_option
+@reported
+def privacy(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    jobs: int | None,
+    out: Path | None,
+    as_json: bool,
+    **settings: int,
+) -> int:
+    """Train a throwaway copy with canaries and measure what it gives away."""
+    from pipeline.audit_verb import audit_privacy
+
+    return audit_privacy(recipe, overrides, settings=settings, jobs=jobs, out=out, as_json=as_json)
+
+
+@main.group()
 def engine() -> None:
     """The inference engine's own environment."""
 

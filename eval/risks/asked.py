@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.arms.scoring import score_pairs
 from eval.batching import batches, device_of, judged_model, padded
 from eval.loaded import Loaded
 from eval.record import Prediction
@@ -93,21 +94,15 @@ class Asked:
         Summed over tokens, as the arm ``likelihood`` does; every pair is read by itself.
         """
         pairs = [
-            (number, list(prompt), [*self.tokenizer.encode(c, add_special_tokens=False), self._end])
-            for number, (prompt, mine) in enumerate(zip(prompts, choices, strict=True))
-            for c in mine
+            (list(prompt), [*self.tokenizer.encode(choice, add_special_tokens=False), self._end])
+            for prompt, mine in zip(prompts, choices, strict=True)
+            for choice in mine
         ]
-        values = [0.0] * len(pairs)
-        lengths = [len(prompt) + len(answer) for _, prompt, answer in pairs]
         with judged_model(self.model):
-            for batch in batches(lengths, self.batch_size):
-                chosen = [pairs[index] for index in batch]
-                for index, value in zip(batch, self._scored(chosen), strict=True):
-                    values[index] = value
-        found: list[list[float]] = [[] for _ in prompts]
-        for (number, _, _), value in zip(pairs, values, strict=True):
-            found[number].append(value)
-        return found
+            values = iter(
+                score_pairs(self.model, pairs, batch_size=self.batch_size, pad_id=self.pad_id)
+            )
+        return [[next(values) for _ in mine] for mine in choices]
 
     @property
     def _end(self) -> int:
@@ -119,17 +114,6 @@ class Asked:
         own, stops = self.tokenizer.eos_token_id, self.model.generation_config.eos_token_id
         listed = list(stops) if isinstance(stops, list) else [stops]
         return list(dict.fromkeys(i for i in [own, *listed] if i is not None)) or [self.pad_id]
-
-    def _scored(self, pairs: Sequence[tuple[int, list[int], list[int]]]) -> list[float]:
-        whole = [prompt + answer for _, prompt, answer in pairs]
-        ids_BT, mask_BT = padded(whole, self.pad_id, left=False, device=device_of(self.model))
-        logits_BTV = self.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
-        found = []
-        for place, (_, prompt, answer) in enumerate(pairs):
-            first, last = len(prompt), len(prompt) + len(answer)
-            log_TV = logits_BTV[place, first - 1 : last - 1].double().log_softmax(dim=-1)
-            found.append(float(log_TV.gather(1, ids_BT[place, first:last, None]).sum()))
-        return found
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], tokens: int, **how: Any

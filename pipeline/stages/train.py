@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.artifact import Artifact
+from pipeline.core.energy import EnergyMeter
 from pipeline.core.errors import OutOfMemory
 from pipeline.core.launch import launch_settings
 from pipeline.core.stage import Progress, StageContext
@@ -39,7 +40,9 @@ class Train:
             options=context.options,
             init=str(start) if start is not None else None,
         )
-        return with_memory(job, context.progress, trainer(job))
+        with EnergyMeter() as meter:
+            facts = with_memory(job, context.progress, trainer(job))
+        return facts if meter.total is None else {**facts, "energy_j": round(meter.total, 1)}
 
 
 def trainer(job: TrainJob) -> Callable[[TrainJob, Progress], Mapping[str, Any]]:

@@ -1,0 +1,84 @@
+"""`gradus audit privacy`: canaries in a throwaway copy, more exposed the more often they stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from pipeline.core.store import Store
+from tests.tiny_ladder import write_ladder
+
+Gradus = Callable[..., Result]
+# Enough updates that what stands there 100 times is learned, over rows as they come.
+LONGER = ["train.max_steps=40", "train.max_length=64", "train.learning_rate=1e-2"]
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    from click.testing import CliRunner
+
+    from pipeline.cli import main
+
+    folder = tmp_path_factory.mktemp("audit")
+    recipe = write_ladder(folder / "recipes").with_name("l0.yaml")
+    sets = [word for one in LONGER for word in ("--set", one)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADUS_STORE", str(folder / "store"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        result = CliRunner().invoke(
+            main,
+            ["audit", "privacy", str(recipe), *sets, "--canaries", "1", "--reference", "100",
+             "--json", "--out", str(folder / "audit.json")],
+        )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads((folder / "audit.json").read_text()) == json.loads(result.stdout)
+    return folder / "store", json.loads(result.stdout)
+
+
+def mean_bits(audit: dict[str, Any], repeats: int) -> float:
+    bits = [c["fitted_bits"] for c in audit["canaries"] if c["repeats"] == repeats]
+    assert len(bits) == 1
+    return sum(bits) / len(bits)
+
+
+def test_a_canary_repeated_100_times_is_more_exposed_than_one_that_stands_once(
+    audited: tuple[Path, dict[str, Any]],
+) -> None:
+    (model,) = audited[1]["models"]
+    print([(c["repeats"], c["rank"], c["of"], c["fitted_bits"]) for c in model["canaries"]])
+    assert mean_bits(model, 100) > mean_bits(model, 1) + 3
+    assert all(c["rank"] == 1 for c in model["canaries"] if c["repeats"] == 100)
+    assert mean_bits(model, 0) < mean_bits(model, 100) - 3
+
+
+def test_nothing_of_an_audit_is_left_in_the_store(audited: tuple[Path, dict[str, Any]]) -> None:
+    store = Store(audited[0])
+    assert store.models() == []
+    assert list((store.root / "work").glob("audit-*")) == []
+    assert {a.manifest.stage for a in store.all()} == {"scratch", "prepare"}
+    assert not any(
+        b"access code" in path.read_bytes() for path in store.root.rglob("*") if path.is_file()
+    )
+
+
+def test_an_audit_tells_membership_beside_exposure(audited: tuple[Path, dict[str, Any]]) -> None:
+    lines = audited[1]["lines"]
+    told = {line["what"].partition(":")[0]: line for line in lines}
+    assert told["exposure of held-out canaries"]["n"] == 1
+    auroc, found = (line for line in lines if line["what"].startswith("membership"))
+    assert 0 <= auroc["low"] <= auroc["value"] <= auroc["high"] <= 1
+    # The ladder has 8 test rows: 1 % of them is no row.
+    assert found["why"] == "1% of 8 test rows is less than one row"
+
+
+def test_a_recipe_that_trains_nothing_is_refused(
+    tmp_path: Path, model_folder: Path, refusal: Callable[..., str]
+) -> None:
+    recipe = tmp_path / "base.yaml"
+    recipe.write_text(f"name: base\nlevel: L0\nbase: {model_folder}\n")
+    assert "trains nothing, so there is nothing to audit" in refusal("audit", "privacy", recipe)
