@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.arms.choosing import CHOOSING, Choosing, OnDone
 from eval.record import Kind, Prediction, TextLoss
+from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.core.stage import StageContext
@@ -15,7 +17,6 @@ from pipeline.core.stage import StageContext
 Rows = Sequence[Mapping[str, Any]]
 PairLosses = list[tuple[TextLoss, TextLoss]]
 OnOne = Callable[[Sequence[Prediction]], None]
-OnDone = Callable[[Mapping[str, Sequence[Prediction]]], None]
 
 
 class Loaded:
@@ -38,7 +39,7 @@ class Loaded:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_gpu = self.device.type == "cuda"
         self.model = load_model(root.path, bf16_weights=on_gpu)
-        self.tokenizer = load_tokenizer(root.path)
+        self.tokenizer = load_tokenizer(root.path, context.files.get("chat_template"))
         self.pad_id = self.tokenizer.pad_token_id or 0
         self.head = root.path if adapter is None else adapter.path
         if adapter is not None and on_gpu:
@@ -102,7 +103,7 @@ class Loaded:
         *,
         arm: str,
         data: Path | None = None,
-        prior: Mapping[str, int] | None = None,
+        train: Path | None = None,
         on_done: OnDone | None = None,
     ) -> tuple[Kind, dict[str, list[Prediction]]]:
         """What the items ask for, and one answer for each row in one form.
@@ -111,15 +112,37 @@ class Loaded:
             rows: rows of one suite, all or some of them.
             labels: of the suite's Dataset; none for open answers.
             arm: of ``pipeline.core.arms.ARMS``.
-            data: the suite's Dataset, whose render.json tells how its rows were rendered.
-            prior: label to its rows in train; for ``joint`` and ``joint_untrained``.
+            data: the suite's Dataset, whose render.json tells how its rows were rendered; needed
+                where labels are.
+            train: the Dataset that the model was trained on, for the prior of ``joint`` and
+                ``joint_untrained``; by default the suite's.
             on_done: called after each batch with what it finished, by arm.
 
         Returns:
             The kind, and answers by arm: of ``likelihood`` those of ``likelihood_mean`` too.
+
+        Raises:
+            DataError: labels that are none, or differ between model and data; rows that cannot
+                be asked.
+            ModelError: scores that are no numbers.
         """
         if arm == "generate":
             return "label", {arm: self._written(rows, labels, _of_arm(on_done, arm))}
+        if arm in CHOOSING:
+            if data is None:
+                raise ValueError(f"arm {arm} needs the suite's Dataset")
+            choosing = Choosing(
+                self.model,
+                self.tokenizer,
+                labels,
+                data,
+                stop_ids=stop_ids(self.model, self.tokenizer),
+                pad_id=self.pad_id,
+                batch_size=self.batch_size,
+            )
+            return "label", choosing.answers(
+                rows, arm, train or data, on_progress=self._progress, on_done=on_done
+            )
         kind, found = self._by_head(rows, labels, _of_arm(on_done, arm))
         return kind, {arm: found}
 
@@ -132,7 +155,7 @@ class Loaded:
             self.tokenizer,
             labels=labels or None,
             answer_after=self.config["answer_after"],
-            stop_ids=_stop_ids(self.model, self.tokenizer),
+            stop_ids=stop_ids(self.model, self.tokenizer),
             pad_id=self.pad_id,
             max_new_tokens=self.config["max_new_tokens"],
             batch_size=self.batch_size,
@@ -153,9 +176,25 @@ class Loaded:
             return predict(classifier, chosen, pad_id=self.pad_id)
 
         kind = classifier.config.kind
+        unknown = sorted(set(labels) - set(classifier.config.labels))
+        if kind != "regress" and unknown:
+            raise DataError(
+                f"labels: {unknown[0]!r} is a label of these rows and none of the "
+                f"{len(classifier.config.labels)} of the head, so their labels differ; judge it "
+                "on rows with the labels that it was trained on"
+            )
         predictor = HeadPredictor(answered, kind, batch_size=self.batch_size, tag_names=labels)
         asked = [{**row, "input_ids": question_ids(row)} for row in rows]
         return KINDS[kind], predictor.predict(asked, on_progress=self._progress, on_done=on_done)
+
+    def kind(self, arm: str) -> Kind:
+        """What items ask for in a way of asking: a head's own, of all others one label."""
+        from eval.arms.classifier import KINDS
+        from pipeline.modeling.heads import read_head
+
+        if ARMS[arm].form != "discriminative":
+            return "label"
+        return KINDS[read_head(self.head).kind]
 
     def _progress(self, done: int, total: int) -> None:
         self.context.progress({"step": done, "total": total})
@@ -186,7 +225,8 @@ def prompt_ids(row: Mapping[str, Any]) -> list[int]:
     return list(row["input_ids"][: row["prompt"]])
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The ids at which a model's answer ends, sorted."""
     stops = model.generation_config.eos_token_id
     found = list(stops) if isinstance(stops, list) else [stops]
     return sorted({i for i in [*found, tokenizer.eos_token_id] if i is not None})

@@ -17,6 +17,7 @@ from eval.batching import (
     padded,
 )
 from eval.record import Prediction
+from eval.sampling import drawing
 from pipeline.core.errors import ModelError
 
 
@@ -48,6 +49,8 @@ class GenerativePredictor:
         max_new_tokens: int,
         batch_size: int,
         answer_after: str | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> None:
         """Takes a transformers causal language model as it stands: device, dtype, adapters.
 
@@ -55,6 +58,8 @@ class GenerativePredictor:
             labels: the answers there are; None for open answers, compared after
                 eval.answers.normalised_answer.
             answer_after: an open answer is what follows the last of these marks.
+            temperature: above 0, texts are drawn (see eval.sampling) instead of written greedily.
+            seed: of the draws.
 
         Raises:
             ModelError: there is no stop id, or a label does not fit into ``max_new_tokens``.
@@ -75,6 +80,7 @@ class GenerativePredictor:
         self.answer_after = answer_after
         self.stop_ids, self.pad_id = tuple(stop_ids), pad_id
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.temperature, self.seed = temperature, seed
 
     def predict(
         self,
@@ -96,7 +102,7 @@ class GenerativePredictor:
                 rows,
                 [len(row["prompt_ids"]) for row in rows],
                 self.batch_size,
-                lambda chosen: self._generate([row["prompt_ids"] for row in chosen]),
+                self._generate,
                 self._prediction,
                 on_progress=on_progress,
                 on_done=on_done,
@@ -141,13 +147,17 @@ class GenerativePredictor:
             output_tokens=tokens,
         )
 
-    def _generate(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    def _generate(self, rows: Sequence[Row]) -> list[list[int]]:
         from transformers import GenerationConfig
 
+        prompts = [row["prompt_ids"] for row in rows]
+        names = [row["example_id"] for row in rows]
+        drawn = drawing(names, self.temperature, self.seed) if self.temperature > 0 else []
         ids_BT, mask_BT = padded(prompts, self.pad_id, left=True, device=device_of(self.model))
         output_BT = self.model.generate(
             input_ids=ids_BT,
             attention_mask=mask_BT,
+            logits_processor=drawn,
             generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
                 max_new_tokens=self.max_new_tokens,
                 do_sample=False,
