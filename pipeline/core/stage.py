@@ -99,7 +99,13 @@ STAGES: Mapping[str, StageInfo] = {
         "Report",
         (*_TORCH, "scikit-learn", "scipy", "numpy", "bm25s"),
     ),
-    "compare": StageInfo("eval.stage:Compare", 5, "Report", ("numpy", "scipy")),
+    "generated": StageInfo(
+        "eval.text.stage:Generated",
+        1,
+        "Report",
+        (*_TORCH, "peft", "sacrebleu", "rouge-score", "scikit-learn", "py3langid"),
+    ),
+    "compare": StageInfo("eval.compare_stage:Compare", 6, "Report", ("numpy", "scipy")),
     "bundle": StageInfo("serve.stage:MakeBundle", 3, "Bundle"),
     "risks": StageInfo(
         "eval.risks.stage:Risks",
