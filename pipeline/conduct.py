@@ -53,6 +53,30 @@ def run_recipe(
     return 0
 
 
+def evaluate_recipe(
+    recipe: Path, overrides: Sequence[str], *, jobs: int | None, as_json: bool
+) -> int:
+    """Makes a recipe's report and what it stands on: no export beyond it, no bundle, no names.
+
+    Gates are told and stop nothing: whoever evaluates wants the figures.
+    """
+    store = Store()
+    plan = planned(recipe, store, overrides)
+    report = plan.outcomes[0].report
+    if report is None:
+        raise UserError(f"{recipe}: has no suites to be judged on; give data.test")
+    goal = Plan(plan.recipe, plan.nodes, (), tuple(dict.fromkeys((report, *plan.gates))))
+    rehearse(goal, store)
+    with LiveDisplay(goal, store) as display:
+        record = _executed(goal, store, jobs, display)
+    tree = _report(plan, store, report)
+    if as_json:
+        click.echo(json.dumps(summary(plan, store, record, tree)))
+    else:
+        print_outcome(plan, store, record, tree, _gates(plan, store))
+    return 0
+
+
 def planned(recipe: Path, store: Store, overrides: Sequence[str], *, locked: bool = False) -> Plan:
     """The recipe's plan, hub revisions resolved and locked."""
     return make_plan(recipe, store, overrides, locked=locked, resolve=_resolve)

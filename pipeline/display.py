@@ -104,7 +104,17 @@ class LiveDisplay:
     """A row for each running stage: step, loss, tokens/s, time left. Lines where no terminal."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
-        self._stage_of = {node.id: node.stage for node in plan.wanted(store)}
+        self._begin({node.id: node.stage for node in plan.wanted(store)})
+
+    @classmethod
+    def of_stages(cls, stages: Mapping[str, str]) -> LiveDisplay:
+        """For work that no plan holds: id to the name of a stage of its kind."""
+        display = cls.__new__(cls)
+        display._begin(stages)
+        return display
+
+    def _begin(self, stages: Mapping[str, str]) -> None:
+        self._stage_of = dict(stages)
         self._left = set(self._stage_of)
         self._all = len(self._left)
         self._running: dict[str, dict[str, Any]] = {}

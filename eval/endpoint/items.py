@@ -93,14 +93,14 @@ def asked_of_file(
     Raises:
         DataError: no rows, rows without one answer, or labels that are not among ``labels``.
     """
-    found = form or _detected(path)
+    found, columns = form_of_file(path, form)
     if found not in FORMS:
         raise DataError(
             f"{path}: its rows are of format {found}, and an endpoint is asked rows of format "
             f"{', '.join(FORMS)}; name another file, or its --format"
         )
     with tempfile.TemporaryDirectory(prefix="gradus-eval-") as folder:
-        rows = list(_canonical(path, found, prompt, Path(folder)))
+        rows = list(_canonical(path, found, columns, prompt, Path(folder)))
     items = tuple(_item(row, path, system) for row in rows)
     identity = text_digest(canonical_json([file_digest(path), found, prompt, system]))
     closed = found == "classification"
@@ -111,6 +111,28 @@ def asked_of_file(
         require_known(items, known, str(path))
         return Asked(suite, identity, items, tuple(known))
     return Asked(suite, identity, items, None)
+
+
+def form_of_file(path: Path, form: str | None) -> tuple[str, dict[str, str]]:
+    """The format that is named or that the first rows show, and the column of each field.
+
+    Raises:
+        DataError: no such file, no rows, or rows of no format.
+    """
+    from pipeline.data.detection import detect
+    from pipeline.data.rows import Placed
+    from pipeline.data.sources import peek
+
+    _require_file(path)
+    if form is not None:
+        return form, {}
+    first = list(peek(str(path), place="rows"))
+    rows = [one.row for one in first if isinstance(one, Placed)]
+    if not rows:
+        why = f" ({first[0].place}: {first[0].reason})" if first else ""  # type: ignore[union-attr]
+        raise DataError(f"{path}: holds no row that can be read{why}; give a file with rows")
+    found = detect(rows, str(path))
+    return found.form, dict(found.columns)
 
 
 def read_labels(path: Path) -> list[str]:
@@ -228,27 +250,13 @@ def _prior(folder: Path) -> dict[str, int] | None:
     return counts or None
 
 
-def _detected(path: Path) -> str:
-    from pipeline.data.detection import detect
-    from pipeline.data.rows import Placed
-    from pipeline.data.sources import peek
-
-    _require_file(path)
-    found = list(peek(str(path), place="rows"))
-    rows = [one.row for one in found if isinstance(one, Placed)]
-    if not rows:
-        why = f" ({found[0].place}: {found[0].reason})" if found else ""  # type: ignore[union-attr]
-        raise DataError(f"{path}: holds no row that can be read{why}; give a file with rows")
-    return detect(rows, str(path)).form
-
-
 def _require_file(path: Path) -> None:
     if not path.exists():
         raise DataError(f"{path}: no such file; check --data")
 
 
 def _canonical(
-    path: Path, form: str, prompt: str | None, work: Path
+    path: Path, form: str, columns: Mapping[str, str], prompt: str | None, work: Path
 ) -> Iterator[Mapping[str, Any]]:
     """Canonical rows with the ids that ``prepare`` gives them."""
     from pipeline.data.executor import InProcess
@@ -257,8 +265,7 @@ def _canonical(
     from pipeline.data.shelf import read_batch, row_name
     from pipeline.data.sources import read_chunks
 
-    _require_file(path)
-    plan = SourcePlan(str(path), form, {}, prompt)
+    plan = SourcePlan(str(path), form, columns, prompt)
     with closing(Ledger(work / "q.jsonl")) as refused, closing(Ledger(work / "d.jsonl")) as lost:
         chunks = read_chunks(str(path), place="rows")
         account = Account("rows", refused, lost)

@@ -1,0 +1,176 @@
+"""`gradus eval URL`: the rows of a file or of a recipe's suite, asked of a served model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.endpoint.asking import ARMS, Answers, ask_suite
+from eval.endpoint.client import Endpoint, Patience
+from eval.endpoint.items import Asked, asked_of_dataset, asked_of_file, read_labels
+from pipeline.core.errors import UserError
+from pipeline.core.store import Store
+from pipeline.display import LiveDisplay
+from pipeline.eval_plan import Wishes, suites_of
+from pipeline.plan import Plan
+
+if TYPE_CHECKING:
+    from eval.answered import Table
+
+DEFAULT_ARMS = ("generate", "constrained", "likelihood")
+"""``joint`` has a meaning for a channel model alone: who serves one names it."""
+ROWS = "rows"
+"""What a suite is called that is a file of rows."""
+
+
+def evaluate_endpoint(url: str, wishes: Wishes, store: Store) -> tuple[dict[str, Any], Path]:
+    """Asks every item in every arm; the figures, and the folder of the answers.
+
+    Raises:
+        UserError, DataError: what cannot be asked; EngineError: the endpoint is away. What was
+            answered lies in the folder.
+    """
+    arms = tuple(wishes.arms or DEFAULT_ARMS)
+    strange = next((arm for arm in arms if arm not in ARMS), None)
+    if strange is not None:
+        raise UserError(
+            f"--arms {strange}: an endpoint is asked in {', '.join(ARMS)}; name some of these"
+        )
+    suites = [asked.first(wishes.limit) for asked in _suites(wishes, store)]
+    return asyncio.run(_evaluated(url, wishes, arms, suites, store))
+
+
+def _suites(wishes: Wishes, store: Store) -> list[Asked]:
+    labels = None if wishes.labels is None else read_labels(wishes.labels)
+    if wishes.data is not None:
+        return [
+            asked_of_file(
+                wishes.data,
+                suite=ROWS,
+                form=wishes.form,
+                prompt=wishes.prompt,
+                system=wishes.system,
+                labels=labels,
+            )
+        ]
+    if wishes.recipe is None:
+        raise UserError("gradus eval URL: asks which rows? Give --data FILE, or --recipe RECIPE")
+    for name in ("labels", "prompt", "system"):
+        if getattr(wishes, name) is not None:
+            raise UserError(f"--{name}: the recipe says it; leave it out beside --recipe")
+    return _suites_of_recipe(wishes.recipe, wishes, store)
+
+
+def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]:
+    """The recipe's suites that can be asked; prepared first where they are not yet."""
+    from pipeline.conduct import planned, prepared_only
+
+    plan = planned(recipe, store, wishes.overrides)
+    nodes = suites_of(plan, wishes.suite)
+    goal = Plan(plan.recipe, plan.nodes, (), tuple(nodes.values()))
+    with LiveDisplay(goal, store) as display:
+        prepared_only(goal, store, None, display)
+    found = []
+    for name, node in nodes.items():
+        dataset = store.need(plan.nodes[node].key or "")
+        tokenizer = store.path_of(plan.nodes[plan.nodes[node].inputs["tokenizer"]].key or "")
+        after = plan.recipe.recipe.evaluate.answer_after
+        found.append(asked_of_dataset(dataset, tokenizer, suite=name, answer_after=after))
+    return found
+
+
+async def _evaluated(
+    url: str, wishes: Wishes, arms: Sequence[str], suites: Sequence[Asked], store: Store
+) -> tuple[dict[str, Any], Path]:
+    from eval.answered import Answered, Table, write_answered
+
+    patience = Patience(timeout_s=wishes.timeout_s, retries=wishes.retries)
+    async with Endpoint(
+        url,
+        model=wishes.model,
+        api_key=wishes.api_key,
+        concurrency=wishes.concurrency,
+        patience=patience,
+    ) as endpoint:
+        model = await endpoint.choose_model()
+        folder = wishes.out or store.root / "evals" / _folder_name(endpoint.url, model, suites)
+        folder.mkdir(parents=True, exist_ok=True)
+        tables: list[Table] = []
+        missing: dict[tuple[str, str], str] = {}
+        for suite, arm, answers in await _asked(endpoint, arms, suites, folder, wishes):
+            if answers.predictions is None:
+                missing[suite, arm] = answers.reason or ""
+            else:
+                tables.append(Table(suite, arm, "label", answers.predictions, answers.cost))
+    notes = [note for table in tables if (note := _constraint_note(table)) is not None]
+    answered = Answered(model, endpoint.url, tables, missing=missing, notes=notes)
+    return write_answered(folder, answered), folder
+
+
+async def _asked(
+    endpoint: Endpoint,
+    arms: Sequence[str],
+    suites: Sequence[Asked],
+    folder: Path,
+    wishes: Wishes,
+) -> list[tuple[str, str, Answers]]:
+    """(suite, arm, answers) of all, with live progress."""
+    found = []
+    nodes = [f"{asked.suite}@{arm}" for asked in suites for arm in arms]
+    with LiveDisplay.of_stages(dict.fromkeys(nodes, "evaluate")) as display:
+        for asked in suites:
+            progress = _Progress(display, asked.suite)
+            answers = await ask_suite(
+                endpoint,
+                asked,
+                arms,
+                folder,
+                max_new_tokens=wishes.max_new_tokens,
+                on_progress=progress.told,
+            )
+            found += [(asked.suite, arm, one) for arm, one in answers.items()]
+            for arm, one in answers.items():
+                if one.predictions is None:
+                    display.on_event({"node": f"{asked.suite}@{arm}", "kind": "dropped"})
+    return found
+
+
+class _Progress:
+    """What the arms of one suite have done, as events of a plan's stages."""
+
+    def __init__(self, display: LiveDisplay, suite: str) -> None:
+        self.display, self.suite = display, suite
+        self._began: dict[str, float] = {}
+
+    def told(self, arm: str, done: int, total: int) -> None:
+        """See ``ask_suite``."""
+        node = f"{self.suite}@{arm}"
+        now = time.monotonic()
+        began = self._began.setdefault(arm, now)
+        event = {"node": node, "kind": "progress", "step": done, "total": total}
+        self.display.on_event(event)
+        if done == total:
+            self.display.on_event({"node": node, "kind": "finished", "seconds": now - began})
+
+
+def _constraint_note(table: Table) -> str | None:
+    """Said where constrained answers are no labels although the probe was heeded."""
+    wrong = sum(row.label is None for row in table.predictions)
+    if table.arm != "constrained" or not wrong:
+        return None
+    return (
+        f"{table.suite}, constrained: {wrong} of {len(table.predictions)} answers are no label: "
+        "the endpoint does not hold to the constraint"
+    )
+
+
+def _folder_name(url: str, model: str, suites: Sequence[Asked]) -> str:
+    """The same for the same question, so that a second run goes on."""
+    from pipeline.core.digest import canonical_json, text_digest
+
+    told = [url, model, [[asked.suite, asked.identity] for asked in suites]]
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in model)
+    return f"{plain[-40:]}-{text_digest(canonical_json(told))[:8]}"

@@ -1,0 +1,138 @@
+"""What `gradus eval` may be wished, and which evaluations of a plan or of the store it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.artifact import Artifact
+from pipeline.core.errors import UserError
+from pipeline.core.store import Store
+from pipeline.plan import Node, Plan
+
+SUITE = "suite."
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The options of `gradus eval`.
+
+    Attributes:
+        arms: forms of asking; none: all that there are.
+        suite: one suite of the recipe; None: all.
+        data, form, prompt, system: a file of rows, how it is read and put.
+        recipe: whose suites a served model is asked.
+        labels: a file of the labels that there are.
+        limit: items of each suite, the first ones.
+        out: where answers go; None: a folder of the store.
+    """
+
+    arms: Sequence[str] = ()
+    suite: str | None = None
+    data: Path | None = None
+    form: str | None = None
+    prompt: str | None = None
+    system: str | None = None
+    recipe: Path | None = None
+    labels: Path | None = None
+    limit: int | None = None
+    out: Path | None = None
+    overrides: Sequence[str] = ()
+    jobs: int | None = None
+    model: str | None = None
+    api_key: str | None = None
+    concurrency: int = 16
+    timeout_s: float = 120.0
+    retries: int = 5
+    max_new_tokens: int = 24
+
+    def given(self, names: Sequence[str]) -> list[str]:
+        """Which of some options were set, as the command line names them."""
+        plain = Wishes()
+        options = {"form": "format"}
+        return [
+            f"--{options.get(name, name).replace('_', '-').removesuffix('-s')}"
+            for name in names
+            if getattr(self, name) != getattr(plain, name)
+        ]
+
+
+def own_evaluations(plan: Plan) -> list[Node]:
+    """The evaluations of the models that a plan's recipe itself makes, its first seed's."""
+    recipe = plan.recipe.recipe
+    if recipe.train is None:
+        return []
+    first = {ref for o in plan.outcomes for ref in (o.model.adapter or o.model.root,)}
+    start = f"{recipe.name}/evaluate."
+    return [
+        node
+        for node in plan.nodes.values()
+        if node.stage == "evaluate"
+        and node.id.startswith(start)
+        and not node.id.startswith(f"{start}as-")
+        and node.inputs.get("adapter", node.inputs["root"]) in first
+    ]
+
+
+def suites_of(plan: Plan, wanted: str | None) -> dict[str, str]:
+    """Suite to its Dataset node, of the suites whose answers can be written.
+
+    Raises:
+        UserError: there is none, or none of that name.
+    """
+    found: dict[str, str] = {}
+    for node in own_evaluations(plan):
+        for role, dataset in node.inputs.items():
+            asked = plan.nodes[dataset].config.get("render") in ("sft", "hybrid", "classify")
+            if role.startswith(SUITE) and asked:
+                found.setdefault(role.removeprefix(SUITE), dataset)
+    if not found:
+        raise UserError(
+            f"{plan.recipe.path.name}: has no suite whose answers a served model could write; "
+            "name another recipe, or give --data FILE"
+        )
+    if wanted is None:
+        return found
+    if wanted not in found:
+        known = ", ".join(found)
+        raise UserError(f"--suite {wanted}: {plan.recipe.path.name} has no such suite ({known})")
+    return {wanted: found[wanted]}
+
+
+def evaluations_of(store: Store, entry: Mapping[str, Any]) -> list[Artifact]:
+    """The evaluations of a named model that stand in its report.
+
+    Raises:
+        UserError: there are none.
+    """
+    keys = entry["keys"]
+    report = store.get(keys["report"]) if "report" in keys else None
+    found = []
+    for role, ref in report.manifest.inputs.items() if report is not None else ():
+        artifact = store.get(ref["key"]) if role.startswith("model") else None
+        if artifact is None or artifact.manifest.stage != "evaluate":
+            continue
+        own = {role: one["key"] for role, one in artifact.manifest.inputs.items()}
+        if (own.get("root"), own.get("adapter")) == (keys.get("root"), keys.get("adapter")):
+            found.append(artifact)
+    if not found:
+        raise UserError(
+            f"{entry['name']}: the store holds no evaluation of it, which would tell its suites "
+            f"and how it is asked; run `gradus eval {entry['recipe']}` first"
+        )
+    return found
+
+
+def named_model(store: Store, name: str) -> dict[str, Any]:
+    """The entry of a model in the store.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    entry = store.model(name)
+    if entry is not None:
+        return entry
+    known = ", ".join(m["name"] for m in store.models()) or "none yet"
+    raise UserError(f"{name}: no such model in {store.root} (known: {known}); see `gradus models`")
