@@ -107,14 +107,18 @@ class Asker:
             made = self._renderer.conversation(messages, loss_on="last")[0]
         except RowProblem as problem:
             raise DataError(f"label {answer!r}: cannot be written ({problem})") from None
-        return made.input_ids[made.prompt or 0 :]
+        ids = made.input_ids[made.prompt or 0 :]
+        # The line break that a template writes after a turn's end is not the model's to write.
+        ends = frozenset(self._tokenizer.all_special_ids)
+        end = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
+        return ids[: end + 1]
 
     def stops(self, own: Sequence[int]) -> list[int]:
-        """Ids that end an answer: the model's own, and of plain text a line's end."""
-        if self.chats:
-            return list(own)
-        end = self._tokenizer.encode("\n", add_special_tokens=False)
-        return sorted({*own, *end[-1:]})
+        """Ids that end an answer: the model's own, and what ends a turn, or a line of plain text.
+
+        A base's own ends a document, and a turn of a chat often ends otherwise.
+        """
+        return sorted({*own, self.answer_ids("?")[-1]})
 
     def _messages(self, instruction: str, turns: Sequence[Turn]) -> list[dict[str, Any]]:
         messages = []

@@ -57,8 +57,8 @@ class Reference:
         write_predictions(context.out / f"predictions-{SUITE}.jsonl", answers)
         if answers[0].scores is not None and task.validation:
             # Temperatures are fitted there: what was chosen there was never learned there.
-            told = rung.answers(task.validation)
-            write_predictions(context.out / f"validation-{SUITE}.jsonl", told)
+            held_out = rung.answers(task.validation)
+            write_predictions(context.out / f"validation-{SUITE}.jsonl", held_out)
         ended = time.monotonic()
         seconds = {"train": round(fitted - began, 2), "evaluate": round(ended - fitted, 2)}
         _write_json(context.out / "seconds.json", seconds)
@@ -66,7 +66,8 @@ class Reference:
         _write_json(context.out / "costs.json", {SUITE: asdict(cost)})
         digest = data.manifest.files["test.arrow"]
         looks = context.count_look(digest, f"reference {config['name']}")
-        return {"looks_at_test": {SUITE: looks}, "reference": dict(rung.told)}
+        told = {**rung.told, **({} if task.labels else _open_figures(answers))}
+        return {"looks_at_test": {SUITE: looks}, "reference": told}
 
 
 def _rung(
@@ -112,6 +113,15 @@ def _asked(
     meter = Meter(rung.device)
     answers = rung.answers(items, on_progress)
     return answers, meter.spent(answers)
+
+
+def _open_figures(answers: Sequence[Prediction]) -> dict[str, float]:
+    """Exact match and token F1 of open answers, as SQuAD has them (Rajpurkar et al. 2016)."""
+    from eval.text.quality import token_f1
+
+    right = sum(p.label == p.gold for p in answers)
+    shared = sum(token_f1(p.label or "", p.gold) for p in answers)
+    return {"exact_match": right / len(answers), "token_f1": shared / len(answers)}
 
 
 def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
