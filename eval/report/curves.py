@@ -46,9 +46,9 @@ def curve_plot(
     if not drawn:
         return None
     figures = [y for curve in drawn for _, y in curve.points] + ([0.0] if from_zero else [])
-    y_step, low, high = _axis(min(figures), max(figures))
+    y_step, low, high = round_axis(min(figures), max(figures))
     last = max(curve.points[-1][0] for curve in drawn)
-    x_step, _, _ = _axis(0.0, max(last, 1.0))
+    x_step, _, _ = round_axis(0.0, max(last, 1.0))
     x_step = max(1.0, x_step)
 
     def x_of(update: float) -> float:
@@ -132,7 +132,7 @@ def _told(curve: Curve) -> str:
     )
 
 
-def _axis(low: float, high: float) -> tuple[float, float, float]:
+def round_axis(low: float, high: float) -> tuple[float, float, float]:
     """A round step, and round ends that hold all figures."""
     span = high - low
     if span <= 1e-9 * max(abs(low), abs(high), 1e-12):

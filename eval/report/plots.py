@@ -50,12 +50,12 @@ def bar_plot(label: str, bars: Sequence[Bar], *, whole: bool = False) -> Markup:
         whole: a pale bar of the full width stands behind each.
     """
     # One long name moves all of them above their bars: in two columns nothing would line up.
-    above = any(_letters(bar.name) > _BESIDE for bar in bars)
+    above = any(letters(bar.name) > _BESIDE for bar in bars)
     left, pitch = (0, 40) if above else (_BAR_LEFT, 22)
     parts: list[Markup] = []
     for index, bar in enumerate(bars):
         y = pitch * (index + 1) - 18
-        name = _shortened(bar.name, _ABOVE if above else _BESIDE)
+        name = shortened(bar.name, _ABOVE if above else _BESIDE)
         where = {"x": 0, "y": y - 6} if above else {"x": _NAME_END, "y": y + 12}
         parts.append(tag("text", name, **where, text_anchor=None if above else "end"))
         if whole:
@@ -137,17 +137,17 @@ def _bar(left: int, y: int, start: float, length: float, kind: str) -> Markup:
     return tag("rect", x=float(x), y=y, width=float(width), height=14, rx=2, class_=kind)
 
 
-def _letters(text: str) -> int:
+def letters(text: str) -> int:
     """Width in Latin letters; Chinese characters take two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
-def _shortened(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
     """The text with its middle left out where it is too wide: names often differ at the end."""
-    if _letters(text) <= most:
+    if letters(text) <= most:
         return text
     kept = most // 2
-    while _letters(text[:kept]) + _letters(text[-kept:]) + 1 > most:
+    while letters(text[:kept]) + letters(text[-kept:]) + 1 > most:
         kept -= 1
     return f"{text[:kept]}…{text[-kept:]}"
 

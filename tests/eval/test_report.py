@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import copy
+import hashlib
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 from ladder_case import answerer, ladder, reader
+from report_case import comparison, facts
 
 from eval.compare import compare
 from eval.gates import Gate
@@ -32,10 +37,11 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
+        self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag not in ("meta", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -45,7 +51,10 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
+            self.text.append(data)
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -72,17 +81,39 @@ def read(page: str) -> Reader:
 
 def test_page_is_well_formed_and_loads_nothing() -> None:
     page = report_page(record(), "Demo", FACTS)
+    check_alone(page)
+
+
+def check_alone(page: str) -> Reader:
+    """Nothing is fetched, and no script but the page's own may run."""
     found = read(page)
     names = {name for name, _ in found.tags}
-    assert not names & {"script", "link", "img", "iframe", "object"}
-    for _, attributes in found.tags:
-        assert not attributes.keys() & {"src", "href", "onload", "onclick"}
-    assert not re.search(r"https?:|url\(|@import", page)
+    assert not names & {"link", "img", "iframe", "object", "base", "form"}
+    for name, attributes in found.tags:
+        assert not attributes.keys() & {"src", "onload", "onclick", "onerror"}
+        if "href" in attributes:
+            assert name == "a"
+            assert str(attributes["href"]).startswith("#")
+    style = re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL)
+    assert len(style) == 1
+    assert not re.search(r"url\(|@import", style[0])
+    (policy,) = [a["content"] for _, a in found.tags if a.get("http-equiv")]
+    assert str(policy).startswith("default-src 'none';")
+    allowed = str(policy).partition("script-src ")[2].split()
+    assert "'unsafe-inline'" not in allowed
+    runs = [a for name, a in found.tags if name == "script" and "type" not in a]
+    assert len(runs) <= 1
+    if runs:
+        digest = hashlib.sha256(found.scripts[-1].encode()).digest()
+        assert f"'sha256-{base64.b64encode(digest).decode()}'" in allowed
+    else:
+        assert allowed == ["'none'"]
+    return found
 
 
 def test_page_tells_every_gate_and_conclusion() -> None:
     told = record()
-    text = " ".join(read(report_page(told, "Demo", FACTS)).text)
+    text = "".join(read(report_page(told, "Demo", FACTS)).text)
     for line in [*told["sentences"], *(gate["text"] for gate in told["gates"])]:
         assert line in text
     assert "✓ pass" in text
@@ -91,9 +122,13 @@ def test_page_tells_every_gate_and_conclusion() -> None:
 
 
 def test_plots_are_well_formed_svg_with_a_mark_for_each_figure() -> None:
-    plots = re.findall(r"<svg.*?</svg>", report_page(record(), "Demo", FACTS), flags=re.DOTALL)
-    marks = [len(ElementTree.fromstring(plot).findall("circle")) for plot in plots]  # noqa: S314
-    assert marks == [6, 4]
+    for part, expected in (("levels", 6), ("heads", 4)):
+        told = {**record(), "arms": []}
+        other = {"levels": "heads", "heads": "levels"}[part]
+        page = report_page({**told, other: {}}, "Demo", FACTS)
+        plots = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+        marks = [len(ElementTree.fromstring(plot).findall("circle")) for plot in plots]  # noqa: S314
+        assert marks == [expected]
 
 
 def test_hostile_names_are_escaped() -> None:
@@ -105,8 +140,85 @@ def test_hostile_names_are_escaped() -> None:
     told["gates"][0]["status"] = hostile
     told["classes"]["generative"]["mistakes"][0]["label"] = hostile
     page = report_page(told, hostile, {hostile: {hostile: [hostile, {hostile: hostile}]}})
-    assert "<script" not in page
-    assert "script" not in {name for name, _ in read(page).tags}
+    assert "<script>alert" not in page
+    check_alone(page)
+
+
+HOSTILE = '</script></style><img src=x onerror="alert(1)">&amp;{{x}}%{y}\u2028<!--'
+
+
+def poisoned(tree: Any) -> Any:
+    """The same tree with every word in it made hostile."""
+    if isinstance(tree, dict):
+        return {key: poisoned(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [poisoned(value) for value in tree]
+    return HOSTILE + tree if isinstance(tree, str) else tree
+
+
+def test_no_word_of_a_comparison_ends_a_script_or_opens_a_tag() -> None:
+    told = comparison()
+    keep = {"level": ("L0", "L1", "L2"), "role": ("model", "control", "reference")}
+    bad = poisoned(told)
+    for name in ("arms", "models"):
+        for clean, row in zip(told[name], bad[name], strict=True):
+            row |= {part: clean[part] for part in keep if clean[part] in keep[part]}
+    page = report_page(bad, HOSTILE, poisoned({"model": facts()["model"]}))
+    found = check_alone(page)
+    names = {name for name, _ in found.tags}
+    assert "img" not in names
+    assert page.count("<img") == 0
+    assert page.count("</script") == 3
+    # What plotly would read as tags is escaped a second time.
+    plots = json.loads(found.scripts[0])
+    assert "<img" not in json.dumps(plots)
+    assert "&lt;img" in json.dumps(plots)
+
+
+def test_every_part_of_a_comparison_is_told() -> None:
+    text = "".join(check_alone(report_page(comparison(), "Banking", facts())).text)
+    told = comparison()
+    lines = [*told["recommendation"]["words"], *told["sentences"], told["verdict"]]
+    lines += [pair["words"] for pair in told["pairs"]]
+    lines += told["learning_curve"]["claims"]
+    lines += [line["shown"] or line["why"] for line in told["risks"][0]["lines"]]
+    lines += [item["text"] for item in told["disagreements"]["items"]]
+    lines += ["Quality", "Diversity", "Speed", "won, ties as half", "0.987", "[0.910, 0.931]"]
+    for line in lines:
+        assert line in text, line
+    assert text.index(lines[0]) < text.index("What was found")
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["arms", "pairs", "disagreements", "recommendation", "learning_curve", "gap", "generated",
+     "risks"],
+)  # fmt: skip
+@pytest.mark.parametrize("gone", ["absent", "none"])
+def test_what_was_not_compared_has_no_section(part: str, gone: str) -> None:
+    told = comparison()
+    if gone == "absent":
+        del told[part]
+    else:
+        told[part] = None
+    short = check_alone(report_page(told, "Banking", facts()))
+    whole = check_alone(report_page(comparison(), "Banking", facts()))
+    count = [sum(name in ("section", "li", "article", "tr") for name, _ in page.tags)
+             for page in (short, whole)]  # fmt: skip
+    assert count[0] < count[1]
+
+
+def test_a_figure_that_is_no_number_is_a_dash_and_null(tmp_path: Path) -> None:
+    told = comparison()
+    told["arms"][0]["macro_f1"] = math.nan
+    told["arms"][0]["accuracy"]["high"] = math.inf
+    told["arms"][0]["cost"] = told["arms"][1]["calibration"] = None
+    write_report(told, "Banking", {"speed": math.nan}, tmp_path)
+    record = (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert not re.search(r"NaN|Infinity", record)
+    assert json.loads(record)["comparison"]["arms"][0]["macro_f1"] is None
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "nan" not in {word for text in read(page).text for word in text.split()}
 
 
 def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -118,6 +230,13 @@ def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
         assert [path.name for path in written] == ["report.html", "report.json"]
         pages.append([path.read_bytes() for path in written])
     assert pages[0] == pages[1]
+
+
+def test_a_page_leaves_its_input_as_it_was() -> None:
+    told = comparison()
+    before = copy.deepcopy(told)
+    report_page(told, "Banking", facts())
+    assert told == before
 
 
 def test_json_holds_the_whole_comparison(tmp_path: Path) -> None:

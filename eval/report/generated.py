@@ -1,0 +1,119 @@
+"""Generated text: quality, diversity and speed, always together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eval.report.markup import Content, Markup, facts, interval, joined, number, section, table, tag
+from eval.report.names import significant
+
+Tree = Mapping[str, Any]
+
+_QUALITY = {
+    "exact_match": "exact match", "token_f1": "token F1", "numeric": "right number",
+    "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "chrf": "chrF (of 100)",
+    "bleu": "BLEU (of 100)",
+}  # fmt: skip
+_DIVERSITY = {
+    "distinct.1": "different words", "distinct.2": "different pairs of words",
+    "distinct.3": "different triples", "self_bleu": "likeness to each other (self-BLEU)",
+    "repeated": "repeated within a text", "stuck": "texts stuck in a loop",
+    "length.p50": "median words", "length.p95": "95th percentile of words",
+    "length.empty": "empty texts",
+}  # fmt: skip
+_SPEED = {
+    "concurrency": "at once", "first_token_p50_s": "first token (s)",
+    "first_token_p95_s": "95th (s)", "tokens_per_s": "tokens/s", "failed": "failed",
+}  # fmt: skip
+_JUDGE = {
+    "win_rate": "won, ties as half", "wins": "wins", "ties": "ties", "losses": "losses",
+    "consistency": "same verdict in both orders", "kappa": "agreement of the orders (kappa)",
+    "first_place": "first place won (0.5: fair)",
+}  # fmt: skip
+_SAMPLE = {"accuracy": "told apart rightly", "auroc": "AUROC"}
+
+
+def generated_section(comparison: Tree) -> Markup | None:
+    """Three sides of each model's text, side by side."""
+    parts = []
+    for told in comparison.get("generated") or ():
+        quality, diversity = told.get("quality"), told.get("diversity")
+        sides = [
+            _side("Quality", _figures(quality, _QUALITY) if quality else None),
+            _side("Diversity", _diversity(diversity) if diversity else None),
+            _side("Speed", _speed(told.get("speed"))),
+        ]
+        parts.append(tag("h3", f"{told['name']} on {told['suite']}"))
+        parts.append(tag("div", sides, class_="sides"))
+        more = [
+            _side("Judged in pairs", _why_or(told.get("judge"), _JUDGE)),
+            _side("Real or generated?", _why_or(told.get("two_sample"), _SAMPLE)),
+        ]
+        parts.append(tag("div", more, class_="sides"))
+    if not parts:
+        return None
+    note = (
+        "Quality is measured against one reference for each item. A classifier was trained to "
+        "tell real from generated text: at 0.5 it cannot."
+    )
+    return section("Generated text", joined([*parts, tag("p", note, class_="soft")]))
+
+
+def _side(name: str, content: Markup | None) -> Markup:
+    return tag("div", tag("h4", name), content or tag("p", "not measured", class_="soft"))
+
+
+def _value(told: Tree, key: str) -> Any:
+    found: Any = told
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _figures(told: Tree, names: Mapping[str, str]) -> Markup:
+    """Known measures under their names, then whatever else there is, as it is."""
+    rows: list[list[Content]] = []
+    for key, name in names.items():
+        value, ends = _value(told, key), ""
+        if isinstance(value, Mapping):
+            ends = interval(value.get("low"), value.get("high"))
+            value = value.get("estimate")
+        if value is not None:
+            rows.append([name, number(value), ends])
+    other = {
+        key: value for key, value in told.items()
+        if key not in names and isinstance(value, (int, float)) and key != "seed"
+    }  # fmt: skip
+    rows += [[key.replace("_", " "), significant(value), ""] for key, value in other.items()]
+    return table(["", "", "95 % interval"], rows) if rows else facts(told)
+
+
+def _diversity(told: Tree) -> Markup:
+    """The texts' figures beside those of the references."""
+    beside = told.get("references") or {}
+    rows: list[list[Content]] = []
+    for key, name in _DIVERSITY.items():
+        found = [_value(side, key) for side in (told, beside)]
+        # Self-BLEU stands with its sample and signature.
+        values = [one.get("estimate") if isinstance(one, Mapping) else one for one in found]
+        if values[0] is not None:
+            rows.append([name, *(significant(value) for value in values)])
+    return table(["", "generated", "reference"], rows) if rows else facts(told)
+
+
+def _speed(told: Tree | None) -> Markup | None:
+    if not told:
+        return None
+    levels = told.get("levels") or ()
+    if not levels:
+        return facts(told)
+    shown = [key for key in _SPEED if key != "failed" or any(level.get(key) for level in levels)]
+    rows: list[list[Content]] = [[significant(level.get(k)) for k in shown] for level in levels]
+    return table([_SPEED[key] for key in shown], rows, left=0)
+
+
+def _why_or(told: Tree | None, names: Mapping[str, str]) -> Markup | None:
+    if told and "why" in told:
+        return tag("p", f"not measured: {told['why']}", class_="soft")
+    return _figures(told, names) if told else None
