@@ -1,0 +1,281 @@
+"""`gradus eval URL` from the command line, against a stand-in on a real socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from endpoint_case import Served, dropped, plain, serving, status, write_rows
+
+from eval.answered import read_answered
+from eval.record import read_predictions
+from eval.side_by_side import mcnemar_p
+
+ROOT = Path(__file__).resolve().parents[1]
+LABELS = ("card", "card_arrival", "pin")
+Gradus = Callable[..., Result]
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with serving(Served()) as one:
+        yield one
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "rows.jsonl", LABELS, 12)
+
+
+def test_answers_and_figures_lie_in_a_folder_and_in_a_table(
+    gradus: Gradus, served: Served, rows: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "answers"
+    served.answer = lambda text: "pin" if text.startswith("row 0 ") else text.split()[-1]
+    result = gradus("eval", served.url, "--data", rows, "--out", out)
+    assert result.exit_code == 0, result.output
+    tree = json.loads((out / "metrics.json").read_text())
+    arms = tree["suites"]["rows"]["arms"]
+    assert list(arms) == ["generate", "constrained", "likelihood", "likelihood_mean"]
+    accuracy = arms["generate"]["figures"]["accuracy"]
+    assert accuracy["estimate"] == pytest.approx(11 / 12)
+    assert accuracy["low"] < 11 / 12 < accuracy["high"]
+    assert arms["generate"]["calibration"] is None
+    assert arms["likelihood"]["calibration"]["bins"] == 15
+    assert arms["generate"]["items_per_s"] > 0
+    answers = read_predictions(out / "predictions-rows@generate.jsonl")
+    assert [(a.example_id, a.label) for a in answers[:2]] == [("0", "pin"), ("1", "card_arrival")]
+    for words in ("accuracy", "0.917 [", "unparseable", "ECE", "p95 s", "items/s", str(out)):
+        assert words in result.stdout
+
+
+def test_json_is_one_object_with_the_folder(gradus: Gradus, served: Served, rows: Path) -> None:
+    result = gradus("eval", served.url, "--data", rows, "--arms", "generate", "--json")
+    tree = json.loads(result.stdout)
+    assert tree["name"] == "demo"
+    assert Path(tree["folder"], "metrics.json").is_file()
+    assert read_answered(Path(tree["folder"])).target == served.url
+
+
+def test_limit_takes_the_first_items_and_more_asks_only_the_rest(
+    gradus: Gradus, served: Served, rows: Path, tmp_path: Path
+) -> None:
+    command = ["eval", served.url, "--data", rows, "--arms", "generate", "--out", tmp_path / "o"]
+    assert gradus(*command, "--limit", "5").exit_code == 0
+    assert sum(served.asked.values()) == 5
+    assert gradus(*command).exit_code == 0
+    assert sum(served.asked.values()) == 12
+    assert set(served.asked.values()) == {1}
+    answers = read_predictions(tmp_path / "o" / "predictions-rows@generate.jsonl")
+    assert len(answers) == 12
+
+
+def test_killed_in_the_middle_it_goes_on_where_it_stood(served: Served, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", LABELS, 40)
+    out = tmp_path / "answers"
+    command = [
+        sys.executable, "-m", "pipeline.cli", "eval", served.url, "--data", str(rows),
+        "--arms", "generate", "--concurrency", "2", "--out", str(out),
+    ]  # fmt: skip
+    env = {**os.environ, "GRADUS_STORE": str(tmp_path / "store")}
+    served.delay_s = 0.05
+    first = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while sum(served.asked.values()) < 15 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    journal = (out / "journal-rows@generate.jsonl").read_text().splitlines()[1:]
+    finished = [
+        row["example_id"]
+        for line in journal
+        if line.endswith("}")
+        for row in json.loads(line)["predictions"]
+    ]
+    assert 10 <= len(finished) < 40
+    served.delay_s = 0.0
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    texts = [json.loads(line)["text"] for line in rows.read_text().splitlines()]
+    asked = {str(number): served.asked[text] for number, text in enumerate(texts)}
+    assert all(asked[name] == 1 for name in finished)
+    assert all(count >= 1 for count in asked.values())
+    # Those under way when it was killed were lost: two at once, no more.
+    assert sum(asked.values()) <= 40 + 2
+    answers = read_predictions(out / "predictions-rows@generate.jsonl")
+    assert [answer.label for answer in answers] == [text.split()[-1] for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (dropped, "cannot be reached"), (status(429, "too many"), "answers 429 (too many)"),
+        (status(500, "boom"), "answers 500 (boom)"), (plain("{nonsense"), "no JSON"),
+        (plain("<html></html>"), "no JSON, it begins '<html>"),
+        (plain('{"choices": []}'), "no choice"),
+    ],
+    ids=["dropped", "429", "500", "nonsense", "html", "empty choices"],
+)  # fmt: skip
+def test_an_endpoint_that_fails_ends_in_one_line(
+    gradus: Gradus, served: Served, rows: Path, reply: Any, words: str
+) -> None:
+    served.script = [reply] * 40
+    result = gradus("eval", served.url, "--data", rows, "--arms", "generate", "--retries", "1")
+    assert result.exit_code == 1
+    lines = [line for line in result.stderr.splitlines() if line.startswith("gradus: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "after 2 tries" in lines[0]
+    assert "kept: run again to go on" in lines[0]
+
+
+def test_a_slow_endpoint_ends_in_one_line(gradus: Gradus, served: Served, rows: Path) -> None:
+    served.delay_s = 5.0
+    result = gradus(
+        "eval", served.url, "--data", rows, "--arms", "generate", "--retries", "0",
+        "--timeout", "0.3",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "no answer within 0.3 s, after 1 tries" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--arms", "classifier"], "an endpoint is asked in generate"),
+        (["--model", "other"], "has no model 'other'; it has: demo"),
+        (["--labels", "LABELS"], "label 'pin' is none of the 2 labels"),
+        (["--suite", "test"], "leave it out beside --data"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    refusal: Refusal, served: Served, rows: Path, tmp_path: Path, more: list[str], words: str
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("card\ncard_arrival\n")
+    given = [str(labels) if word == "LABELS" else word for word in more]
+    assert words in refusal("eval", served.url, "--data", rows, *given)
+    assert not served.seen
+
+
+@pytest.mark.parametrize("target", ["localhost:8000", "127.0.0.1:8000/v1", "api.example.com/v1"])
+def test_an_address_without_a_scheme_is_told_from_a_model(
+    refusal: Refusal, rows: Path, target: str
+) -> None:
+    assert f"write http://{target}" in refusal("eval", target, "--data", rows)
+
+
+def test_an_unknown_model_lists_those_of_the_store(refusal: Refusal) -> None:
+    assert "no such model" in refusal("eval", "nobody")
+    assert "see `gradus models`" in refusal("eval", "nobody")
+
+
+def test_a_url_needs_rows_and_a_model_no_url_options(refusal: Refusal, served: Served) -> None:
+    assert "--data FILE, or --recipe RECIPE" in refusal("eval", served.url)
+    assert "--system: has a meaning for a URL only" in refusal("eval", "nobody", "--system", "x")
+
+
+def test_an_empty_file_is_refused_before_anything_is_asked(
+    refusal: Refusal, served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "none.jsonl").write_text("")
+    assert "holds no row" in refusal("eval", served.url, "--data", tmp_path / "none.jsonl")
+    assert not served.seen
+
+
+def test_the_key_goes_from_the_environment_to_no_file(
+    gradus: Gradus, served: Served, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADUS_API_KEY", "s3cret-key")
+    served.key = "s3cret-key"
+    result = gradus("eval", served.url, "--data", rows, "--arms", "generate")
+    assert result.exit_code == 0, result.output
+    assert "s3cret-key" not in result.output
+    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"s3cret-key" in path.read_bytes() for path in files)
+
+
+@pytest.fixture
+def two(gradus: Gradus, served: Served, tmp_path: Path) -> tuple[Path, Path]:
+    """Answers of two models to 30 rows: the second is wrong on seven more."""
+    rows = write_rows(tmp_path / "rows.jsonl", LABELS, 30)
+    folders = tmp_path / "one", tmp_path / "other"
+    for folder, wrong in zip(folders, (1, 8), strict=True):
+        served.answer = lambda text, wrong=wrong: (  # type: ignore[misc]
+            "none" if int(text.split()[1]) < wrong else text.split()[-1]
+        )
+        result = gradus("eval", served.url, "--data", rows, "--arms", "generate", "--out", folder)
+        assert result.exit_code == 0, result.output
+    return folders
+
+
+def test_compare_tells_the_paired_difference_and_who_is_right_where(
+    gradus: Gradus, two: tuple[Path, Path]
+) -> None:
+    result = gradus("compare", *two, "--json")
+    assert result.exit_code == 0, result.output
+    (pair,) = json.loads(result.stdout)["pairs"]
+    assert pair["difference"]["estimate"] == pytest.approx(7 / 30)
+    assert pair["difference"]["low"] > 0
+    assert pair["right"] == {"both": 22, "only_a": 7, "only_b": 0, "neither": 1}
+    assert pair["mcnemar_p"] == pytest.approx(2 * 0.5**7)
+    assert [row["example_id"] for row in pair["apart"]] == [str(n) for n in range(1, 8)]
+    assert "is right more often than" in pair["words"]
+    assert "for these weights" in pair["words"]
+    text = gradus("compare", *two).stdout
+    assert "McNemar p = 0.0156" in text
+    assert "difference +0.233 [" in text
+
+
+def test_compare_refuses_other_items_and_names_the_suite(
+    gradus: Gradus, served: Served, two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "fewer"
+    gradus("eval", served.url, "--data", rows, "--arms", "generate", "--limit", "9", "--out", out)
+    result = gradus("compare", two[0], out)
+    assert result.exit_code == 1
+    assert "suite rows: " in result.stderr
+    assert "30 items and" in result.stderr
+    assert "the same --limit" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["ONE@likelihood", "OTHER"], "was not asked so; it has generate"),
+        (["ONE", "OTHER", "--suite", "test"], "not asked of both"),
+        (["ONE@", "OTHER"], "no arm behind the @"),
+        (["ONE", "nobody"], "no such model"),
+        (["ONE", "EMPTY"], "is no folder of `gradus eval`"),
+    ],
+)
+def test_compare_refuses_what_cannot_be_compared(
+    refusal: Refusal, two: tuple[Path, Path], tmp_path: Path, words: list[str], told: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"ONE": two[0], "OTHER": two[1], "EMPTY": tmp_path / "empty"}
+    given = []
+    for word in words:
+        for name, place in places.items():
+            word = word.replace(name, str(place))
+        given.append(word)
+    assert told in refusal("compare", *given)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (7, 0), (3, 9), (25, 11), (1, 1)])
+def test_mcnemar_is_that_of_statsmodels(only_a: int, only_b: int) -> None:
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    expected = mcnemar([[5, only_a], [only_b, 5]], exact=True).pvalue
+    assert mcnemar_p(only_a, only_b) == pytest.approx(expected)
