@@ -49,7 +49,8 @@ def drawing(example_ids: Sequence[str], temperature: float, seed: int) -> list[A
                     for g in self.generators_B
                 ]
             )
-            noise_BV = -torch.log(-torch.log(uniform_BV.clamp_min(_TINY)).clamp_min(_TINY))
+            spread_BV = -torch.log(uniform_BV.clamp_min(_TINY))
+            noise_BV = -torch.log(spread_BV.clamp_min(_TINY))
             return scores.float() / temperature + noise_BV
 
     return [Gumbel()]

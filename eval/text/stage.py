@@ -56,6 +56,7 @@ class Generated:
         they have no meaning). Texts that were written before the process died are not written
         again.
         """
+        _require_keys(config)
         names = list(config["suites"])
         suites = {name: _Suite.read(name, inputs[_SUITE + name], config) for name in names}
         writer = _Writer(Loaded(inputs["root"], inputs.get("adapter"), config, context), inputs)
@@ -226,6 +227,12 @@ def _judged(
     model = JudgeModel(asked["url"], asked["model"], work / "judge.jsonl", _key(asked["key_env"]))
     found = judge(duels, model, seed=config["seed"])
     return {"model": asked["model"], "against": AGAINST, **found}
+
+
+def _require_keys(config: Mapping[str, Any]) -> None:
+    """A key that is missing is told before hours of writing."""
+    _key(config["endpoint_key_env"])
+    _key((config["judge"] or {}).get("key_env"))
 
 
 def _key(variable: str | None) -> str | None:
