@@ -13,7 +13,7 @@ import numpy.typing as npt
 from eval.batching import OnProgress
 from eval.record import Prediction, as_text
 from eval.references.neighbours import Encoder, fit_neighbours
-from eval.references.task import Item, Task
+from eval.references.task import Item, OnDone, Task
 from eval.references.text_models import fit_text_model
 
 Floats = npt.NDArray[np.float64]
@@ -39,17 +39,29 @@ class Learned:
     device: Literal["cpu", "cuda"] = "cpu"
 
     def answers(
-        self, items: Sequence[Item], on_progress: OnProgress | None = None
+        self,
+        items: Sequence[Item],
+        on_progress: OnProgress | None = None,
+        on_done: OnDone | None = None,
     ) -> list[Prediction]:
-        """One answer for each item, with a score for each label of the task."""
+        """One answer for each item, with a score for each label of the task.
+
+        Args:
+            on_done: called with what each batch has finished.
+        """
         found: list[Prediction] = []
         for start in range(0, len(items), _AT_ONCE):
             chosen = items[start : start + _AT_ONCE]
             began = time.perf_counter()
             logs, tokens = self.judge(chosen)
             each_s = (time.perf_counter() - began) / len(chosen)
-            for item, row, read in zip(chosen, logs, tokens, strict=True):
-                found.append(self._prediction(item, row, each_s, read))
+            batch = [
+                self._prediction(item, row, each_s, read)
+                for item, row, read in zip(chosen, logs, tokens, strict=True)
+            ]
+            found += batch
+            if on_done is not None:
+                on_done(batch)
             if on_progress is not None:
                 on_progress(len(found), len(items))
         return found

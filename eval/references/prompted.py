@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +10,9 @@ from eval.batching import OnProgress
 from eval.record import Prediction
 from eval.references.prompts import CHINESE, ENGLISH, Asker, Turn, drawn
 from eval.references.retrieval import Passages, passages_of
-from eval.references.task import Item, Task, unspaced
+from eval.references.task import Item, OnDone, Task, unspaced
 from pipeline.core.errors import DataError, ModelError
 
-OnDone = Callable[[list[Prediction]], None]
 PASSAGES = 3
 """Passages that `retrieved` gives the base."""
 _LOOKED_AT = 16

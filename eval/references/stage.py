@@ -10,12 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from eval.batching import OnProgress
 from eval.costs import Cost, Meter
+from eval.journal import Journal
 from eval.record import Prediction, write_predictions
-from eval.references.task import Item, Task, read_task
+from eval.references.task import Item, OnDone, Task, read_task
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.core.stage import StageContext
@@ -28,11 +29,21 @@ _PROMPTED = ("zero_shot", "few_shot", "retrieved")
 class Rung(Protocol):
     """A reference that is ready to answer."""
 
-    told: Mapping[str, Any]
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What was chosen for it, and how it is asked."""
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where it computes."""
 
     def answers(
-        self, items: Sequence[Item], on_progress: OnProgress | None = None
-    ) -> list[Prediction]: ...
+        self,
+        items: Sequence[Item],
+        on_progress: OnProgress | None = None,
+        on_done: OnDone | None = None,
+    ) -> list[Prediction]:
+        """One answer for each item, in order; ``on_done`` is called after each batch."""
 
 
 class Reference:
@@ -53,17 +64,19 @@ class Reference:
         began = time.monotonic()
         rung = _rung(config["name"], task, inputs, config, context)
         fitted = time.monotonic()
-        answers, cost = _asked(rung, task.test, context)
+        answers, cost = _asked(rung, SUITE, task.test, context)
         write_predictions(context.out / f"predictions-{SUITE}.jsonl", answers)
         if answers[0].scores is not None and task.validation:
             # Temperatures are fitted there: what was chosen there was never learned there.
-            held_out = rung.answers(task.validation)
+            held_out, _ = _asked(rung, "validation", task.validation, context)
             write_predictions(context.out / f"validation-{SUITE}.jsonl", held_out)
         ended = time.monotonic()
         seconds = {"train": round(fitted - began, 2), "evaluate": round(ended - fitted, 2)}
         _write_json(context.out / "seconds.json", seconds)
         _write_json(context.out / "kinds.json", {SUITE: task.kind})
         _write_json(context.out / "costs.json", {SUITE: asdict(cost)})
+        groups = {item.example_id: item.group for item in task.test if item.group is not None}
+        _write_json(context.out / "groups.json", {SUITE: groups} if groups else {})
         digest = data.manifest.files["test.arrow"]
         looks = context.count_look(digest, f"reference {config['name']}")
         told = {**rung.told, **({} if task.labels else _open_figures(answers))}
@@ -76,7 +89,7 @@ def _rung(
     inputs: Mapping[str, Artifact],
     config: Mapping[str, Any],
     context: StageContext,
-) -> Any:
+) -> Rung:
     """The rung of that name, fitted or its prompt settled."""
     batch_size = int(context.options["batch_size"])
     if name in _WORDS:
@@ -105,14 +118,25 @@ def _rung(
 
 
 def _asked(
-    rung: Any, items: Sequence[Item], context: StageContext
+    rung: Rung, split: str, items: Sequence[Item], context: StageContext
 ) -> tuple[list[Prediction], Cost]:
+    """Answers in the items' order, and what they cost; those in the journal are not asked again."""
+
     def on_progress(done: int, total: int) -> None:
         context.progress({"step": done, "total": total})
 
+    def on_done(found: Sequence[Prediction]) -> None:
+        journal.add(found, meter.spent(found))
+
+    journal = Journal(context.work / f"{split}.jsonl", split)
+    known = journal.done()
+    left = [item for item in items if item.example_id not in known]
     meter = Meter(rung.device)
-    answers = rung.answers(items, on_progress)
-    return answers, meter.spent(answers)
+    if left:
+        rung.answers(left, on_progress, on_done)
+    answered, cost = journal.done(), journal.cost
+    assert cost is not None
+    return [answered[item.example_id] for item in items], cost
 
 
 def _open_figures(answers: Sequence[Prediction]) -> dict[str, float]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from eval.answers import final_answer, normalised_answer
-from eval.record import Kind, as_text
+from eval.record import Kind, Prediction, as_text
 from pipeline.core.errors import DataError, IntegrityError
 from pipeline.data.arrow import read_rows
 from pipeline.data.contamination_files import read_items, read_texts
 from pipeline.data.scripts import sets_no_spaces
 
-_COLUMNS = ("example_id", "text", "label", "labels", "members")
+OnDone = Callable[[list[Prediction]], None]
+_COLUMNS = ("example_id", "text", "label", "labels", "members", "group")
 # Above this share of letters, words cannot be told apart by blanks.
 _UNSPACED_SHARE = 0.3
 _LOOKED_AT = 1000
@@ -31,12 +32,14 @@ class Item:
         text: the row's own text, without the recipe's prompt, system text and passage.
         labels: all right labels; of an open question its answer alone.
         context: a passage that the text is asked about; empty where there is none.
+        group: what a judged row shares with others; None where it stands alone.
     """
 
     example_id: str
     text: str
     labels: tuple[str, ...]
     context: str = ""
+    group: str | None = None
 
     @property
     def whole(self) -> str:
@@ -189,4 +192,4 @@ def _test_item(row: Mapping[str, Any], asked: Mapping[str, tuple[str, str]]) -> 
         raise DataError(f"reference: test row {name} has no label; it cannot be judged")
     labels = tuple(row["labels"]) if row["labels"] is not None else (row["label"],)
     text, context = asked.get(name, (row["text"], ""))
-    return Item(name, text, labels, context)
+    return Item(name, text, labels, context, row["group"])

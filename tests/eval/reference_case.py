@@ -74,11 +74,16 @@ def run(
     """The folder that stage `reference` filled, and its facts."""
     files = more.pop("files", {})
     config = {"name": name, "seed": 0, "shots": 4, "max_new_tokens": 8, "answer_after": None}
+    context = context_in(folder, files)
+    return context.out, Reference().run(inputs, {**config, **more}, context)
+
+
+def context_in(folder: Path, files: Mapping[str, Path] | None = None) -> StageContext:
+    """What a running stage is given, its folders below ``folder``."""
     out, work = folder / "out", folder / "work"
     out.mkdir(parents=True)
     work.mkdir()
-    context = StageContext(out, work, {"batch_size": 8}, files, lambda _event: None)
-    return out, Reference().run(inputs, {**config, **more}, context)
+    return StageContext(out, work, {"batch_size": 8}, files or {}, lambda _event: None)
 
 
 def read_json(path: Path) -> Any:

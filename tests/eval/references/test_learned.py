@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference_case import make_data, read_json, rows, run
+from reference_case import context_in, make_data, read_json, rows, run
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from eval.record import read_predictions
 from eval.references.learned import fit_nearest, fit_words, spread
 from eval.references.neighbours import Encoder, fit_neighbours
+from eval.references.stage import Reference
 from eval.references.task import Item, Task, read_task
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
@@ -230,8 +231,38 @@ def test_the_report_is_laid_out_as_evaluates(
     assert read_json(out / "kinds.json") == {"test": "label"}
     assert set(read_json(out / "seconds.json")) == {"train", "evaluate"}
     assert read_json(out / "costs.json")["test"]["items"] == len(found)
+    assert read_json(out / "groups.json") == {}
     assert facts["reference"]["chosen_on"] == "validation"
     assert (found[0].prompt_tokens > 0) == (name == "nearest")
+
+
+def test_answers_of_a_killed_run_are_not_asked_again(
+    base: Artifact, data: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eval.arms.likelihood import LikelihoodPredictor
+
+    asked: list[int] = []
+    whole = LikelihoodPredictor.predict
+
+    def killed(self: Any, given: Any, **more: Any) -> Any:
+        if not asked:
+            asked.append(len(given))
+            whole(self, given[:6], **more)
+            raise KeyboardInterrupt
+        asked.append(len(given))
+        return whole(self, given, **more)
+
+    monkeypatch.setattr(LikelihoodPredictor, "predict", killed)
+    context = context_in(tmp_path)
+    config = {"name": "zero_shot", "seed": 0, "shots": 4, "max_new_tokens": 8,
+              "answer_after": None}  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        Reference().run({"data": data, "root": base}, config, context)
+    Reference().run({"data": data, "root": base}, config, context)
+    assert asked[:2] == [15, 9]
+    found = read_predictions(context.out / "predictions-test.jsonl")
+    assert [p.example_id for p in found] == [i.example_id for i in read_task(data.path).test]
+    assert read_json(context.out / "costs.json")["test"]["items"] == 15
 
 
 def test_words_of_topics_are_learned(data: Artifact, tmp_path: Path) -> None:
