@@ -1,4 +1,4 @@
-"""Stages `evaluate` and `compare`: one model on its suites; all models against their gates."""
+"""Stage `evaluate`: one model, asked in one way, on its suites."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from eval.compare import ModelResult, compare
-from eval.gates import Gate
-from eval.known_items import read_known
+import numpy as np
+
+from eval.costs import Cost, Meter
+from eval.journal import Journal
 from eval.loaded import Loaded, PairLosses
-from eval.record import (
-    Prediction,
-    TextLoss,
-    read_losses,
-    read_predictions,
-    write_losses,
-    write_predictions,
-)
-from eval.report import write_report
+from eval.record import Prediction, TextLoss, write_losses, write_predictions
+from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import read_rows
 
+OWN = "test"
+"""The suite of the recipe's own rows; its Dataset holds train and validation too."""
+
 _SUITE = "suite."
+Table = list[Prediction]
 
 
 class Evaluate:
@@ -37,42 +35,61 @@ class Evaluate:
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """Inputs: root (Model), adapter (stacked, optional), ``suite.NAME`` (Dataset); for
-        preferences ``below.root`` and ``below.adapter``, the model that they are measured from."""
+        """Asks every suite, and on the recipe's own rows validation and some of train as well.
+
+        Inputs: root (Model), adapter (stacked, optional), ``suite.NAME`` (Dataset), ``data``
+        (Dataset that the model was trained on, for the prior of a joint arm); for preferences
+        ``below.root`` and ``below.adapter``, the model that they are measured from.
+
+        What was answered before the process died is not asked again: it lies in the journal.
+        """
         suites = {
-            role.removeprefix(_SUITE): _Suite.read(role.removeprefix(_SUITE), artifact)
+            role.removeprefix(_SUITE): Suite.read(role.removeprefix(_SUITE), artifact)
             for role, artifact in sorted(inputs.items())
             if role.startswith(_SUITE)
         }
-        looks: dict[str, int] = {}
-        kinds: dict[str, str] = {}
         began = time.monotonic()
         below = _below(suites, inputs, config, context)
         loaded = Loaded(inputs["root"], inputs.get("adapter"), config, context)
+        data = inputs["data"].path if "data" in inputs else None
+        asked = Asked(loaded, config["arm"], data, context)
+        told: dict[str, dict[str, Any]] = {"looks": {}, "kinds": {}, "costs": {}, "groups": {}}
         for name, suite in suites.items():
             with _placed(name):
-                found = _ask(loaded, suite, config["arm"], below.get(name))
-                found.write(context.out, name)
+                found = asked.suite(name, suite, below.get(name), config["train_items"])
+                found.write(context.out, name, config["arm"])
             if found.kind is not None:
-                kinds[name] = found.kind
+                told["kinds"][name] = found.kind
+            if found.cost is not None:
+                told["costs"][name] = asdict(found.cost)
+            if suite.groups:
+                told["groups"][name] = suite.groups
             digest = inputs[_SUITE + name].manifest.files["test.arrow"]
-            looks[name] = context.count_look(digest, inputs["root"].key[:12])
+            told["looks"][name] = context.count_look(digest, inputs["root"].key[:12])
         seconds = {"evaluate": round(time.monotonic() - began, 2)}
         trained = inputs.get("trained", inputs["root"])
         if "train_seconds" in trained.manifest.facts:
             seconds["train"] = trained.manifest.facts["train_seconds"]
         _write_json(context.out / "seconds.json", seconds)
-        _write_json(context.out / "kinds.json", kinds)
-        return {"looks_at_test": looks}
+        for name in ("kinds", "costs", "groups"):
+            _write_json(context.out / f"{name}.json", told[name])
+        return {"looks_at_test": told["looks"]}
 
 
 @dataclass(frozen=True)
-class _Suite:
-    """The test rows of a Dataset and how they were rendered."""
+class Suite:
+    """The rows of a Dataset and how they were rendered.
+
+    Attributes:
+        rows: those of the test split, which are judged.
+        folder: of the Dataset.
+        groups: item to the document or phrase that it shares with others.
+    """
 
     rows: list[dict[str, Any]]
     render: str
     labels: list[str]
+    folder: Path
 
     @property
     def pairs(self) -> bool:
@@ -80,51 +97,143 @@ class _Suite:
         asked = self.render == "preference"
         return asked and all(row["rejected_ids"] is not None for row in self.rows)
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """Items that share something with others; the rest stand alone."""
+        return {row["example_id"]: row["group"] for row in self.rows if row["group"] is not None}
+
+    def held_out(self, split: Literal["validation", "train"]) -> list[dict[str, Any]]:
+        """Rows of another split that can be asked: a block of several rows cannot."""
+        path = self.folder / f"{split}.arrow"
+        rows = read_rows(path) if path.is_file() else []
+        return [row for row in rows if row["members"] is None]
+
     @classmethod
-    def read(cls, name: str, artifact: Artifact) -> _Suite:
+    def read(cls, name: str, artifact: Artifact) -> Suite:
+        """Reads the suite from its Dataset.
+
+        Raises:
+            DataError: it has no test rows.
+        """
         folder = artifact.path
         rows = read_rows(folder / "test.arrow")
         if not rows:
             raise DataError(f"evaluate: suite {name} has no test rows; give data.test")
-        return cls(rows, _json(folder / "render.json")["render"], _json(folder / "labels.json"))
+        return cls(
+            rows, _json(folder / "render.json")["render"], _json(folder / "labels.json"), folder
+        )
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """What a model made of one suite: losses of its texts, or answers to its items.
 
     Attributes:
         kind: of the task, as ``eval.record`` names it; None of plain text.
+        answers: arm to the answers of the test split.
+        held_out: split to arm to answers, of `validation` and `train`.
     """
 
     kind: str | None
     losses: list[TextLoss] | None = None
-    answers: list[Prediction] | None = None
+    answers: Mapping[str, Table] = field(default_factory=dict)
+    held_out: Mapping[str, Mapping[str, Table]] = field(default_factory=dict)
+    cost: Cost | None = None
 
-    def write(self, out: Path, suite: str) -> None:
-        """Writes what there is, under the suite's name."""
+    def write(self, out: Path, suite: str, main: str) -> None:
+        """Writes what there is, under the suite's name; of a further arm with its own behind."""
         if self.losses is not None:
             write_losses(out / f"losses-{suite}.jsonl", self.losses)
-        if self.answers is not None:
-            write_predictions(out / f"predictions-{suite}.jsonl", self.answers)
+        for split, tables in {"predictions": self.answers, **self.held_out}.items():
+            for arm, answers in tables.items():
+                name = suite if arm == main else f"{suite}@{arm}"
+                write_predictions(out / f"{split}-{name}.jsonl", answers)
 
 
-def _ask(loaded: Loaded, suite: _Suite, arm: str, below: PairLosses | None) -> _Found:
-    """One suite, asked in one form; pairs are measured from ``below``."""
-    if suite.render == "text":
-        return _Found(None, loaded.losses(suite.rows))
-    if arm == "channel":
-        return _Found("channel", loaded.answer_losses(suite.rows))
-    if below is not None:
-        kind, answers = loaded.preferred(suite.rows, below)
-    else:
-        kind, found = loaded.answers(suite.rows, suite.labels, arm=arm)
-        answers = found[arm]
-    return _Found(kind, answers=answers)
+class Asked:
+    """One model, asked in one way; remembers on disk what was answered."""
+
+    def __init__(self, loaded: Loaded, arm: str, data: Path | None, context: StageContext) -> None:
+        """Takes a model in memory.
+
+        Args:
+            arm: the way of asking.
+            data: the Dataset that the model was trained on.
+        """
+        self.loaded, self.arm, self.data, self.context = loaded, arm, data, context
+
+    def suite(self, name: str, suite: Suite, below: PairLosses | None, train_items: int) -> Found:
+        """One suite; pairs are measured from ``below``.
+
+        Args:
+            train_items: training rows that are asked too, drawn by seed 0.
+        """
+        if suite.render == "text":
+            return Found(None, self.loaded.losses(suite.rows))
+        if self.arm == "channel":
+            return Found("channel", self.loaded.answer_losses(suite.rows))
+        if below is not None:
+            of_pairs, answers = self.loaded.preferred(suite.rows, below)
+            return Found(of_pairs, answers={self.arm: answers})
+        kind, tables, cost = self._answers(f"{name}-test", suite, suite.rows)
+        held_out = {}
+        if name == OWN and kind == "label":
+            held_out = self._held_out(suite, train_items)
+        return Found(kind, answers=tables, held_out=held_out, cost=cost)
+
+    def _held_out(self, suite: Suite, train_items: int) -> dict[str, dict[str, Table]]:
+        """Validation for temperatures and thresholds, training rows for the gap to test."""
+        wanted: dict[str, list[dict[str, Any]]] = {}
+        # Without labels there is nothing to calibrate and no right or wrong of a whole answer.
+        if ARMS[self.arm].scores:
+            wanted["validation"] = suite.held_out("validation")
+        if suite.labels:
+            wanted["train"] = _drawn(suite.held_out("train"), train_items)
+        return {
+            split: self._answers(f"{OWN}-{split}", suite, rows)[1]
+            for split, rows in wanted.items()
+            if rows
+        }
+
+    def _answers(
+        self, name: str, suite: Suite, rows: Sequence[Mapping[str, Any]]
+    ) -> tuple[str, dict[str, Table], Cost | None]:
+        """Kind, answers by arm in the rows' order, and what they cost."""
+        arms = [self.arm, *(by for by, info in ARMS.items() if info.along == self.arm)]
+        journals = {
+            arm: Journal(self.context.work / f"{name}@{arm}.jsonl", f"{name}@{arm}") for arm in arms
+        }
+        done = set.intersection(*({*journal.done()} for journal in journals.values()))
+        left = [row for row in rows if row["example_id"] not in done]
+        meter = Meter("cuda" if self.loaded.device.type == "cuda" else "cpu")
+
+        def on_done(found: Mapping[str, Sequence[Prediction]]) -> None:
+            # Last the arm that counts the cost: it ends the batch.
+            for arm in reversed(arms):
+                cost = meter.spent(found[arm]) if arm == self.arm else None
+                journals[arm].add(found[arm], cost)
+
+        if left:
+            self.loaded.answers(
+                left, suite.labels, arm=self.arm, data=suite.folder, train=self.data,
+                on_done=on_done,
+            )  # fmt: skip
+        tables = {}
+        for arm, journal in journals.items():
+            answered = journal.done()
+            tables[arm] = [answered[row["example_id"]] for row in rows]
+        return self.loaded.kind(self.arm), tables, journals[self.arm].cost
+
+
+def _drawn(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    if len(rows) <= most:
+        return rows
+    chosen = np.random.default_rng(0).choice(len(rows), size=most, replace=False)
+    return [rows[index] for index in sorted(chosen.tolist())]
 
 
 def _below(
-    suites: Mapping[str, _Suite],
+    suites: Mapping[str, Suite],
     inputs: Mapping[str, Artifact],
     config: Mapping[str, Any],
     context: StageContext,
@@ -156,94 +265,3 @@ def _json(path: Path) -> Any:
 
 def _write_json(path: Path, tree: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(tree), encoding="utf-8")
-
-
-class Compare:
-    """Lays all evaluations of a recipe side by side and judges its gates."""
-
-    def run(
-        self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
-    ) -> Mapping[str, Any]:
-        """Inputs: ``modelN`` (Report of evaluate) in the order of config's models, ``trainedN``
-        (Model or Adapter) in that of its trainings, data.* .
-        """
-        results = [
-            _result(inputs[f"model{index}"], about) for index, about in enumerate(config["models"])
-        ]
-        comparison = compare(
-            results,
-            gates=[Gate(**gate) for gate in config["gates"]],
-            contamination=read_known(a.path for r, a in inputs.items() if r.startswith("data.")),
-            domain_suite=config["domain"],
-            general_suite=config["general"],
-            task_suite=config["task"],
-            through_l1=config["through_l1"],
-        )
-        tree = comparison.to_json()
-        facts = {**_facts(inputs), "training": _trainings(inputs, config["trainings"])}
-        write_report(tree, config["name"], facts, context.out)
-        return {
-            "verdict": tree["verdict"],
-            "gates": {
-                status: sum(gate["status"] == status for gate in tree["gates"])
-                for status in ("pass", "fail", "undecided")
-            },
-        }
-
-
-def _result(artifact: Artifact, about: Mapping[str, Any]) -> ModelResult:
-    folder = artifact.path
-    losses = {
-        path.stem.removeprefix("losses-"): read_losses(path)
-        for path in sorted(folder.glob("losses-*.jsonl"))
-    }
-    predictions = {
-        path.stem.removeprefix("predictions-"): read_predictions(path)
-        for path in sorted(folder.glob("predictions-*.jsonl"))
-    }
-    return ModelResult(
-        **about,
-        losses=losses,
-        predictions=predictions,
-        seconds=_json(folder / "seconds.json"),
-        kinds=_json(folder / "kinds.json"),
-    )
-
-
-def _facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
-    """What the page says beside the figures: where, with what, from which data."""
-    data = [a for r, a in inputs.items() if r.startswith("data.")]
-    first = next(iter(inputs.values()))
-    packages = {k: v for a in inputs.values() for k, v in a.manifest.packages.items()}
-    return {
-        "hardware": first.manifest.run["hardware"],
-        "packages": packages,
-        "data": {a.manifest.run["node"]: dict(a.manifest.facts) for a in data},
-        "looks_at_test": {
-            a.manifest.run["node"]: a.manifest.facts["looks_at_test"]
-            for r, a in inputs.items()
-            if r.startswith("model")
-        },
-        "made_from": {a.manifest.run["node"]: a.digest[:16] for a in inputs.values()},
-    }
-
-
-def _trainings(
-    inputs: Mapping[str, Artifact], about: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """What the curves are drawn from: history lies with the model, speed in its manifest."""
-    found = []
-    for index, one in enumerate(about):
-        artifact = inputs[f"trained{index}"]
-        facts, config = artifact.manifest.facts, artifact.manifest.config
-        lines = (artifact.path / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        found.append(
-            {
-                **one,
-                "history": [json.loads(line) for line in lines if line],
-                "speed": facts.get("speed", []),
-                "tokens_per_s": facts.get("tokens_per_s"),
-                "kept": facts.get("best_step") if config.get("load_best_model_at_end") else None,
-            }
-        )
-    return found

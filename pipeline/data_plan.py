@@ -61,7 +61,7 @@ def prepare_node(
         path = loaded.local(data.replay.recipe)
         replay = {"share": data.replay.share, "seed": train.seeds[0]}
         inputs["replay"] = _prepared_of(ladder, loaded, path, "data.replay.recipe", tokenizer)
-    _add_template(loaded, data, files)
+    add_template(loaded, data, files)
     _add_ancestors(ladder, ancestors, inputs)
     for name in recipe.evaluate.suites:
         inputs[f"suite.{name}"] = suite_node(ladder, loaded, name, tokenizer, objective)
@@ -138,7 +138,12 @@ def _carve(loaded: LoadedRecipe, data: Data, name: str) -> dict[str, Any] | None
     return spec.model_dump()
 
 
-def _add_template(loaded: LoadedRecipe, data: Data, files: dict[str, Path]) -> None:
+def add_template(loaded: LoadedRecipe, data: Data, files: dict[str, Path]) -> None:
+    """Adds the recipe's own chat template to the files of a node.
+
+    Raises:
+        RecipeError: there is no such file.
+    """
     if data.chat_template is not None:
         files["chat_template"] = loaded.local(data.chat_template)
         if not files["chat_template"].is_file():
@@ -228,7 +233,7 @@ def suite_node(
     if problem is not None:
         raise owner.error(f"{key}.format", problem)
     if not text:
-        _add_template(loaded, data, files)
+        add_template(loaded, data, files)
     config: dict[str, Any] = {
         "render": render,
         "system": None if text or render == "channel" else data.system,

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_plan import bundle_node
+from pipeline.core.arms import ARMS
 from pipeline.core.objectives import OBJECTIVES
+from pipeline.curve_plan import add_curve
 from pipeline.data_plan import suite_node
 from pipeline.data_sources import suite_source, test_form
+from pipeline.judged_beside import reference_nodes, risk_nodes, weights
 from pipeline.judgement_arms import (
     answers_suite,
     arms_of,
@@ -121,12 +124,17 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
     if recipe.evaluate.control is not None:
         judged += _seeds(ladder, _control(ladder, built), built, suites, "control")
     judged += _ancestors(ladder, built, suites)
+    judged += [_Judged(*rung) for rung in reference_nodes(ladder, built, suites)]
     if not judged:
         return None
     inputs = {f"model{index}": item.node for index, item in enumerate(judged)}
     # Its `prepare` has compared its rows with all suites, and those with all rows below.
     for objective, node in built.prepared.items():
         inputs[f"data.{objective}"] = node
+    curve = add_curve(ladder, built, suites)
+    inputs |= curve.inputs
+    for index, node in enumerate(risk_nodes(ladder, built, _first_suites(ladder, built, suites))):
+        inputs[f"risks{index}"] = node
     trainings = list(_trainings(ladder, built))
     for index, (node, _) in enumerate(trainings):
         inputs[f"trained{index}"] = node
@@ -142,6 +150,7 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
         "domain": "domain" if "domain" in names else ("test" if test_is_text else None),
         "task": "test" if "test" in names and not test_is_text else None,
         "through_l1": "L1" in {recipe.level, *(m.level for m in built.below)},
+        **({} if curve.config is None else {"curve": dict(curve.config)}),
     }
     return ladder.add(Node(f"{recipe.name}/compare", "compare", config, inputs))
 
@@ -191,8 +200,10 @@ def _seeds(
             trained = f"{built.loaded.recipe.name}/train.{objective}.seed{seed}"
             if trained != model.root:
                 inputs["trained"] = trained
+            if ARMS[arm].labels:
+                inputs["data"] = built.prepared[objective]
             if any(needs_reference(objective, suites[name]) for name in wanted):
-                below = _weights(built.start)
+                below = weights(built.start)
                 inputs |= {f"below.{part}": below[part] for part in below}
             label = evaluation_label(objective, arm, seed)
             node = f"{built.loaded.recipe.name}/evaluate.{label}"
@@ -214,9 +225,27 @@ def _untrained(
     if not wanted:
         return []
     inputs = {f"suite.{name}": node for name, node in wanted.items()}
+    inputs["data"] = built.prepared[objective]
     node = f"{built.loaded.recipe.name}/evaluate.{objective}-{arm}"
     item = _evaluate(ladder, built, node, built.start, arm, inputs)
     return [_Judged(item, _about(built.start, arm, "reference", seed))]
+
+
+def _first_suites(
+    ladder: Ladder, built: Built, suites: dict[str, str]
+) -> dict[str, dict[str, str]]:
+    """Objective to the Datasets of the suites that its model is asked first, by name."""
+    recipe = built.loaded.recipe
+    assert recipe.train is not None
+    seed = recipe.train.seeds[0]
+    return {
+        objective: _wanted(
+            ladder, built, built, suites,
+            (objective, asked_arms(objective, recipe.evaluate)[0], seed),
+        )
+        for objective in recipe.train.objective
+        if objective != "mlm"
+    }  # fmt: skip
 
 
 def _wanted(
@@ -285,11 +314,6 @@ def _about(model: ModelRef, arm: str, role: str, seed: int) -> dict[str, Any]:
     return {"name": model.name, "level": model.level, "arm": arm, "role": role, "seed": seed}
 
 
-def _weights(model: ModelRef) -> dict[str, str]:
-    """The nodes that hold a model as served."""
-    return {"root": model.root} | ({"adapter": model.adapter} if model.adapter else {})
-
-
 def _evaluate(
     ladder: Ladder,
     asked: Built,
@@ -304,8 +328,7 @@ def _evaluate(
         "arm": arm,
         "max_new_tokens": evaluate.max_new_tokens,
         "answer_after": evaluate.answer_after,
+        "train_items": evaluate.train_items,
     }
     options = {"batch_size": evaluate.batch_size}
-    return ladder.add(
-        Node(node, "evaluate", config, {**_weights(model), **inputs}, options=options)
-    )
+    return ladder.add(Node(node, "evaluate", config, {**weights(model), **inputs}, options=options))

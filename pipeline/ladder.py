@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,21 +137,39 @@ class Ladder:
                     f"point base at a recipe of level {recipe.level} or lower",
                 )
             return below.first, (below, *below.ancestors)
+        return self.fetched(loaded, base, "base", recipe.revision, _own_code(recipe)), ()
+
+    def fetched(
+        self,
+        loaded: LoadedRecipe,
+        base: str,
+        key: str,
+        revision: str | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> ModelRef:
+        """A model from elsewhere: a folder, or a repository of the hub.
+
+        Args:
+            key: of the recipe, where it is named.
+            more: further settings of the fetch.
+
+        Raises:
+            RecipeError: it is neither.
+        """
+        target = loaded.local(base)
         if target.is_dir():
             if not (target / "config.json").is_file():
-                raise loaded.error("base", f"{base}: no config.json there; point at a model folder")
-            config = {"folder": True, **_own_code(recipe)}
+                raise loaded.error(key, f"{base}: no config.json there; point at a model folder")
+            config = {"folder": True, **(more or {})}
             node = Node(f"{target.name}/fetch", "fetch", config, files={"folder": target})
-            return ModelRef(target.name, "L0", self.add(node)), ()
+            return ModelRef(target.name, "L0", self.add(node))
         if not looks_like_hub_id(base):
-            raise loaded.error(
-                "base", f"{base!r} is no recipe, no folder and no hub id; check the path"
-            )
-        commit, blocked = self.commit(loaded, "model", base, recipe.revision, "base")
+            known = "recipe, no folder" if key == "base" else "folder"
+            raise loaded.error(key, f"{base!r} is no {known} and no hub id; check the path")
+        commit, blocked = self.commit(loaded, "model", base, revision, key)
         name = f"{base}@{(commit or 'unlocked')[:7]}/fetch"
-        config = {"repo": base, "commit": commit, **_own_code(recipe)}
-        node = Node(name, "fetch", config, blocked=blocked)
-        return ModelRef(base, "L0", self.add(node)), ()
+        config = {"repo": base, "commit": commit, **(more or {})}
+        return ModelRef(base, "L0", self.add(Node(name, "fetch", config, blocked=blocked)))
 
     def commit(
         self, loaded: LoadedRecipe, repo_type: RepoType, repo: str, revision: str | None, key: str

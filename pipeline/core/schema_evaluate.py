@@ -53,9 +53,15 @@ class Generated(Section):
 
     suites: tuple[str, ...] = Field((), description="Names of suites; default: all open answers")
     samples: int = Field(200, ge=1, description="Items of each suite, drawn by seed 0")
-    temperature: float = Field(0.7, ge=0, le=2, description="Of the samples for diversity")
+    temperature: float = Field(
+        0.7, ge=0, le=2, description="Of open answers; instructions are answered greedily"
+    )
+    max_new_tokens: int = Field(256, ge=1, description="Of one text")
     endpoint: str | None = Field(
         None, pattern=r"^https?://", description="Where speed is measured at 1, 8 and 32 requests"
+    )
+    endpoint_key_env: str | None = Field(
+        None, description="Environment variable that holds the endpoint's key"
     )
     judge: Judge | None = None
 
@@ -65,7 +71,11 @@ class Risks(Section):
 
     bbq: str | None = Field(None, description="A file or folder of BBQ rows")
     harmful: str | None = Field(None, description="A file of prompts that should be refused")
-    swaps: str | None = Field(None, description="Words to swap, a list of pairs (YAML or JSON)")
+    swaps: str | None = Field(None, description="A file of words to swap for one another")
+    questions: str | None = Field(
+        None, description="A file of questions, each with its context and its answer"
+    )
+    audit: str | None = Field(None, description="What `gradus audit privacy` wrote with --out")
     items: int = Field(200, ge=1, description="Test items for each line, drawn by seed 0")
     price_per_hour: float | None = Field(None, gt=0, description="Of the device, for the cost")
 
@@ -87,12 +97,18 @@ class Evaluate(Section):
         None, description="Reference nearest: a model folder or hub id; default: the base"
     )
     shots: int = Field(8, ge=1, description="Reference few_shot: rows that the base is shown")
+    corpus: str | None = Field(
+        None, description="Reference retrieved: a file of passages; default: those of the rows"
+    )
     margin: float = Field(
         0.01, ge=0, lt=1, description="The recommended rung is worse than the best by no more"
     )
     confidence_bins: int = Field(15, ge=2, le=100, description="Of the calibration error")
     target_precision: Annotated[tuple[Share, ...], BeforeValidator(as_list)] = Field(
         (0.9, 0.95), description="Precisions for which a threshold is chosen on validation"
+    )
+    train_items: int = Field(
+        200, ge=0, description="Training rows that are asked too: the gap to the test's figures"
     )
     learning_curve: LearningCurve | None = None
     generated: Generated | None = None
@@ -112,6 +128,8 @@ class Evaluate(Section):
             raise ValueError("arms: name each way of asking once, at least one")
         if len(set(self.references)) != len(self.references):
             raise ValueError("references: one is named twice")
+        if self.corpus is not None and "retrieved" not in self.references:
+            raise ValueError("corpus is for reference retrieved; name it, or leave corpus out")
         if self.encoder is not None and "nearest" not in self.references:
             raise ValueError("encoder is for reference nearest; name it, or leave encoder out")
         return self

@@ -1,0 +1,145 @@
+"""What a judgement has beside its models: rungs that nobody trains, and pages of risks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.objectives import OBJECTIVES
+from pipeline.core.recipe import LoadedRecipe
+from pipeline.data_plan import add_template
+from pipeline.judgement_arms import asked_arms, judged_name
+from pipeline.plan import Built, ModelRef, Node
+
+if TYPE_CHECKING:
+    from pipeline.ladder import Ladder
+
+# Rungs that choose among labels, and rungs that ask the base.
+_LEARN = ("tfidf_bayes", "tfidf_logreg", "nearest")
+_ASK = ("zero_shot", "few_shot", "retrieved")
+_ON_A_PAGE = ("generate", "classifier", "text")
+# Renders whose rows tell a text and its label, the plainest first.
+_ROWS = ("classify", "sft", "hybrid", "channel")
+
+
+def weights(model: ModelRef) -> dict[str, str]:
+    """The nodes that hold a model as served."""
+    return {"root": model.root} | ({"adapter": model.adapter} if model.adapter else {})
+
+
+def reference_nodes(
+    ladder: Ladder, built: Built, suites: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Node and what the comparison must know, of each rung that a recipe names.
+
+    Args:
+        suites: name to format.
+
+    Raises:
+        RecipeError: a rung that these rows cannot be asked of.
+    """
+    recipe, loaded = built.loaded.recipe, built.loaded
+    evaluate = recipe.evaluate
+    if not evaluate.references:
+        return
+    assert recipe.train is not None
+    assert recipe.data is not None
+    data = _rows(built)
+    if data is None or suites.get("test") in (None, "text"):
+        raise loaded.error(
+            "evaluate.references", "are asked the recipe's own items: they need a task in data.test"
+        )
+    base = built.below[-1] if built.below else built.start
+    for name in evaluate.references:
+        if name in _LEARN and suites["test"] != "classification":
+            raise loaded.error(
+                "evaluate.references",
+                f"{name} learns labels, and data.test is of format {suites['test']}; leave it out",
+            )
+        inputs, files = {"data": data}, dict[str, Path]()
+        if name == "nearest" and evaluate.encoder is not None:
+            inputs["encoder"] = ladder.fetched(loaded, evaluate.encoder, "evaluate.encoder").root
+        elif name == "nearest" or name in _ASK:
+            inputs["root"] = base.root
+        if name in _ASK:
+            add_template(loaded, recipe.data, files)
+        if name == "retrieved" and evaluate.corpus is not None:
+            files["corpus"] = _file(loaded, "evaluate.corpus", evaluate.corpus)
+        config = {
+            "name": name,
+            "seed": recipe.train.seeds[0],
+            "shots": evaluate.shots,
+            "max_new_tokens": evaluate.max_new_tokens,
+            "answer_after": evaluate.answer_after,
+        }
+        node = Node(
+            f"{recipe.name}/reference.{name}", "reference", config, inputs, files,
+            options={"batch_size": evaluate.batch_size},
+        )  # fmt: skip
+        about = {"name": base.name if name in _ASK else name, "level": "L0", "arm": name,
+                 "role": "reference", "seed": recipe.train.seeds[0]}  # fmt: skip
+        yield ladder.add(node), about
+
+
+def risk_nodes(ladder: Ladder, built: Built, asked: Mapping[str, dict[str, str]]) -> list[str]:
+    """The page of risks of each named model of a recipe that asks for one.
+
+    Args:
+        asked: objective to the Datasets of the suites that its model is asked, by name.
+
+    Raises:
+        RecipeError: a file that is not there.
+    """
+    recipe, loaded = built.loaded.recipe, built.loaded
+    evaluate = recipe.evaluate
+    if evaluate.risks is None:
+        return []
+    assert recipe.train is not None
+    assert recipe.data is not None
+    files: dict[str, Path] = {}
+    for name in ("bbq", "harmful", "swaps", "questions", "audit"):
+        given = getattr(evaluate.risks, name)
+        if given is not None:
+            files[name] = _file(loaded, f"evaluate.risks.{name}", given)
+    add_template(loaded, recipe.data, files)
+    seed = recipe.train.seeds[0]
+    nodes = []
+    for objective in recipe.train.objective:
+        arm = asked_arms(objective, evaluate)[0]
+        if objective == "mlm" or arm not in _ON_A_PAGE:
+            continue
+        model = built.models[(objective, seed)]
+        config = {
+            "name": judged_name(model.name, objective, arm),
+            "arm": arm,
+            "max_new_tokens": evaluate.max_new_tokens,
+            "answer_after": evaluate.answer_after,
+            "items": evaluate.risks.items,
+            "seed": seed,
+            "price_per_hour": evaluate.risks.price_per_hour,
+        }
+        inputs = {
+            **weights(model),
+            "data": built.prepared[objective],
+            **{f"suite.{name}": node for name, node in asked.get(objective, {}).items()},
+        }
+        node = Node(
+            f"{recipe.name}/risks.{objective}", "risks", config, inputs, files,
+            options={"batch_size": evaluate.batch_size},
+        )  # fmt: skip
+        nodes.append(ladder.add(node))
+    return nodes
+
+
+def _rows(built: Built) -> str | None:
+    """The Dataset from which a rung reads texts and labels."""
+    by_render = {OBJECTIVES[o].render: node for o, node in built.prepared.items()}
+    return next((by_render[render] for render in _ROWS if render in by_render), None)
+
+
+def _file(loaded: LoadedRecipe, key: str, given: str) -> Path:
+    path = loaded.local(given)
+    if not path.exists():
+        raise loaded.error(key, f"{given}: no such file; check the path")
+    return path
