@@ -61,24 +61,37 @@ def per_class(predictions: Sequence[Prediction]) -> list[ClassFigures]:
 
     A ratio without a denominator is 0, as scikit-learn's ``zero_division=0``.
     """
-    return per_label(*_label_sets(predictions))
-
-
-def _label_sets(predictions: Sequence[Prediction]) -> tuple[list[set[str]], list[set[str]]]:
-    """What is gold and what was answered; an answer that is no label answers none."""
-    golds = [{prediction.gold} for prediction in predictions]
-    return golds, [set() if p.label is None else {p.label} for p in predictions]
+    return _class_rows(*_class_counts(predictions))
 
 
 def per_label(golds: Sequence[Set[str]], answers: Sequence[Set[str]]) -> list[ClassFigures]:
     """``per_class`` of items that have any number of labels each."""
-    labels, counts_3L = _label_counts(golds, answers)
+    return _class_rows(*_label_counts(golds, answers))
+
+
+def _class_rows(labels: Sequence[str], counts_3L: npt.NDArray[np.float64]) -> list[ClassFigures]:
     right_L, answered_L, gold_L = counts_3L
     columns = (ratio(right_L, answered_L), ratio(right_L, gold_L), f1(counts_3L.T), gold_L)
     return [
         ClassFigures(label, float(precision), float(recall), float(both), int(support))
         for label, precision, recall, both, support in zip(labels, *columns, strict=True)
     ]
+
+
+def _class_counts(
+    predictions: Sequence[Prediction],
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """``_label_counts`` of items of one label; an answer that is no label answers none."""
+    pairs = confusion(predictions)
+    labels = sorted({label for pair in pairs for label in pair if label is not None})
+    row = {label: index for index, label in enumerate(labels)}
+    counts_3L = np.zeros((3, len(labels)))
+    for (gold, answer), items in pairs.items():
+        counts_3L[2, row[gold]] += items
+        if answer is not None:
+            counts_3L[1, row[answer]] += items
+            counts_3L[0, row[answer]] += items * (answer == gold)
+    return labels, counts_3L
 
 
 def _label_counts(
@@ -98,7 +111,7 @@ def macro_f1(predictions: Sequence[Prediction]) -> float:
     """Plain mean of F1 over the labels that are gold or were answered."""
     if not predictions:
         raise ValueError("F1 of no items")
-    return float(tallies.macro_f1(_label_counts(*_label_sets(predictions))[1]))
+    return float(tallies.macro_f1(_class_counts(predictions)[1]))
 
 
 def matthews(predictions: Sequence[Prediction]) -> float:

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 LEVEL = 0.95
-DRAWS = 4000
+DRAWS = 10_000
 _CHUNK = 2_000_000  # cells of the resampling table held at once: 16 MB
 
 
@@ -163,7 +163,7 @@ def _quantile(total_C: Floats, size_C: Floats, centre: float) -> float:
     Clusters of the same total and size are drawn as one kind with their number: of right and
     wrong answers there is a handful of kinds, however many items.
     """
-    kind_K, number_K = np.unique(total_C + 1j * size_C, return_counts=True)
+    kind_K, number_K = np.unique((total_C + 1j * size_C).round(9), return_counts=True)
     # Swapped models must see the mirrored draws.
     order_K = np.argsort(abs(kind_K.real - centre * kind_K.imag), kind="stable")
     total_K, size_K, number_K = kind_K.real[order_K], kind_K.imag[order_K], number_K[order_K]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from eval.costs import Cost
 from eval.record import Kind, Prediction, TextLoss
+from eval.scored import Scored, scored
 from pipeline.core.arms import Arm
 from pipeline.core.errors import IntegrityError
 
@@ -57,6 +59,28 @@ class ModelResult:
     def kind(self, suite: str | None) -> Kind:
         """What the items of a suite ask for."""
         return self.kinds.get(suite or "", "label")
+
+    def answers(self, suite: str) -> list[Prediction]:
+        """The answers to a suite's items in the order of their ids, as every other model's."""
+        if suite not in self._ordered:
+            rows = sorted(self.predictions[suite], key=lambda prediction: prediction.example_id)
+            self._ordered[suite] = rows
+        return self._ordered[suite]
+
+    def scored(self, suite: str) -> Scored | None:
+        """The scores of these answers; None where the arm gives none."""
+        if suite not in self._scored:
+            self._scored[suite] = scored(self.answers(suite))
+        return self._scored[suite]
+
+    # What is read of an evaluation many times is put in order once.
+    @cached_property
+    def _ordered(self) -> dict[str, list[Prediction]]:
+        return {}
+
+    @cached_property
+    def _scored(self) -> dict[str, Scored | None]:
+        return {}
 
 
 # What these know was not learned under this recipe's seeds.
@@ -114,16 +138,8 @@ def _check_unique(result: ModelResult, suite: str, unique: int, rows: int) -> No
 
 def correct_table(results: Sequence[ModelResult], suite: str) -> npt.NDArray[np.float64]:
     """Right (1) and wrong (0): one row for each result, items in the order of their ids."""
-    return np.array(
-        [
-            [
-                prediction.label == prediction.gold
-                for prediction in sorted(result.predictions[suite], key=lambda p: p.example_id)
-            ]
-            for result in results
-        ],
-        dtype=float,
-    )
+    right = [[p.label == p.gold for p in result.answers(suite)] for result in results]
+    return np.array(right, dtype=float)
 
 
 def clusters_in_order(result: ModelResult, suite: str) -> list[str] | None:
@@ -132,7 +148,7 @@ def clusters_in_order(result: ModelResult, suite: str) -> list[str] | None:
     if not of_item:
         return None
     # An item that is not named stands by itself, and no cluster is called so.
-    ids = sorted(prediction.example_id for prediction in result.predictions[suite])
+    ids = (prediction.example_id for prediction in result.answers(suite))
     return [of_item.get(item, f"\0{item}") for item in ids]
 
 

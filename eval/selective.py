@@ -1,0 +1,159 @@
+"""Answering only where it is sure: risk against coverage, thresholds, texts out of scope.
+
+Legend: N items, K distinct confidences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from eval.scored import Bools, Floats, Scored
+
+TARGETS = (0.9, 0.95)
+_POINTS = 200
+
+
+def risk_coverage(confidence_N: Floats, right_N: Bools) -> tuple[Floats, Floats]:
+    """Coverage and risk at each threshold, from the surest items to all.
+
+    Risk is the share of wrong answers among the items at or above the threshold (El-Yaniv and
+    Wiener 2010); items of one confidence come in together.
+
+    Returns:
+        Coverage [K] and risk [K].
+    """
+    order_N = np.argsort(-confidence_N, kind="stable")
+    sure_N, wrong_N = confidence_N[order_N], 1.0 - right_N[order_N]
+    last_K = np.flatnonzero(np.append(np.diff(sure_N) != 0, True))
+    taken_K = last_K + 1.0
+    return taken_K / len(sure_N), np.cumsum(wrong_N)[last_K] / taken_K
+
+
+def area(coverage_K: Floats, risk_K: Floats) -> float:
+    """Area under the curve: the mean risk as items come in, from the surest (Geifman 2019)."""
+    return float((np.diff(coverage_K, prepend=0.0) * risk_K).sum())
+
+
+def threshold_for(precision: float, confidence_N: Floats, right_N: Bools) -> float | None:
+    """The lowest confidence from which on so large a share of held-out answers is right.
+
+    None where no threshold reaches it.
+    """
+    if not len(confidence_N):
+        return None
+    risk_K = risk_coverage(confidence_N, right_N)[1]
+    fit_K = np.flatnonzero(1.0 - risk_K >= precision - 1e-12)
+    if not len(fit_K):
+        return None
+    ordered_K = np.unique(confidence_N)[::-1]
+    return float(ordered_K[fit_K[-1]])
+
+
+def auroc(inside: Floats, outside: Floats) -> float | None:
+    """Chance that an item in scope has a higher score than one out of it; ties count half.
+
+    None where one side is empty. The area under the ROC curve, from ranks (Hanley and McNeil
+    1982).
+    """
+    if not len(inside) or not len(outside):
+        return None
+    # Imported late: the plan reads gates without waiting for scipy.
+    from scipy.stats import rankdata
+
+    rank_N = rankdata(np.concatenate([inside, outside]))[: len(inside)]
+    above = rank_N.sum() - len(inside) * (len(inside) + 1) / 2
+    return float(above / (len(inside) * len(outside)))
+
+
+def selective_of(
+    tests: Sequence[Scored],
+    validations: Sequence[Scored | None],
+    outsiders: Sequence[Sequence[Scored]],
+    targets: Sequence[float] = TARGETS,
+) -> dict[str, Any]:
+    """What a report tells of an arm that may stay silent.
+
+    Args:
+        tests: judged items, one table for each seed, at their temperature. An item out of scope
+            has no right answer: to answer it is a mistake.
+        validations: held-out items of the same seeds, where thresholds are chosen.
+        outsiders: for each seed the items of other suites, of which those out of scope count.
+        targets: precisions that are to be reached.
+
+    Returns:
+        ``risk_coverage`` (pairs, at most 200) and ``area`` over all seeds' items; ``targets``:
+        ``precision``, and as means over seeds ``threshold``, ``coverage`` and
+        ``precision_on_test`` of the test items, None where validation gives no threshold;
+        ``reached``: whether the test items keep it; ``items`` of validation;
+        ``out_of_scope_auroc`` by evidence where the arm gives it, else by confidence;
+        ``out_of_scope``: ``confidence``, ``evidence``, ``items``, or None without such items.
+    """
+    sure_N = np.concatenate([table.confidence for table in tests])
+    right_N = np.concatenate([table.right for table in tests])
+    coverage_K, risk_K = risk_coverage(sure_N, right_N)
+    chosen = np.unique(np.linspace(0, len(coverage_K) - 1, _POINTS).round().astype(int))
+    scope = _out_of_scope(tests, outsiders)
+    best = None
+    if scope is not None:
+        best = scope["confidence"] if scope["evidence"] is None else scope["evidence"]
+    return {
+        "risk_coverage": np.stack([coverage_K, risk_K], axis=1)[chosen].tolist(),
+        "area": area(coverage_K, risk_K),
+        "targets": [_target(target, tests, validations) for target in targets],
+        "out_of_scope_auroc": best,
+        "out_of_scope": scope,
+    }
+
+
+def _target(
+    precision: float, tests: Sequence[Scored], validations: Sequence[Scored | None]
+) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "precision": precision, "threshold": None, "coverage": None, "precision_on_test": None,
+        "reached": False, "items": None,
+    }  # fmt: skip
+    held_out = [table for table in validations if table is not None]
+    if len(held_out) != len(tests):
+        return record
+    record["items"] = len(held_out[0])
+    found = [threshold_for(precision, table.confidence, table.right) for table in held_out]
+    thresholds = [threshold for threshold in found if threshold is not None]
+    if len(thresholds) != len(tests):
+        return record
+    taken = [t.confidence >= at for t, at in zip(tests, thresholds, strict=True)]
+    right = [int(t.right[on].sum()) for t, on in zip(tests, taken, strict=True)]
+    answered = sum(int(on.sum()) for on in taken)
+    record["threshold"] = float(np.mean(thresholds))
+    record["coverage"] = answered / sum(len(table) for table in tests)
+    if answered:
+        record["precision_on_test"] = sum(right) / answered
+        record["reached"] = sum(right) / answered >= precision
+    return record
+
+
+def _out_of_scope(
+    tests: Sequence[Scored], outsiders: Sequence[Sequence[Scored]]
+) -> dict[str, Any] | None:
+    """How well seeds tell items of no label from the others, as means over seeds."""
+    found: dict[str, list[float]] = {"confidence": [], "evidence": []}
+    items = 0
+    for table, others in zip(tests, outsiders, strict=True):
+        inside = table.in_scope
+        outside = [one.where(one.golds < 0) for one in (table, *others)]
+        items = sum(len(one) for one in outside)
+        sure = np.concatenate([one.confidence for one in outside])
+        value = auroc(inside.confidence, sure)
+        if value is not None:
+            found["confidence"].append(value)
+        known = [one.evidence for one in outside if one.evidence is not None]
+        if inside.evidence is not None and len(known) == len(outside):
+            value = auroc(inside.evidence, np.concatenate(known))
+            if value is not None:
+                found["evidence"].append(value)
+    if not found["confidence"]:
+        return None
+    means = {name: float(np.mean(values)) if values else None for name, values in found.items()}
+    return {**means, "items": items}

@@ -1,0 +1,110 @@
+"""Selective prediction against scikit-learn and curves by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from eval.scored import Scored, normalised
+from eval.selective import area, auroc, risk_coverage, selective_of, threshold_for
+
+
+def drawn(seed: int, items: int = 500, evidence: bool = False) -> Scored:
+    rng = np.random.default_rng(seed)
+    logs = normalised(rng.normal(0, 2, (items, 3)))
+    golds = (np.exp(logs).cumsum(axis=1) < rng.random((items, 1))).sum(axis=1)
+    told = rng.normal(-50, 3, items) if evidence else None
+    return Scored(("a", "b", "c"), logs, np.minimum(golds, 2), told)
+
+
+def test_curve_by_hand_takes_equal_confidences_together() -> None:
+    confidence = np.array([0.9, 0.8, 0.8, 0.4])
+    coverage, risk = risk_coverage(confidence, np.array([True, False, True, False]))
+    assert coverage.tolist() == [0.25, 0.75, 1.0]
+    assert risk.tolist() == pytest.approx([0.0, 1 / 3, 0.5])
+    assert area(coverage, risk) == pytest.approx(0.0 * 0.25 + 0.5 / 3 + 0.25 * 0.5)
+
+
+def test_area_is_the_mean_risk_as_items_come_in() -> None:
+    table = drawn(1)
+    order = np.argsort(-table.confidence)
+    wrong = ~table.right[order]
+    expected = np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1))
+    assert area(*risk_coverage(table.confidence, table.right)) == pytest.approx(expected)
+
+
+def test_threshold_is_the_lowest_that_keeps_the_precision() -> None:
+    confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    right = np.array([True, False, True, True, False])
+    assert threshold_for(0.75, confidence, right) == 0.6
+    assert threshold_for(1.0, confidence, right) == 0.9
+    assert threshold_for(0.9, confidence, ~np.ones(5, bool)) is None
+    assert threshold_for(0.9, np.zeros(0), np.zeros(0, bool)) is None
+
+
+def test_target_is_chosen_on_validation_and_told_on_the_test() -> None:
+    test, validation = drawn(2), drawn(3)
+    found = selective_of([test], [validation], [[]], targets=(0.9,))["targets"][0]
+    taken = test.confidence >= found["threshold"]
+    assert found["coverage"] == pytest.approx(taken.mean())
+    assert found["precision_on_test"] == pytest.approx(test.right[taken].mean())
+    assert found["reached"] == (found["precision_on_test"] >= 0.9)
+    assert found["items"] == 500
+    kept = validation.right[validation.confidence >= found["threshold"]]
+    assert kept.mean() >= 0.9
+
+
+def test_without_validation_no_threshold_is_made_up() -> None:
+    found = selective_of([drawn(2)], [None], [[]], targets=(0.9,))["targets"][0]
+    assert (found["threshold"], found["coverage"], found["reached"]) == (None, None, False)
+
+
+def test_precision_that_validation_never_reaches_has_no_threshold() -> None:
+    never = drawn(3)
+    never = Scored(never.labels, never.logs, (never.logs.argmax(axis=1) + 1) % 3)
+    found = selective_of([drawn(2)], [never], [[]], targets=(0.9,))["targets"][0]
+    assert (found["threshold"], found["reached"]) == (None, False)
+
+
+def test_auroc_is_scikit_learns_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    inside, outside = rng.normal(1, 1, 80).round(1), rng.normal(0, 1, 50).round(1)
+    expected = roc_auc_score([1] * 80 + [0] * 50, np.concatenate([inside, outside]))
+    assert auroc(inside, outside) == pytest.approx(expected)
+    assert auroc(inside, np.zeros(0)) is None
+
+
+def test_out_of_scope_items_are_found_in_the_suite_and_beside_it() -> None:
+    test, other = drawn(4, evidence=True), drawn(5, 40, evidence=True)
+    assert test.evidence is not None
+    assert other.evidence is not None
+    golds = np.where(np.arange(len(test)) < 20, -1, test.golds)
+    strange = Scored(test.labels, test.logs, golds, test.evidence)
+    outsider = Scored(other.labels, other.logs, np.full(40, -1), other.evidence - 20)
+    found = selective_of([strange], [None], [[outsider]])
+    told = found["out_of_scope"]
+    assert told["items"] == 60
+    truth = [1] * 480 + [0] * 60
+    for name, values in (
+        ("confidence", [test.confidence[20:], test.confidence[:20], outsider.confidence]),
+        ("evidence", [test.evidence[20:], test.evidence[:20], other.evidence - 20]),
+    ):
+        assert told[name] == pytest.approx(roc_auc_score(truth, np.concatenate(values)))
+    # Evidence is what a generative model of the text has beside its answer.
+    assert found["out_of_scope_auroc"] == told["evidence"]
+
+
+def test_answering_an_item_out_of_scope_is_a_mistake() -> None:
+    test = drawn(6)
+    strange = Scored(test.labels, test.logs, np.full(len(test), -1))
+    found = selective_of([strange], [None], [[]])
+    assert found["area"] == 1.0
+    assert found["out_of_scope"] is None
+
+
+def test_curve_has_at_most_200_points_and_ends_at_all_items() -> None:
+    table = drawn(7, 5000)
+    points = selective_of([table], [None], [[]])["risk_coverage"]
+    assert len(points) <= 200
+    assert points[-1] == pytest.approx([1.0, 1 - table.right.mean()])
