@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from eval.record import Kind, Prediction
-from eval.statistics import Interval, mean_interval, paired_difference
+from eval.significance import compared
+from eval.statistics import Interval, mean_interval
 from eval.tasks import told
 from pipeline.core.errors import IntegrityError
 
@@ -53,21 +54,23 @@ def side_by_side(a: Side, b: Side, suite: str) -> dict[str, Any]:
     table_a, table_b = (_right(rows, order) for rows in (seeds_a, seeds_b))
     groups = a.groups or b.groups
     clusters = [groups.get(name, name) for name in order] if groups else None
-    difference = paired_difference(table_a, table_b, clusters)
+    pair = compared(table_a, table_b, clusters)
     only_a, only_b = _discordant(table_a[0], table_b[0])
-    shared = len(table_a)
     found = {
         "suite": suite,
         "a": a.title,
         "b": b.title,
         "items": len(order),
-        "seeds": shared,
+        "seeds": pair.seeds,
+        "clusters": pair.clusters,
         "accuracy": {
             "a": told(mean_interval(table_a, clusters)),
             "b": told(mean_interval(table_b, clusters)),
         },
-        "difference": told(difference),
-        "mcnemar_p": mcnemar_p(only_a, only_b),
+        "difference": told(pair.difference),
+        "p": pair.p,
+        "mcnemar_p": pair.mcnemar,
+        "smallest_difference": pair.smallest,
         "right": {
             "both": int((table_a[0] * table_b[0]).sum()),
             "only_a": only_a,
@@ -76,19 +79,7 @@ def side_by_side(a: Side, b: Side, suite: str) -> dict[str, Any]:
         },
         "apart": _apart(seeds_a[0], seeds_b[0], order),
     }
-    return {**found, "words": _words(found, difference)}
-
-
-def mcnemar_p(only_a: int, only_b: int) -> float:
-    """Exact two-sided p of McNemar's test (McNemar 1947): a fair coin over the discordant items.
-
-    Of one seed of each side; 1 where no item is discordant.
-    """
-    from scipy.stats import binomtest
-
-    if not only_a + only_b:
-        return 1.0
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    return {**found, "words": _words(found, pair.difference)}
 
 
 def _golds(side: Side, suite: str) -> dict[str, str]:
@@ -161,4 +152,5 @@ def _words(found: Mapping[str, Any], difference: Interval) -> str:
         else "for these weights: one seed of each does not tell what another training would give"
     )
     fewer = "" if many or found["seeds"] == 1 else "; three seeds at least would say more"
-    return f"{verdict} ({difference.covers}), {over}{fewer}"
+    least = f"; this test could show a difference of {found['smallest_difference']:.3f}"
+    return f"{verdict} ({difference.covers}), {over}{fewer}{least}"

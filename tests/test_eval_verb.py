@@ -18,7 +18,6 @@ from endpoint_case import Served, dropped, plain, serving, status, write_rows
 
 from eval.answered import read_answered
 from eval.record import read_predictions
-from eval.side_by_side import mcnemar_p
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ("card", "card_arrival", "pin")
@@ -271,11 +270,3 @@ def test_compare_refuses_what_cannot_be_compared(
             word = word.replace(name, str(place))
         given.append(word)
     assert told in refusal("compare", *given)
-
-
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (7, 0), (3, 9), (25, 11), (1, 1)])
-def test_mcnemar_is_that_of_statsmodels(only_a: int, only_b: int) -> None:
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    expected = mcnemar([[5, only_a], [only_b, 5]], exact=True).pvalue
-    assert mcnemar_p(only_a, only_b) == pytest.approx(expected)
