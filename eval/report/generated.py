@@ -23,14 +23,16 @@ _DIVERSITY = {
     "length.empty": "empty texts",
 }  # fmt: skip
 _SPEED = {
-    "concurrency": "at once", "first_token_p50_s": "first token (s)",
-    "first_token_p95_s": "95th (s)", "tokens_per_s": "tokens/s", "failed": "failed",
+    "concurrency": "at once", "first_token_p50_s": "first token, median (s)",
+    "first_token_p95_s": "95th percentile (s)", "tokens_per_s": "tokens/s", "failed": "failed",
 }  # fmt: skip
 _JUDGE = {
     "win_rate": "won, ties as half", "wins": "wins", "ties": "ties", "losses": "losses",
     "consistency": "same verdict in both orders", "kappa": "agreement of the orders (kappa)",
     "first_place": "first place won (0.5: fair)",
 }  # fmt: skip
+# What lies above is no share.
+_SHARE = 1.5
 _SAMPLE = {"accuracy": "told apart rightly", "auroc": "AUROC"}
 
 
@@ -71,16 +73,22 @@ def _value(told: Tree, key: str) -> Any:
     return found
 
 
+def _shown(value: Any) -> str:
+    """Shares to three digits, what counts words or goes to 100 to one."""
+    return number(value, 1 if isinstance(value, float) and value > _SHARE else 3)
+
+
 def _figures(told: Tree, names: Mapping[str, str]) -> Markup:
     """Known measures under their names, then whatever else there is, as it is."""
     rows: list[list[Content]] = []
     for key, name in names.items():
         value, ends = _value(told, key), ""
         if isinstance(value, Mapping):
-            ends = interval(value.get("low"), value.get("high"))
+            digits = 1 if (value.get("estimate") or 0) > _SHARE else 3
+            ends = interval(value.get("low"), value.get("high"), digits)
             value = value.get("estimate")
         if value is not None:
-            rows.append([name, number(value), ends])
+            rows.append([name, _shown(value), ends])
     other = {
         key: value for key, value in told.items()
         if key not in names and isinstance(value, (int, float)) and key != "seed"
@@ -98,7 +106,7 @@ def _diversity(told: Tree) -> Markup:
         # Self-BLEU stands with its sample and signature.
         values = [one.get("estimate") if isinstance(one, Mapping) else one for one in found]
         if values[0] is not None:
-            rows.append([name, *(significant(value) for value in values)])
+            rows.append([name, *(_shown(value) for value in values)])
     return table(["", "generated", "reference"], rows) if rows else facts(told)
 
 

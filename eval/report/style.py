@@ -104,10 +104,12 @@ i.right{color:var(--pass)}i.wrong{color:var(--fail)}
 .sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,270px),1fr));gap:14px}
 .sides>div{background:var(--panel);border-radius:10px;padding:12px 16px;min-width:0}
 .sides+.sides{margin-top:14px}.sides h4{margin:0;font-size:1rem}.sides .scroll{margin:4px 0}
-.sides table{font-size:.85rem}.sides th,.sides td{padding:4px 6px}
+.sides table{font-size:.85rem}.sides th,.sides td{padding:4px 0 4px 8px}
+.sides th{white-space:normal;vertical-align:bottom}
+.sides th:first-child,.sides td:first-child{padding-left:0}
 .sides td:first-child{white-space:normal}
 .risks td:first-child{font-weight:600}.risks td i{color:var(--soft)}
-.pair{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:24px;align-items:start}
+.pair{display:grid;grid-template-columns:minmax(0,3fr) minmax(0,2fr);gap:24px;align-items:start}
 .pair .caption{margin-top:0}.pair table{font-size:.85rem}.pair td .wide{min-width:0}
 
 dl{display:grid;grid-template-columns:minmax(90px,max-content) 1fr;gap:5px 18px;margin:4px 0}
