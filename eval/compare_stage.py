@@ -49,14 +49,12 @@ class Compare:
         tree = comparison.to_json()
         if "curve" in config:
             tree["learning_curve"] = _curve(inputs, config["curve"], results, config["task"])
-        for name in ("risks", "generated"):
-            pages = [
-                _json(artifact.path / f"{name}.json")
-                for role, artifact in inputs.items()
-                if role.startswith(name)
-            ]
-            if pages:
-                tree[name] = pages
+        pages = [_json(folder / "risks.json") for folder in _folders(inputs, "risks")]
+        texts = [_json(folder / "generated.json") for folder in _folders(inputs, "generated")]
+        if pages:
+            tree["risks"] = pages
+        if texts:
+            tree["generated"] = [record for of_model in texts for record in of_model]
         facts = {**_facts(inputs), "training": _trainings(inputs, config["trainings"])}
         write_report(tree, config["name"], facts, context.out)
         return {
@@ -66,6 +64,12 @@ class Compare:
                 for status in ("pass", "fail", "undecided")
             },
         }
+
+
+def _folders(inputs: Mapping[str, Artifact], role: str) -> list[Path]:
+    """Folders of ``roleN`` in the order of N."""
+    named = [name for name in inputs if name.startswith(role)]
+    return [inputs[f"{role}{index}"].path for index in range(len(named))]
 
 
 def read_results(folder: Path, about: Mapping[str, Any]) -> Iterator[ModelResult]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
+from pipeline.core.schema_evaluate import Generated
 from pipeline.data_plan import add_template
-from pipeline.judgement_arms import asked_arms, judged_name
+from pipeline.judgement_arms import arms_of, asked_arms, judged_name
 from pipeline.plan import Built, ModelRef, Node
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 # Rungs that choose among labels, and rungs that ask the base.
 _LEARN = ("tfidf_bayes", "tfidf_logreg", "nearest")
 _ASK = ("zero_shot", "few_shot", "retrieved")
+_OPEN = (
+    "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "instructions",
+)  # fmt: skip
 _ON_A_PAGE = ("generate", "classifier", "text")
 # Renders whose rows tell a text and its label, the plainest first.
 _ROWS = ("classify", "sft", "hybrid", "channel")
@@ -130,6 +134,81 @@ def risk_nodes(ladder: Ladder, built: Built, asked: Mapping[str, dict[str, str]]
         )  # fmt: skip
         nodes.append(ladder.add(node))
     return nodes
+
+
+def generated_nodes(
+    ladder: Ladder,
+    built: Built,
+    suites: Mapping[str, str],
+    asked: Mapping[str, dict[str, str]],
+) -> list[str]:
+    """What the models of a recipe write, and what those below them make of instructions.
+
+    Args:
+        suites: name to format.
+        asked: objective to the Datasets of all suites as its model is asked, by name.
+
+    Raises:
+        RecipeError: a suite without open answers, or nobody who would write.
+    """
+    recipe, loaded = built.loaded.recipe, built.loaded
+    section = recipe.evaluate.generated
+    checked = [name for name, form in suites.items() if form == "instructions"]
+    if section is None and not checked:
+        return []
+    assert recipe.train is not None
+    section = section or Generated()
+    for name in section.suites:
+        if suites.get(name) not in _OPEN:
+            raise loaded.error(
+                "evaluate.generated.suites",
+                f"{name} is no suite with open answers (they are of format {', '.join(_OPEN)})",
+            )
+    names = section.suites or tuple(name for name, form in suites.items() if form in _OPEN)
+    writers = [o for o in recipe.train.objective if "generate" in arms_of(o)]
+    if not writers or not names:
+        raise loaded.error(
+            "evaluate.generated",
+            "needs an objective that writes (sft, dpo, hybrid) and a suite with open answers of "
+            f"format {', '.join(_OPEN)}; leave it out",
+        )
+    seed = recipe.train.seeds[0]
+    nodes = [
+        _written(ladder, built, built.models[(objective, seed)], names, asked[objective], section)
+        for objective in writers
+    ]
+    told = tuple(name for name in names if name in checked)
+    if told:
+        # Whoever cannot follow instructions any more has forgotten something: since when?
+        nodes += [
+            _written(ladder, built, model, told, asked[writers[0]], section, f"as-{model.name}")
+            for model in built.below
+        ]
+    return nodes
+
+
+def _written(
+    ladder: Ladder,
+    built: Built,
+    model: ModelRef,
+    names: tuple[str, ...],
+    data: Mapping[str, str],
+    section: Generated,
+    label: str = "",
+) -> str:
+    recipe = built.loaded.recipe
+    assert recipe.train is not None
+    config = {
+        "name": model.name,
+        "suites": list(names),
+        **section.model_dump(exclude={"suites"}),
+        "seed": recipe.train.seeds[0],
+        "answer_after": recipe.evaluate.answer_after,
+    }
+    inputs = {**weights(model), **{f"suite.{name}": data[name] for name in names}}
+    node = f"{recipe.name}/generated.{label or model.name}"
+    options = {"batch_size": recipe.evaluate.batch_size}
+    return ladder.add(Node(node, "generated", config, inputs, options=options))
 
 
 def _rows(built: Built) -> str | None:
