@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eval.model_card import model_card
 from eval.report import sections
 from eval.report.answers import (
     arms_section,
@@ -43,14 +44,15 @@ _METHOD = (
 def write_report(
     comparison_json: Mapping[str, Any], title: str, facts: Mapping[str, Any], out: Path
 ) -> None:
-    """Writes ``report.json`` and ``report.html`` into the folder ``out``.
+    """Writes ``report.json``, ``report.html`` and the model card into the folder ``out``.
 
     The same input gives the same bytes. A figure that is no number was not measured.
 
     Args:
         comparison_json: what ``Comparison.to_json`` gave.
         title: heading of the page.
-        facts: hardware, versions, seconds, plan, lineage: any JSON values, shown as they are.
+        facts: hardware, versions, seconds, plan, lineage: any JSON values, shown as they are;
+            ``model`` as ``eval.model_facts`` tells it, for the card.
         out: an existing folder.
     """
     comparison, facts = finite(comparison_json), finite(facts)
@@ -59,6 +61,9 @@ def write_report(
     (out / "report.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     (out / "report.html").write_text(
         report_page(comparison, title, facts), encoding="utf-8", newline="\n"
+    )
+    (out / "README.md").write_text(
+        model_card(comparison, title, facts), encoding="utf-8", newline="\n"
     )
 
 
@@ -70,6 +75,9 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
         facts = {**facts, "data": other}
     training = training_part(facts.get("training"))
     facts = {name: value for name, value in facts.items() if name != "training"}
+    if model := facts.get("model"):
+        # Sources stand with the data; those of all levels in the card.
+        facts["model"] = {name: value for name, value in model.items() if name != "sources"}
     figures = Figures()
     first = [
         header(comparison, title),

@@ -98,7 +98,7 @@ def _base(artifact: Artifact) -> Line:
     """A fetched base: its rows are known to its makers alone."""
     origin = artifact.manifest.facts.get("origin", "a folder")
     card = artifact.path / "README.md"
-    licence = _licence_of_card(card.read_text(encoding="utf-8")) if card.is_file() else None
+    licence = licence_of_card(card.read_text(encoding="utf-8")) if card.is_file() else None
     what = f"licence of the base {origin}"
     if licence is None:
         why = "its folder has no model card that names one, and its training rows are not told"
@@ -107,7 +107,7 @@ def _base(artifact: Artifact) -> Line:
     return Line(_TOPIC, what, licence, how)
 
 
-def _licence_of_card(card: str) -> str | None:
+def licence_of_card(card: str) -> str | None:
     """``license:`` of a model card's metadata."""
     head = card.split("---")[1] if card.startswith("---") and card.count("---") > 1 else ""
     for line in head.splitlines():

@@ -63,14 +63,23 @@ def facts() -> dict[str, Any]:
         "examples": {"train": {"examples": 8700, "tokens": 400_000, "supervised_tokens": 43_000,
                                "lengths": {"32": 2100, "64": 5400, "128": 1150, "256": 50}}},
         "sources": [{"repo": "example/banking", "split": "train", "format": "classification",
-                     "licence": "CC-BY-4.0", "read": 10003, "quarantined": 3}],
+                     "licence": "CC-BY-4.0", "read": 10003, "quarantined": 3},
+                    {"repo": "example/banking", "split": "test", "format": "classification",
+                     "licence": "CC-BY-4.0", "read": 3080, "quarantined": 0}],
         "contamination": {"policy": "drop", "checked": {"test": 3080}, "hits": 0,
                           "not_checkable": ["example/base-0.6b"]},
     }  # fmt: skip
     model = {
-        "base": "example/base-0.6b", "revision": "0" * 40, "base_licence": None, "level": "L2",
-        "objective": ["classify", "sft"], "method": "lora", "lora_r": 16, "architecture": "qwen3",
-        "parameters": 596_049_920, "trainable_parameters": 4_587_520,
+        "base": "example/base-0.6b", "base_kind": "hub", "revision": "0" * 40,
+        "base_licence": None, "architecture": "Qwen3ForCausalLM", "parameters": 596_049_920,
+        "trainable_parameters": 4_587_520, "objectives": ["classify", "sft"],
+        "training": {"method": "lora", "lora_r": 16, "learning_rate": 2e-4, "max_length": 256},
+        "seeds": [0, 1, 2], "below": ["banking-l1"], "languages": ["en"],
+        "sources": [
+            {"repo": "example/banking", "split": "train", "licence": "CC-BY-4.0", "read": 10003,
+             "for": "banking-intents"},
+            {"name": "letters.jsonl", "split": "train", "read": 52_114, "for": "banking-l1"},
+        ],
     }  # fmt: skip
     return {
         "model": model,

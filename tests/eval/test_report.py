@@ -227,7 +227,7 @@ def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_report(record(), "Demo", FACTS, tmp_path / name)
         written = sorted((tmp_path / name).iterdir())
-        assert [path.name for path in written] == ["report.html", "report.json"]
+        assert [path.name for path in written] == ["README.md", "report.html", "report.json"]
         pages.append([path.read_bytes() for path in written])
     assert pages[0] == pages[1]
 

@@ -1,0 +1,106 @@
+"""What a model is, read from the manifests of its training and of all below it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.risks.origins import TRAINS, licence_of_card, made_of, trained_on
+from pipeline.core.artifact import Artifact
+
+_SETTINGS = (
+    "method", "lora_r", "learning_rate", "num_train_epochs", "max_steps", "global_batch_size",
+    "max_length", "precision",
+)  # fmt: skip
+
+
+def model_facts(trained: Sequence[Artifact]) -> dict[str, Any]:
+    """Base, architecture, size and training of a recipe's own models.
+
+    What no manifest says is None: a card or a page then says that it is not known.
+
+    Args:
+        trained: what the recipe trained, one for each objective and seed, the first one first.
+
+    Returns:
+        ``base`` (hub id, folder's name, or the recipe that made it from nothing), ``base_kind``
+        (``hub``, ``folder``, ``scratch``), ``revision``, ``base_licence``, ``architecture``,
+        ``parameters``, ``trainable_parameters``, ``objectives``, ``training`` (settings),
+        ``seeds``, ``below`` (recipes that were trained before, from the base up),
+        ``languages`` (that rows were kept in; None: no row was left out for its language) and
+        ``sources`` (of every training row, those of the recipes below included); {} where
+        nothing was trained.
+    """
+    if not trained:
+        return {}
+    first = trained[0]
+    family = made_of([first])
+    config = first.manifest.config
+    own = _recipe(first)
+    trainings = [artifact for artifact in family if artifact.manifest.stage in TRAINS]
+    below = [_recipe(artifact) for artifact in trainings if _recipe(artifact) != own]
+    data = trained_on(family)
+    return {
+        **_base(family),
+        "parameters": first.manifest.facts.get("all_parameters"),
+        "trainable_parameters": first.manifest.facts.get("trainable_parameters"),
+        "objectives": list(dict.fromkeys(a.manifest.config["objective"] for a in trained)),
+        "training": {name: config[name] for name in _SETTINGS if config.get(name) is not None},
+        "seeds": sorted({a.manifest.config["seed"] for a in trained}),
+        "below": list(dict.fromkeys(reversed(below))),
+        "languages": _languages(data),
+        "sources": [
+            {**source, "for": _recipe(artifact)}
+            for artifact in data
+            for source in artifact.manifest.facts.get("sources", ())
+            if source.get("split") == "train"
+        ],
+    }
+
+
+def _recipe(artifact: Artifact) -> str:
+    return str(artifact.manifest.run["node"]).partition("/")[0]
+
+
+def _base(family: Sequence[Artifact]) -> dict[str, Any]:
+    """The family's L0: fetched, or made from nothing."""
+    found: dict[str, Any] = dict.fromkeys(
+        ("base", "base_kind", "revision", "base_licence", "architecture")
+    )
+    for artifact in family:
+        stage, path = artifact.manifest.stage, artifact.path
+        if stage not in ("fetch", "scratch"):
+            continue
+        found["architecture"] = _architecture(path / "config.json")
+        if stage == "scratch":
+            return {**found, "base": _recipe(artifact), "base_kind": "scratch"}
+        origin = str(artifact.manifest.facts.get("origin", ""))
+        name, at, revision = origin.rpartition("@")
+        card = path / "README.md"
+        return {
+            **found,
+            "base": name if at else origin or None,
+            "base_kind": "hub" if at else "folder",
+            "revision": revision if at else None,
+            "base_licence": licence_of_card(card.read_text("utf-8")) if card.is_file() else None,
+        }
+    return found
+
+
+def _architecture(config: Path) -> str | None:
+    if not config.is_file():
+        return None
+    tree = json.loads(config.read_text(encoding="utf-8"))
+    named = next(iter(tree.get("architectures") or ()), tree.get("model_type"))
+    return None if named is None else str(named)
+
+
+def _languages(data: Sequence[Artifact]) -> list[str] | None:
+    """Languages that the last training's rows were kept in."""
+    for artifact in data[:1]:
+        cleaning = artifact.manifest.config.get("clean") or {}
+        kept = (cleaning.get("language") or {}).get("keep")
+        return list(kept) if kept else None
+    return None
