@@ -230,7 +230,8 @@ def test_the_knowledge_base_teaches_what_the_training_rows_leave_out() -> None:
 
 
 def test_unknown_names_and_parts_are_refused_in_one_line_that_lists_those_there_are() -> None:
-    with pytest.raises(DataError, match=r"'poems'.*stdlib_docstrings, retail_banking$"):
+    there = "stdlib_docstrings, retail_banking, checkable_instructions"
+    with pytest.raises(DataError, match=rf"'poems'.*{there}$"):
         generate("poems", "train", 0)
     with pytest.raises(DataError, match=r"'dev'.*intents_train, intents_test$"):
         generate("retail_banking", "dev", 0)

@@ -46,6 +46,13 @@ GENERATORS: dict[str, GeneratorInfo] = {
         origin="Synthetic English retail banking, written for gradus and combined by grammar.",
         parts=("knowledge", "knowledge_test", "intents_train", "intents_test"),
     ),
+    "checkable_instructions": GeneratorInfo(
+        module="pipeline.data.generators.checkable_instructions",
+        version=1,
+        licence="Apache-2.0",
+        origin="Prompts with checkable instructions in IFEval's form, written for gradus.",
+        parts=("test",),
+    ),
 }
 
 
