@@ -214,6 +214,9 @@ def _suite_render(form: str, objective: str) -> str:
     info = OBJECTIVES[objective]
     if form == "text":
         return "text"
+    if form == "instructions":
+        # Whatever it learned: can it still be told what to do?
+        return "sft"
     return info.render if not info.forms or form in info.forms else "sft"
 
 

@@ -10,7 +10,7 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_evaluate import Generated
 from pipeline.data_plan import add_template
-from pipeline.judgement_arms import arms_of, asked_arms, judged_name
+from pipeline.judgement_arms import asked_arms, judged_name
 from pipeline.plan import Built, ModelRef, Node
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def generated_nodes(
 
     Args:
         suites: name to format.
-        asked: objective to the Datasets of all suites as its model is asked, by name.
+        asked: objective whose model writes to the Datasets of all suites, by name.
 
     Raises:
         RecipeError: a suite without open answers, or nobody who would write.
@@ -165,12 +165,12 @@ def generated_nodes(
                 f"{name} is no suite with open answers (they are of format {', '.join(_OPEN)})",
             )
     names = section.suites or tuple(name for name, form in suites.items() if form in _OPEN)
-    writers = [o for o in recipe.train.objective if "generate" in arms_of(o)]
+    writers = [*asked]
     if not writers or not names:
         raise loaded.error(
             "evaluate.generated",
-            "needs an objective that writes (sft, dpo, hybrid) and a suite with open answers of "
-            f"format {', '.join(_OPEN)}; leave it out",
+            "needs an objective that writes (sft, dpo, hybrid, cpt) and open answers of format "
+            f"{', '.join(_OPEN)}; leave it out",
         )
     seed = recipe.train.seeds[0]
     nodes = [

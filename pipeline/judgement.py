@@ -125,7 +125,7 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
     of_writers: dict[str, dict[str, str]] = {
         objective: {name: dataset_of(ladder, built, name, objective) for name in suites}
         for objective in recipe.train.objective
-        if "generate" in arms_of(objective)
+        if OBJECTIVES[objective].writes and objective != "channel"
     }
     for index, node in enumerate(generated_nodes(ladder, built, suites, of_writers)):
         inputs[f"generated{index}"] = node

@@ -104,7 +104,7 @@ def form_problem(render: str, objective: str, key: str, form: str) -> str | None
     Args:
         key: of the source; what a test is asked may differ from what is learned.
     """
-    if form == "instructions" and key != "data.test":
+    if form == "instructions" and not key.startswith(("data.test", "evaluate.")):
         return _NOT_LEARNED
     fitting = _FORMS.get(render)
     # A model that learned from preferences writes answers, and may be asked anything.

@@ -1,0 +1,186 @@
+"""Arms, rungs, pages and texts in a plan: what a recipe names is asked, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.arms import ARMS, REFERENCES
+from pipeline.core.errors import RecipeError
+from pipeline.core.schema_evaluate import Evaluate, GateSpec
+from pipeline.core.store import Store
+from pipeline.ladder import make_plan
+from pipeline.plan import Plan
+from tests.tiny_ladder import write_ladder
+
+ALL = "arms: [classifier, generate, constrained, likelihood, joint, joint_untrained]"
+
+
+@pytest.fixture
+def ladder(tmp_path: Path) -> Path:
+    return write_ladder(tmp_path / "recipes")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def judged(ladder: Path, more: str, objective: str = "[sft, classify]", gate: str = "") -> None:
+    text = ladder.read_text().replace("[sft, classify]", objective)
+    text = text.replace("  control: l2-from-l0.yaml\n", f"  {more}\n" if more else "")
+    ladder.write_text(text.replace("gates:\n", f"gates:\n  - {gate}\n") if gate else text)
+
+
+def arms(plan: Plan) -> set[str]:
+    return {n.config["arm"] for n in plan.nodes.values() if n.stage == "evaluate"}
+
+
+def test_every_named_arm_is_asked_of_the_objective_that_has_it(ladder: Path, store: Store) -> None:
+    judged(ladder, ALL, "[sft, classify, channel]")
+    plan = make_plan(ladder, store)
+    named = {name for name, info in ARMS.items() if info.chosen}
+    assert arms(plan) == named | {"channel", "text"}
+    by_arm = {n.config["arm"]: n for n in plan.nodes.values() if n.stage == "evaluate"}
+    for arm in ("constrained", "likelihood"):
+        assert by_arm[arm].inputs["adapter"] == "tiny-task/export.sft.seed1"
+    # Before it was trained the channel was the model below.
+    assert by_arm["joint"].inputs["adapter"] == "tiny-task/export.channel.seed1"
+    assert by_arm["joint_untrained"].inputs["adapter"] == "tiny-l1/export.cpt.seed1"
+    # Labels are chosen from the task's; texts are read once.
+    assert {role for role in by_arm["likelihood"].inputs if role.startswith("suite.")} == {
+        "suite.test"
+    }
+    assert {"suite.domain", "suite.general"} <= set(by_arm["generate"].inputs)
+
+
+def test_a_writer_that_is_not_let_write_still_reads(ladder: Path, store: Store) -> None:
+    judged(ladder, "arms: [classifier, likelihood]")
+    plan = make_plan(ladder, store)
+    assert arms(plan) == {"classifier", "likelihood", "text"}
+    readers = [
+        node
+        for node in plan.nodes.values()
+        if node.stage == "evaluate" and node.inputs.get("adapter") == "tiny-task/export.sft.seed1"
+    ]
+    read = {r for n in readers if n.config["arm"] == "text" for r in n.inputs if "suite" in r}
+    assert read == {"suite.domain", "suite.general"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("arms: [joint]", r"evaluate\.arms: joint is a way of asking what objective channel"),
+        ("arms: []", "at least one"),
+        ("arms: [classifier, classifier]", "name each way of asking once"),
+        ("references: [nearest, nearest]", "one is named twice"),
+        ("encoder: nowhere", "encoder is for reference nearest"),
+        ("corpus: nowhere", "corpus is for reference retrieved"),
+        ("{references: [nearest], encoder: ./nowhere}", r"evaluate\.encoder: .*no folder"),
+        ("{references: [retrieved], corpus: nowhere}", r"evaluate\.corpus: nowhere: no such file"),
+        ("risks: {bbq: nowhere}", r"evaluate\.risks\.bbq: nowhere: no such file"),
+        ("generated: {}", "a suite with open answers"),
+        ("generated: {suites: [test]}", r"generated\.suites: test is no suite with open answers"),
+    ],
+)
+def test_what_could_not_be_measured_is_refused(
+    ladder: Path, store: Store, more: str, message: str
+) -> None:
+    if more.startswith("{"):
+        more = more[1:-1].replace("], ", "]\n  ")
+    judged(ladder, more)
+    with pytest.raises(RecipeError, match=message):
+        make_plan(ladder, store)
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        ("against: tfidf_bayes, superior_by: 0", "add it to evaluate.references"),
+        ("against: constrained, superior_by: 0", "add constrained to arms"),
+        ("arm: likelihood, at_least: 0.5", r"arm: no model of this recipe is asked so"),
+        ("arm: classifier, against: classifier, superior_by: 0", "stands against itself"),
+        ("against: control, superior_by: -0.1", "greater than or equal to 0|at least 0"),
+        ("against: chance, not_worse_by: 0", "greater than 0|above 0"),
+        ("not_worse_by: 0.01", "not_worse_by needs `against`"),
+    ],
+)
+def test_gates_name_rungs_that_are_measured(
+    ladder: Path, store: Store, gate: str, message: str
+) -> None:
+    judged(ladder, "", gate=f"{{suite: test, metric: accuracy, {gate}}}")
+    with pytest.raises(RecipeError, match=message):
+        make_plan(ladder, store)
+
+
+def test_gates_may_stand_against_an_arm_or_a_rung(ladder: Path, store: Store) -> None:
+    gate = "{suite: test, metric: accuracy, arm: classifier, against: tfidf_logreg, "
+    gate += "not_worse_by: 0.02}"
+    judged(ladder, "references: [tfidf_logreg]", gate=gate)
+    assert make_plan(ladder, store).nodes["tiny-task/compare"].config["gates"][0]["against"] == (
+        "tfidf_logreg"
+    )
+
+
+def test_references_stand_beside_the_models(ladder: Path, store: Store) -> None:
+    judged(ladder, f"references: [{', '.join(sorted(set(REFERENCES) - {'retrieved'}))}]")
+    plan = make_plan(ladder, store)
+    rungs = {n.config["name"]: n for n in plan.nodes.values() if n.stage == "reference"}
+    assert set(rungs) == set(REFERENCES) - {"retrieved"}
+    # Rungs of words need no model; the others ask the base, never what was trained over it.
+    assert "root" not in rungs["tfidf_bayes"].inputs
+    assert {rungs[name].inputs["root"] for name in ("nearest", "zero_shot", "few_shot")} == {
+        "tiny-l0/train.pretrain.seed1"
+    }
+    about = plan.nodes["tiny-task/compare"].config["models"]
+    assert [one["arm"] for one in about if one["role"] == "reference"] == [
+        *sorted(set(REFERENCES) - {"retrieved"})
+    ]
+
+
+def test_an_encoder_in_a_folder_is_fetched(ladder: Path, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")
+    judged(ladder, f"references: [nearest]\n  encoder: {tmp_path / 'encoder'}")
+    plan = make_plan(ladder, store)
+    assert plan.nodes["tiny-task/reference.nearest"].inputs["encoder"] == "encoder/fetch"
+
+
+def test_a_suite_of_instructions_is_written_and_checked_at_every_level(
+    ladder: Path, store: Store
+) -> None:
+    suite = "{generator: checkable_instructions, part: test, format: instructions}"
+    text = ladder.read_text().replace(
+        "domain: {recipe: l1.yaml}", f"domain: {{recipe: l1.yaml}}, told: {suite}"
+    )
+    ladder.write_text(text.replace("  control: l2-from-l0.yaml\n", ""))
+    plan = make_plan(ladder, store)
+    written = {name: n for name, n in plan.nodes.items() if n.stage == "generated"}
+    assert set(written) == {
+        "tiny-task/generated.tiny-task", "tiny-task/generated.as-tiny-l1",
+        "tiny-task/generated.as-tiny-l0",
+    }  # fmt: skip
+    assert {tuple(node.config["suites"]) for node in written.values()} == {("told",)}
+    compare = plan.nodes["tiny-task/compare"].inputs
+    assert {compare[f"generated{n}"] for n in range(3)} == set(written)
+    # What programs check is no label to be right or wrong.
+    assert not any("suite.told" in n.inputs for n in plan.nodes.values() if n.stage == "evaluate")
+
+
+def test_a_page_of_risks_for_each_named_model(ladder: Path, store: Store) -> None:
+    judged(ladder, "risks: {items: 5}")
+    plan = make_plan(ladder, store)
+    pages = {name: n for name, n in plan.nodes.items() if n.stage == "risks"}
+    assert {node.config["name"] for node in pages.values()} == {"tiny-task", "tiny-task-classifier"}
+    assert plan.nodes["tiny-task/compare"].inputs["risks0"] in pages
+
+
+def test_schema_knows_every_arm_and_rung_of_the_table() -> None:
+    chosen = {name for name, info in ARMS.items() if info.chosen}
+    assert set(Evaluate(arms=tuple(sorted(chosen))).arms or ()) == chosen  # type: ignore[arg-type]
+    assert set(Evaluate(references=tuple(REFERENCES)).references) == set(REFERENCES)
+    for against in {*REFERENCES, *chosen}:
+        GateSpec.model_validate(
+            {"suite": "test", "metric": "accuracy", "against": against, "superior_by": 0}
+        )
