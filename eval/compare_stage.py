@@ -12,6 +12,7 @@ from eval.costs import Cost
 from eval.gates import Gate
 from eval.known_items import read_known
 from eval.learning_curve import learning_curve, read_points
+from eval.model_facts import model_facts
 from eval.record import read_losses, read_predictions
 from eval.report import write_report
 from eval.results import ModelResult
@@ -55,7 +56,10 @@ class Compare:
             tree["risks"] = pages
         if texts:
             tree["generated"] = [record for of_model in texts for record in of_model]
-        facts = {**_facts(inputs), "training": _trainings(inputs, config["trainings"])}
+        own = [inputs[f"trained{i}"] for i, o in enumerate(config["trainings"])
+               if o["role"] == "model"]  # fmt: skip
+        told = {"model": model_facts(own), "training": _trainings(inputs, config["trainings"])}
+        facts = {**_facts(inputs), **told}
         write_report(tree, config["name"], facts, context.out)
         return {
             "verdict": tree["verdict"],

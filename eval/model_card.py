@@ -42,7 +42,7 @@ def model_card(comparison: Tree, title: str, facts: Tree) -> str:
     parts = [
         f"# {plain(title)}",
         *_verdict(comparison),
-        *_about(comparison, model),
+        *_about(comparison, title, model),
         *_use(comparison, title, model),
         *_data(model),
         *_results(comparison),
@@ -139,12 +139,12 @@ def _verdict(comparison: Tree) -> list[str]:
     return [verdict, *(plain(line) for line in told.get("words") or ())]
 
 
-def _about(comparison: Tree, model: Tree) -> list[str]:
+def _about(comparison: Tree, title: str, model: Tree) -> list[str]:
     task = _task(comparison, model)
     rows = [
         ("Task", task and task.replace("-", " ")),
         ("Modality", "text in, text or labels out"),
-        ("Domain", ", ".join(model.get("below") or ()) or None),
+        ("Domain", f"that of the rows of {', '.join([*(model.get('below') or ()), title])}"),
         ("Base", _base(model)),
         ("Architecture", model.get("architecture")),
         ("Size", _size(model)),
@@ -155,8 +155,7 @@ def _about(comparison: Tree, model: Tree) -> list[str]:
     ]
     lines = ["| | |", "| --- | --- |"]
     lines += [f"| {name} | {plain(value) if value else _UNKNOWN} |" for name, value in rows]
-    note = "Domain: the recipes that it was trained through, from its base up."
-    return ["## What it is", "\n".join(lines), *([note] if model.get("below") else [])]
+    return ["## What it is", "\n".join(lines)]
 
 
 def _base(model: Tree) -> str | None:
@@ -259,7 +258,8 @@ def _results(comparison: Tree) -> list[str]:
     if rows:
         head = ["way of answering", "level", "seeds", "accuracy", "95 % interval", "macro F1"]
         parts.append(_table([*head, "compute for 1,000 (s)"], rows, words=1))
-    parts += [f"- {plain(line)}" for line in comparison["sentences"]]
+    if comparison["sentences"]:
+        parts.append("\n".join(f"- {plain(line)}" for line in comparison["sentences"]))
     if comparison["gates"]:
         gates = [[gate["status"], plain(gate["text"])] for gate in comparison["gates"]]
         parts.append(_table(["promise", "figure"], gates, words=2))

@@ -40,6 +40,8 @@ def model_facts(trained: Sequence[Artifact]) -> dict[str, Any]:
     config = first.manifest.config
     own = _recipe(first)
     trainings = [artifact for artifact in family if artifact.manifest.stage in TRAINS]
+    # Whatever stands on another is made of more.
+    trainings.sort(key=lambda artifact: len(made_of([artifact])))
     below = [_recipe(artifact) for artifact in trainings if _recipe(artifact) != own]
     data = trained_on(family)
     return {
@@ -49,7 +51,7 @@ def model_facts(trained: Sequence[Artifact]) -> dict[str, Any]:
         "objectives": list(dict.fromkeys(a.manifest.config["objective"] for a in trained)),
         "training": {name: config[name] for name in _SETTINGS if config.get(name) is not None},
         "seeds": sorted({a.manifest.config["seed"] for a in trained}),
-        "below": list(dict.fromkeys(reversed(below))),
+        "below": list(dict.fromkeys(below)),
         "languages": _languages(data),
         "sources": [
             {**source, "for": _recipe(artifact)}

@@ -105,7 +105,13 @@ STAGES: Mapping[str, StageInfo] = {
         "Report",
         (*_TORCH, "peft", "sacrebleu", "rouge-score", "scikit-learn", "py3langid"),
     ),
-    "compare": StageInfo("eval.compare_stage:Compare", 6, "Report", ("numpy", "scipy")),
+    "compare": StageInfo(
+        # The page holds plotly's script, and the hub's library writes the card's metadata.
+        "eval.compare_stage:Compare",
+        7,
+        "Report",
+        ("numpy", "scipy", "plotly", "huggingface-hub"),
+    ),
     "bundle": StageInfo("serve.stage:MakeBundle", 3, "Bundle"),
     "risks": StageInfo(
         "eval.risks.stage:Risks",
