@@ -5,42 +5,45 @@ Works on whatever part of a ladder was measured: what was not is None in the JSO
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from eval import metrics
+from eval import calibration, metrics
+from eval.arm_figures import arm_rows
+from eval.calibration import BINS
 from eval.conclusions import sentences_of
+from eval.disagreements import disagreements_of
+from eval.forgetting import forgetting_of
+from eval.forms import classes_of, finite, forms_apart, head_figures, plain_json
+from eval.gap import gaps_of
 from eval.gates import Gate, GateResult, verdict
 from eval.judging import judged
 from eval.known_items import Known, with_and_without
+from eval.recommendation import MARGIN, recommendation_of
 from eval.results import (
     LABELLED,
     ModelResult,
-    answering,
     check_same_items,
-    correct_table,
     losses_in_order,
-    paired,
     reading,
 )
+from eval.selective import TARGETS
 from eval.statistics import (
-    Interval,
     loss_interval,
     loss_ratio_interval,
-    mean_interval,
-    paired_difference,
 )
-from eval.task_figures import figure, label_sets
+from eval.task_figures import figure
 from eval.tasks import tasks_of
-from pipeline.core.arms import FORM_NAMES, Arm
+from eval.ways import pairs_of, ways_of
+from pipeline.core.arms import FORM_NAMES
 
 __all__ = ["Comparison", "ModelResult", "compare"]
 
 LEVELS = ("L0", "L1", "L2")
-_MISTAKES = 12
+_OF_SCORES = ("ece", "brier", "nll")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class Comparison:
     clean: list[dict[str, Any]]
     tasks: list[dict[str, Any]]
     suites: dict[str, str | None]
+    arms: list[dict[str, Any]]
+    pairs: list[dict[str, Any]]
+    disagreements: dict[str, Any] | None
+    recommendation: dict[str, Any] | None
+    gap: list[dict[str, Any]]
+    forgetting: list[dict[str, Any]]
 
     @property
     def verdict(self) -> str:
@@ -84,6 +93,10 @@ def compare(
     general_suite: str | None,
     task_suite: str | None,
     through_l1: bool = True,
+    texts: Mapping[str, Mapping[str, str]] | None = None,
+    margin: float = MARGIN,
+    confidence_bins: int = BINS,
+    target_precision: Sequence[float] = TARGETS,
 ) -> Comparison:
     """Compares models that were measured on the same items.
 
@@ -97,6 +110,10 @@ def compare(
         task_suite: labelled suite that the forms are judged on.
         through_l1: whether the models stand on an L1 (or are one); else their figures are
             those without it.
+        texts: suite > item > its text, to show items with.
+        margin: of accuracy, by which the recommended way may be worse than the best.
+        confidence_bins: of the calibration error.
+        target_precision: shares of right answers for which a threshold is chosen.
 
     Raises:
         IntegrityError: two results were measured on different items; names both.
@@ -110,20 +127,30 @@ def compare(
         for level in LEVELS
     }
     suites = {"domain": domain_suite, "general": general_suite, "task": task_suite}
-    heads = {head: _head(results, task_suite, arm, through_l1) for head, arm in FORM_NAMES.items()}
+    heads = {
+        head: head_figures(results, task_suite, arm, through_l1) for head, arm in FORM_NAMES.items()
+    }
+    ways, chance = ways_of(results, task_suite), _chance(results, task_suite)
+    of_l1 = any(result.role == "model" and result.level == "L1" for result in results)
     return Comparison(
         levels={level: _level(readers[level], suites) for level in LEVELS},
         steps=_steps(readers, suites),
         heads={head: figures for head, figures in heads.items() if figures is not None},
-        forms=_forms(results, task_suite),
-        chance=_chance(results, task_suite),
+        forms=forms_apart(results, task_suite),
+        chance=chance,
         gates=[result for gate in gates for result in judged(gate, results, contamination.rows)],
         models=[_model(result, suites) for result in results],
-        classes=_classes(results, task_suite),
+        classes=classes_of(results, task_suite),
         contamination=contamination.rows,
         clean=with_and_without(results, contamination),
         tasks=tasks_of(results, task_suite),
         suites=suites,
+        arms=arm_rows(ways, confidence_bins, target_precision),
+        pairs=pairs_of(ways),
+        disagreements=disagreements_of(ways, (texts or {}).get(task_suite or "", {})),
+        recommendation=recommendation_of(ways, chance, margin),
+        gap=gaps_of(ways),
+        forgetting=forgetting_of(results, (task_suite, domain_suite if of_l1 else None)),
     )
 
 
@@ -162,49 +189,8 @@ def _steps(
             ratio = loss_ratio_interval(
                 losses_in_order(above, suite), losses_in_order(below, suite), _rng()
             )
-            steps.append({"text": kind, "level": upper, "against": lower, **_plain(ratio)})
+            steps.append({"text": kind, "level": upper, "against": lower, **plain_json(ratio)})
     return steps
-
-
-def _head(
-    results: Sequence[ModelResult], suite: str | None, arm: Arm, through_l1: bool
-) -> dict[str, Any] | None:
-    models = answering(results, suite, arm, "model")
-    if suite is None or not models:
-        return None
-    controls = answering(results, suite, arm, "control")
-    if not through_l1:
-        return {"with_l1": None, "without_l1": _accuracy(models, suite), "difference": None}
-    difference = _difference(models, controls, suite)
-    return {
-        "with_l1": _accuracy(models, suite),
-        "without_l1": _accuracy(controls, suite) if controls else None,
-        "difference": difference,
-    }
-
-
-def _accuracy(results: Sequence[ModelResult], suite: str) -> dict[str, Any]:
-    interval = mean_interval(correct_table(results, suite))
-    record = _plain(interval)
-    return {"accuracy": record.pop("estimate"), **record, "seeds": len(results)}
-
-
-def _difference(
-    a: Sequence[ModelResult], b: Sequence[ModelResult], suite: str
-) -> dict[str, Any] | None:
-    ours, theirs = paired(a, b)
-    if not ours:
-        return None
-    interval = paired_difference(correct_table(ours, suite), correct_table(theirs, suite))
-    return {**_plain(interval), "seeds": len(ours)}
-
-
-def _forms(results: Sequence[ModelResult], suite: str | None) -> dict[str, Any] | None:
-    """Accuracy of the generative form less that of the classifier, paired by seed."""
-    generative, classifier = (
-        answering(results, suite, arm, "model") for arm in FORM_NAMES.values()
-    )
-    return _difference(generative, classifier, suite) if suite is not None else None
 
 
 def _model(result: ModelResult, suites: dict[str, str | None]) -> dict[str, Any]:
@@ -212,64 +198,28 @@ def _model(result: ModelResult, suites: dict[str, str | None]) -> dict[str, Any]
     row: dict[str, Any] = {
         name: getattr(result, name) for name in ("name", "level", "arm", "role", "seed")
     }
-    predictions = result.predictions.get(suites["task"] or "")
-    asked = result.kind(suites["task"])
+    suite = suites["task"] or ""
+    predictions, asked = result.predictions.get(suite), result.kind(suite)
     for name in ("accuracy", "macro_f1", "matthews", "unparseable", "ece", "brier", "nll"):
         row[name] = None
-        if predictions and asked == "label":
+        if predictions and asked == "label" and name not in _OF_SCORES:
             row[name] = getattr(metrics, name)(predictions)
         elif predictions and asked == "labels" and name in ("accuracy", "macro_f1"):
             row[name] = figure(asked, name, [predictions]).estimate
+    table = result.scored(suite) if predictions and asked == "label" else None
+    if table is not None and (table.golds >= 0).all():
+        row |= {name: getattr(calibration, name)(table) for name in _OF_SCORES}
     for kind in ("domain", "general"):
         losses = result.losses.get(suites[kind] or "")
         row[f"{kind}_loss"] = metrics.token_loss(losses) if losses else None
     return {**row, "seconds": dict(result.seconds)}
 
 
-def _classes(results: Sequence[ModelResult], suite: str | None) -> dict[str, dict[str, Any]]:
-    """Per-class table and commonest mistakes of the first seed of each form."""
-    found: dict[str, dict[str, Any]] = {}
-    for head, arm in FORM_NAMES.items():
-        models = answering(results, suite, arm, "model")
-        if suite is None or not models:
-            continue
-        kind, predictions = models[0].kind(suite), models[0].predictions[suite]
-        golds, answers = zip(*(label_sets(kind, p) for p in predictions), strict=True)
-        # Of several labels none is mistaken for one other.
-        pairs = metrics.confusion(predictions) if kind == "label" else {}
-        wrong = [(pair, n) for pair, n in pairs.items() if len({*pair}) > 1]
-        wrong.sort(key=lambda entry: (-entry[1], entry[0][0], entry[0][1] or ""))
-        found[head] = {
-            "model": models[0].name,
-            "seed": models[0].seed,
-            "per_class": [asdict(row) for row in metrics.per_label(golds, answers)],
-            "mistakes": [
-                {"gold": gold, "label": label, "items": items}
-                for (gold, label), items in wrong[:_MISTAKES]
-            ],
-        }
-    return found
-
-
-def _plain(interval: Interval) -> dict[str, Any]:
-    return {
-        "estimate": interval.estimate,
-        "low": _finite(interval.low),
-        "high": _finite(interval.high),
-        "covers": interval.covers,
-    }
-
-
 def _gate_json(result: GateResult) -> dict[str, Any]:
     record = asdict(result)
     gate = record.pop("gate")
     # `arm` of the result, not of the gate: a gate for every arm has one result for each.
-    return {**gate, **record, "low": _finite(result.low), "high": _finite(result.high)}
-
-
-def _finite(end: float | None) -> float | None:
-    """JSON knows no infinity: an end that one document cannot tell is None."""
-    return end if end is not None and np.isfinite(end) else None
+    return {**gate, **record, "low": finite(result.low), "high": finite(result.high)}
 
 
 def _rng() -> np.random.Generator:

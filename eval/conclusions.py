@@ -24,6 +24,9 @@ def sentences_of(comparison: Comparison) -> list[str]:
         found.append(_level_between(head, figures, comparison))
         found.append(_unparseable(head, comparison))
     found.append(_forms(comparison.forms))
+    # Domain and general text are told by the steps between the levels.
+    told = {comparison.suites["domain"], comparison.suites["general"]}
+    found += [row["words"] for row in comparison.forgetting if row["suite"] not in told]
     found.append(_contamination(comparison))
     return [sentence for sentence in found if sentence]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.results import ModelResult, by_model, losses_in_order
+from eval.results import ModelResult, by_model, clusters_in_order, losses_in_order
 from eval.statistics import Interval, loss_interval
 from eval.task_figures import MAIN, figure
 from pipeline.core.errors import IntegrityError
@@ -119,7 +119,8 @@ def _measured(
     interval: Interval
     if name != "loss":
         tables = [model.predictions[suite] for model in models]
-        interval = figure(models[0].kind(suite), name, tables)
+        clusters = clusters_in_order(models[0], suite)
+        interval = figure(models[0].kind(suite), name, tables, clusters)
     else:
         losses = losses_in_order(models[0], suite)
         if not sum(loss.tokens for loss in losses):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.results import ModelResult, by_model, losses_in_order
+from eval.results import ModelResult, by_model, clusters_in_order, losses_in_order
 from eval.statistics import Interval, loss_interval
 from eval.task_figures import figures
 
@@ -60,7 +60,8 @@ def _measured(models: Sequence[ModelResult], suite: str) -> Mapping[str, Interva
     if first.kind(suite) == "channel":
         losses = losses_in_order(first, suite)
         return {"channel_loss": loss_interval(losses, np.random.default_rng(0))}
-    return figures(first.kind(suite), [model.predictions[suite] for model in models])
+    tables = [model.predictions[suite] for model in models]
+    return figures(first.kind(suite), tables, clusters_in_order(first, suite))
 
 
 def told(figure: Interval) -> dict[str, Any]:
