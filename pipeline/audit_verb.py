@@ -25,6 +25,8 @@ from pipeline.plan import Node, Outcome, Plan, with_keys
 from pipeline.run import execute
 
 _CANARIES, _AUDIT = "audit/canaries.{}", "audit/{}"
+# Those by whose loss a whole text, an answer or a label is foreseen.
+_OBJECTIVES = ("pretrain", "cpt", "sft", "classify")
 
 
 def audit_privacy(
@@ -49,7 +51,7 @@ def audit_privacy(
     """
     store = Store()
     plan = planned(recipe, store, overrides)
-    copies = [_copied(plan, outcome, settings) for outcome in _own(plan)]
+    copies = [_copied(plan, outcome, settings) for outcome in _audited(plan)]
     nodes = {node.id: node for copy in copies for node in copy}
     kept = _kept(plan, nodes)
     goal = Plan(plan.recipe, plan.nodes, (), tuple(kept))
@@ -71,8 +73,12 @@ def audit_privacy(
     return 0
 
 
-def _own(plan: Plan) -> list[Outcome]:
-    """The recipe's own models, each set of weights once."""
+def _audited(plan: Plan) -> list[Outcome]:
+    """The recipe's own models whose rows can hold a canary, each set of weights once.
+
+    Raises:
+        UserError: there is none.
+    """
     own = {
         (outcome.model.root, outcome.model.adapter): outcome
         for outcome in reversed(plan.outcomes)
@@ -83,7 +89,14 @@ def _own(plan: Plan) -> list[Outcome]:
             f"{plan.recipe.path.name}: trains nothing, so there is nothing to audit; name a "
             "recipe that trains"
         )
-    return list(reversed(own.values()))
+    offered = [outcome for outcome in own.values() if outcome.objective in _OBJECTIVES]
+    if not offered:
+        objective = next(iter(own.values())).objective
+        raise UserError(
+            f"{plan.recipe.path.name}: its objective is {objective}, whose rows cannot hold a "
+            f"canary; name a recipe with one of {', '.join(_OBJECTIVES)}"
+        )
+    return list(reversed(offered))
 
 
 def _copied(plan: Plan, outcome: Outcome, settings: Mapping[str, int]) -> list[Node]:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from pipeline.core.store import Store
-from tests.tiny_ladder import write_ladder
+from tests.tiny_ladder import objective, write_ladder
 
 Gradus = Callable[..., Result]
 # Enough updates that what stands there 100 times is learned, over rows as they come.
@@ -82,3 +82,11 @@ def test_a_recipe_that_trains_nothing_is_refused(
     recipe = tmp_path / "base.yaml"
     recipe.write_text(f"name: base\nlevel: L0\nbase: {model_folder}\n")
     assert "trains nothing, so there is nothing to audit" in refusal("audit", "privacy", recipe)
+
+
+def test_an_objective_whose_rows_hold_no_canary_is_refused(
+    ladder: Path, refusal: Callable[..., str]
+) -> None:
+    objective(ladder, "channel")
+    told = refusal("audit", "privacy", ladder)
+    assert told.startswith("l2.yaml: its objective is channel, whose rows cannot hold a canary")

@@ -146,7 +146,7 @@ class _Page:
                 opened,
             ),
             *membership_lines(losses if offered else None, self.data, render, self.items, seed),
-            *_audited(self.files.get("audit")),
+            *_audited(self.files.get("audit"), str(self.config["name"])),
         ]
 
     def _robustness(self, clean: Mapping[str, Sequence[Prediction]]) -> list[Line]:
@@ -191,7 +191,7 @@ class _Page:
         return datetime.date.fromisoformat(str(self.data.manifest.run["at"])[:10])
 
 
-def _audited(path: Path | None) -> list[Line]:
+def _audited(path: Path | None, name: str) -> list[Line]:
     """The lines of an audit that somebody ran; it trains a copy, which no risk page does."""
     what = "exposure of canaries"
     if path is None:
@@ -202,10 +202,14 @@ def _audited(path: Path | None) -> list[Line]:
         return [not_measured("privacy", what, why)]
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        lines = [Line(**line) for line in tree["lines"]]
+        models = {model["name"]: model["lines"] for model in tree["models"]}
+        lines = [Line(**line) for line in models.get(name, ())]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"evaluate.risks.audit: {path}: no audit ({type(error).__name__}: {error}); write it "
             "with `gradus audit privacy RECIPE --out FILE`"
         ) from None
+    if not lines:
+        why = f"{path.name} is an audit of {', '.join(models) or 'no model'}"
+        return [not_measured("privacy", what, why)]
     return [line for line in lines if line.what.startswith("exposure")]

@@ -219,7 +219,7 @@ def test_a_missed_completeness_is_no_explanation(
     assert line.why.startswith("the head gives several labels")
 
 
-def test_an_audit_file_that_is_none_is_refused(
+def test_an_audit_is_shown_of_its_own_model_and_a_file_that_is_none_is_refused(
     made: Mapping[str, Artifact], page: Callable[..., Any], tmp_path: Path
 ) -> None:
     from pipeline.core.errors import DataError
@@ -227,5 +227,15 @@ def test_an_audit_file_that_is_none_is_refused(
     path = tmp_path / "audit.json"
     path.write_text(json.dumps({"name": "x"}))
     data = made["tiny-task/prepare.sft"]
+    line = {"topic": "privacy", "what": "exposure of held-out canaries", "shown": "1.4 bits",
+            "how": "drawn", "value": 1.4, "n": 4}  # fmt: skip
+    for name, told in (
+        ("tiny", ["1.4 bits"]),
+        ("x", ["not measured: audit.json is an audit of x"]),
+    ):
+        path.write_text(json.dumps({"models": [{"name": name, "lines": [line]}]}))
+        lines = page(made["tiny-l0/scratch"], data, "text", audit=path)
+        assert [one["shown"] for one in lines if one["what"].startswith("exposure")] == told
+    path.write_text(json.dumps({"name": "x"}))
     with pytest.raises(DataError, match=r"evaluate.risks.audit: .*audit.json: no audit \(KeyError"):
         page(made["tiny-l0/scratch"], data, "text", audit=path)
