@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.core.artifact import Artifact
@@ -14,7 +15,7 @@ from pipeline.core.stage import StageContext
 
 
 class MakeBundle:
-    """Writes bundle.json and the adapters; refuses a family whose gates do not pass."""
+    """Writes bundle.json, the adapters and the model card; refuses what did not pass its gates."""
 
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
@@ -60,6 +61,7 @@ class MakeBundle:
         }
         text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
         (context.out / "bundle.json").write_text(text + "\n", encoding="utf-8")
+        _carry_card(inputs, config["name"], context.out)
         return {"models": 1 + len(adapters), "ungated": ungated}
 
 
@@ -67,6 +69,16 @@ def _gates(report: Artifact) -> list[dict[str, Any]]:
     tree = json.loads((report.path / "report.json").read_text(encoding="utf-8"))
     gates: list[dict[str, Any]] = tree["comparison"]["gates"]
     return gates
+
+
+def _carry_card(inputs: Mapping[str, Artifact], name: str, out: Path) -> None:
+    """The model card of the recipe's own report; reports of recipes below tell of others."""
+    for role in sorted(role for role in inputs if "report" in role):
+        folder = inputs[role].path
+        tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        if tree.get("title") == name and (folder / "README.md").is_file():
+            shutil.copyfile(folder / "README.md", out / "README.md")
+            return
 
 
 def _rendering(data: Artifact | None) -> dict[str, Any]:

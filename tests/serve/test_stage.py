@@ -20,8 +20,10 @@ RENDERING = {
 }  # fmt: skip
 
 
-def made(tmp_path: Path, rendering: dict[str, Any] | None, *, data: bool = True) -> dict[str, Any]:
-    """bundle.json of a base alone, prepared as ``rendering`` says."""
+def made(
+    tmp_path: Path, rendering: dict[str, Any] | None, *, data: bool = True, **more: Any
+) -> dict[str, Any]:
+    """bundle.json of a base alone, prepared as ``rendering`` says, and of ``more`` inputs."""
     base, prepared, out = (tmp_path / name for name in ("objects/base", "data", "work/a/b/out"))
     for folder in (base, prepared, out):
         folder.mkdir(parents=True)
@@ -29,7 +31,7 @@ def made(tmp_path: Path, rendering: dict[str, Any] | None, *, data: bool = True)
     (base / "model.safetensors").write_bytes(b"x")
     if rendering is not None:
         (prepared / "render.json").write_text(json.dumps(rendering))
-    inputs: dict[str, Any] = {"root": SimpleNamespace(path=base, digest="abc")}
+    inputs: dict[str, Any] = {"root": SimpleNamespace(path=base, digest="abc"), **more}
     if data:
         inputs["data"] = SimpleNamespace(path=prepared, digest="def")
     config = {
@@ -67,3 +69,25 @@ def test_where_nothing_was_rendered_the_recipe_is_taken(tmp_path: Path, data: bo
     found = made(tmp_path, None, data=data)
     assert found["controls"] is None
     assert found["chat_template_kwargs"] == {"old": 1}
+
+
+def report(folder: Path, title: str) -> SimpleNamespace:
+    folder.mkdir()
+    tree = {"title": title, "comparison": {"gates": []}}
+    (folder / "report.json").write_text(json.dumps(tree))
+    (folder / "README.md").write_text(f"# {title}\n")
+    return SimpleNamespace(path=folder, digest=title)
+
+
+def test_the_card_is_that_of_the_recipe_itself(tmp_path: Path) -> None:
+    reports = {
+        f"report{index}": report(tmp_path / title, title)
+        for index, title in enumerate(["below", "x"])
+    }
+    made(tmp_path, None, **reports)
+    assert (tmp_path / "work/a/b/out/README.md").read_text() == "# x\n"
+
+
+def test_without_a_report_of_its_own_a_bundle_has_no_card(tmp_path: Path) -> None:
+    made(tmp_path, None, report0=report(tmp_path / "below", "below"))
+    assert not (tmp_path / "work/a/b/out/README.md").exists()
