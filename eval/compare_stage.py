@@ -46,6 +46,10 @@ class Compare:
             general_suite=config["general"],
             task_suite=config["task"],
             through_l1=config["through_l1"],
+            texts={OWN: texts_of(inputs)} if config["task"] == OWN else None,
+            margin=config["margin"],
+            confidence_bins=config["confidence_bins"],
+            target_precision=config["target_precision"],
         )
         tree = comparison.to_json()
         if "curve" in config:

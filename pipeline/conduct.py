@@ -56,7 +56,7 @@ def run_recipe(
 def evaluate_recipe(
     recipe: Path, overrides: Sequence[str], *, jobs: int | None, as_json: bool
 ) -> int:
-    """Makes a recipe's report and what it stands on: no export beyond it, no bundle, no names.
+    """Makes a recipe's report and what it stands on, and nothing beyond: no merge, no bundle.
 
     Gates are told and stop nothing: whoever evaluates wants the figures.
     """
@@ -69,6 +69,7 @@ def evaluate_recipe(
     rehearse(goal, store)
     with LiveDisplay(goal, store) as display:
         record = _executed(goal, store, jobs, display)
+    register(plan, store)
     tree = _report(plan, store, report)
     if as_json:
         click.echo(json.dumps(summary(plan, store, record, tree)))
@@ -237,6 +238,8 @@ def summary(
         "levels": comparison.get("levels"),
         "heads": comparison.get("heads"),
         "tasks": comparison.get("tasks"),
+        "arms": comparison.get("arms"),
+        "recommendation": comparison.get("recommendation"),
         "chance": comparison.get("chance"),
         "gates": _gates(plan, store),
         "report": str(store.path_of(plan.nodes[page].key or "") / "report.html") if page else None,

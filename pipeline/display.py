@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.base_files import base_config
+from pipeline.comparison_view import print_comparison
 from pipeline.core.engine_limits import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.core.store import Store
 from pipeline.curve_plan import curve_stage
@@ -261,62 +262,16 @@ def print_outcome(
     for line in training_lines(plan, store):
         print(line)
     if report is not None:
-        _print_comparison(report["comparison"])
+        print_comparison(report["comparison"])
         for gate in gates:
             print(f"gate {gate['status']}: {gate['text']}")
         for sentence in report["comparison"]["sentences"]:
             print(f"- {sentence}")
+        for words in (report["comparison"]["recommendation"] or {}).get("words", ()):
+            print(f"* {words}")
         page = store.path_of(plan.nodes[plan.outcomes[0].report or ""].key or "") / "report.html"
         print(f"report: {page}")
 
 
 def _stages(count: int) -> str:
     return f"{count} stage" if count == 1 else f"{count} stages"
-
-
-def _print_comparison(tree: Mapping[str, Any]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    measured = {k: v for k, v in tree["levels"].items() if v.get("general_loss") is not None
-                or v.get("domain_loss") is not None}  # fmt: skip
-    if measured:
-        table = Table("level", "domain loss", "general loss", box=None, pad_edge=False)
-        for level, values in measured.items():
-            table.add_row(level, _figure(values["domain_loss"]), _figure(values["general_loss"]))
-        console.print(table)
-    heads = {name: head for name, head in tree["heads"].items() if head}
-    if heads:
-        table = Table("head", "with L1", "without L1", "difference", box=None, pad_edge=False)
-        for name, head in heads.items():
-            table.add_row(
-                name,
-                _interval(head.get("with_l1"), "accuracy"),
-                _interval(head.get("without_l1"), "accuracy"),
-                _interval(head.get("difference"), "estimate", sign="+"),
-            )
-        console.print(table)
-        print(f"chance {_figure(tree['chance'])}")
-    if tree["tasks"]:
-        console.print(_tasks_table(tree["tasks"]))
-
-
-def _tasks_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
-    """Figures of several labels, tags, numbers, preferences, and texts told by their label."""
-    table = Table("suite", "model", "role", "figure", "", "95 % interval", box=None, pad_edge=False)
-    for task in tasks:
-        for name, figure in task["figures"].items():
-            known = figure["low"] is not None and figure["high"] is not None
-            ends = f"[{figure['low']:.3f}, {figure['high']:.3f}]" if known else figure["covers"]
-            words = (task["suite"], task["name"], task["role"], name.replace("_", " "))
-            # Brackets are markup to rich.
-            table.add_row(*words, _figure(figure["estimate"]), Text(ends))
-    return table
-
-
-def _figure(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3f}"
-
-
-def _interval(value: Mapping[str, Any] | None, key: str, sign: str = "") -> str:
-    if not value:
-        return "not measured"
-    return f"{value[key]:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"

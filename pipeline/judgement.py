@@ -143,6 +143,9 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
         "general": "general" if "general" in names else None,
         "domain": "domain" if "domain" in names else ("test" if test_is_text else None),
         "task": "test" if "test" in names and not test_is_text else None,
+        "margin": recipe.evaluate.margin,
+        "confidence_bins": recipe.evaluate.confidence_bins,
+        "target_precision": list(recipe.evaluate.target_precision),
         "through_l1": "L1" in {recipe.level, *(m.level for m in built.below)},
         **({} if curve.config is None else {"curve": dict(curve.config)}),
     }
