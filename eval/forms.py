@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -73,18 +73,25 @@ def classes_of(results: Sequence[ModelResult], suite: str | None) -> dict[str, d
         figures = _per_class(kind, predictions)
         # Of several labels none is mistaken for one other.
         pairs = metrics.confusion(predictions) if kind == "label" else {}
-        wrong = [(pair, n) for pair, n in pairs.items() if len({*pair}) > 1]
-        wrong.sort(key=lambda entry: (-entry[1], entry[0][0], entry[0][1] or ""))
+        wrong = [(pair, n) for pair, n in _in_order(pairs) if len({*pair}) > 1]
         found[head] = {
             "model": models[0].name,
             "seed": models[0].seed,
             "per_class": [asdict(row) for row in figures],
+            "confusion": [[gold, label, n] for (gold, label), n in _in_order(pairs)],
             "mistakes": [
                 {"gold": gold, "label": label, "items": items}
                 for (gold, label), items in wrong[:_MISTAKES]
             ],
         }
     return found
+
+
+def _in_order(
+    pairs: Mapping[tuple[str, str | None], int],
+) -> list[tuple[tuple[str, str | None], int]]:
+    """Gold and answered label with their items, the commonest first."""
+    return sorted(pairs.items(), key=lambda entry: (-entry[1], entry[0][0], entry[0][1] or ""))
 
 
 def _per_class(kind: Kind, predictions: Sequence[Prediction]) -> list[metrics.ClassFigures]:

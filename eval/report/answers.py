@@ -1,4 +1,4 @@
-"""Ways of answering side by side: how right, how dear, how sure, and where they disagree."""
+"""Ways of answering: how right, how dear, and which no other beats in both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from eval.report.figures import Figures
 from eval.report.markup import (
     Content,
     Markup,
-    breakable,
     interval,
     joined,
     number,
@@ -18,13 +17,10 @@ from eval.report.markup import (
     table,
     tag,
 )
-from eval.report.names import arm_name, significant, unique_names
+from eval.report.names import significant, unique_names
 from eval.report.plots import percent
 
 Tree = Mapping[str, Any]
-
-# Examples that are open from the start.
-_FIRST = 6
 
 
 def arms_section(comparison: Tree, figures: Figures) -> Markup | None:
@@ -145,7 +141,7 @@ def frontier_section(comparison: Tree, figures: Figures) -> Markup | None:
     )
     chart = Chart(
         f"Quality against cost: {told_words}",
-        Axis("compute seconds for 1,000 items", log=True),
+        Axis(f"{told.get('cost_is') or 'compute seconds'} for 1,000 items", log=True),
         Axis("accuracy", percent=True),
         tuple(line for line in lines if line.points),
         width=720,
@@ -163,7 +159,7 @@ def frontier_section(comparison: Tree, figures: Figures) -> Markup | None:
         ]
         for row in sorted(every, key=lambda row: -(row["quality"] or 0))
     ]  # fmt: skip
-    columns = ["way of answering", "accuracy", "95 % interval", "compute (s)", "on the frontier"]
+    columns = ["way of answering", "accuracy", "95 % interval", "for 1,000 (s)", "on the frontier"]
     every_row = tag("details", tag("summary", "All figures"), table(columns, cells))
     plot = figures.add("", chart, [note] if note else [])
     return section("Quality against cost", joined([tag("div", plot, class_="wide"), every_row]))
@@ -185,94 +181,5 @@ def _prices(name: str, rows: list[Tree], names: Mapping[int, str], labelled: boo
     return Line(name, points, words, colour, bars=bars, joined=labelled, labels=labels)
 
 
-def pairs_section(comparison: Tree) -> Markup | None:
-    """Every two ways on the same items: what is shown, and what could have been."""
-    pairs = comparison.get("pairs") or ()
-    if not pairs:
-        return None
-    cells: list[list[Content]] = []
-    for pair in pairs:
-        told = pair["difference"] or {}
-        spread = interval(told.get("low"), told.get("high"), sign=True)
-        cells.append(
-            [
-                tag("div", pair["words"], class_="wide"), number(told.get("estimate"), sign=True),
-                spread, _chance(pair["mcnemar_p"]), _chance(pair["holm_p"]),
-                number(pair["smallest_difference"]), pair["seeds"],
-            ]
-        )  # fmt: skip
-    columns = ["in words", "difference", "95 % interval", "McNemar p", "Holm p", "could show"]
-    note = (
-        "Each two were asked the same items. McNemar's p is for one pair alone, Holm's allows for "
-        "all pairs of this table. Could show: the smallest difference that a test "
-        "of this size would have found in four of five trials."
-    )
-    found = table([*columns, "seeds"], cells, left=1)
-    return section("Compared in pairs", joined([found, tag("p", note, class_="soft")]))
-
-
-def disagreements_section(comparison: Tree) -> Markup | None:
-    """Items that the ways answer differently."""
-    told = comparison.get("disagreements")
-    if not told:
-        return None
-    lines = []
-    if told["share"] is not None:
-        lines.append(f"The ways gave different answers to {percent(told['share'])} of the items.")
-    if (share := told.get("constrained_against_likelihood")) is not None:
-        lines.append(
-            f"Writing step by step and the likeliest whole label differ on {percent(share)}: "
-            "the best next word does not always lead to the best label."
-        )
-    parts = [tag("p", " ".join(lines))] if lines else []
-    if told["items"]:
-        cards = [_item(item, told["arms"]) for item in told["items"]]
-        parts.append(tag("div", cards[:_FIRST], class_="items"))
-        if more := cards[_FIRST:]:
-            words = tag("summary", f"{len(more)} more")
-            parts.append(tag("details", words, tag("div", more, class_="items")))
-    return section("Disagreements", joined(parts)) if parts else None
-
-
-def _item(item: Tree, arms: Sequence[str]) -> Markup:
-    """One text, its label, and each answer marked as right or wrong."""
-    answers = []
-    for arm in [*(a for a in arms if a in item["answers"])]:
-        answer = item["answers"][arm]
-        right = answer == item["gold"]
-        sign = tag("i", "✓" if right else "✕", class_="right" if right else "wrong")
-        said = answer if answer is not None else "(no label)"
-        answers.append(tag("li", sign, tag("span", arm_name(arm)), tag("b", breakable(said))))
-    gold = tag("p", "Right: ", tag("b", breakable(item["gold"])), class_="gold")
-    return tag("article", tag("p", item["text"], class_="text"), gold, tag("ul", answers))
-
-
-def gap_section(comparison: Tree) -> Markup | None:
-    """Accuracy on rows that were trained on, against that on the test."""
-    rows = [row for row in comparison.get("gap") or () if row["train"] is not None]
-    if not rows:
-        return None
-    cells: list[list[Content]] = [
-        [name, *(number(_plain(row[part])) for part in ("train", "test")),
-         number(_plain(row["gap"]), sign=True)]
-        for name, row in zip(unique_names(rows), rows, strict=True)
-    ]  # fmt: skip
-    columns = ["way of answering", "on training rows", "on the test", "gap"]
-    note = "A large gap means that a model knows its rows by heart."
-    found = joined([table(columns, cells, left=1), tag("p", note, class_="soft")])
-    return section("Known by heart?", found)
-
-
-def _plain(figure: Any) -> Any:
-    return figure.get("estimate") if isinstance(figure, Mapping) else figure
-
-
 def _count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
-
-
-def _chance(value: float | None) -> str:
-    """A p-value: what is below 0.001 is said to be so."""
-    if value is None:
-        return "–"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

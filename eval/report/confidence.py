@@ -60,7 +60,7 @@ def _reliability(name: str, told: Tree) -> Chart:
     bins = [b for b in told["reliability"] if b["items"] and b["confidence"] is not None]
     most = max((b["items"] for b in bins), default=1)
     line = Line(
-        "",
+        "as it says",
         tuple((float(b["confidence"]), float(b["accuracy"])) for b in bins),
         tuple(
             f"said {b['confidence']:.0%}, right {b['accuracy']:.0%} of {b['items']:,}" for b in bins
@@ -81,7 +81,12 @@ def _reliability(name: str, told: Tree) -> Chart:
         Axis("confidence (grey: how many items)", low=0, high=1, percent=True),
         Axis("share right", low=0, high=1, percent=True),
     )
-    return Chart(f"Reliability of {name}: {words}", *axes, (_SURE, load, line), height=260)
+    lines = [_SURE, load, line]
+    if after := told.get("reliability_after"):
+        known = [b for b in after if b["items"] and b["confidence"] is not None]
+        points = tuple((float(b["confidence"]), float(b["accuracy"])) for b in known)
+        lines.append(Line("after temperature", points, colour="c", marked=False))
+    return Chart(f"Reliability of {name}: {words}", *axes, tuple(lines), height=260)
 
 
 def selective_section(comparison: Tree, figures: Figures) -> Markup | None:

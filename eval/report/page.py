@@ -10,13 +10,7 @@ from typing import Any
 
 from eval.model_card import model_card
 from eval.report import sections
-from eval.report.answers import (
-    arms_section,
-    disagreements_section,
-    frontier_section,
-    gap_section,
-    pairs_section,
-)
+from eval.report.answers import arms_section, frontier_section
 from eval.report.confidence import calibration_section, selective_section
 from eval.report.data import data_parts
 from eval.report.document import document
@@ -26,6 +20,12 @@ from eval.report.labels import labels_section
 from eval.report.learning import learning_section
 from eval.report.markup import Markup, joined, section, tag
 from eval.report.markup import facts as shown_facts
+from eval.report.pairs import (
+    disagreements_section,
+    forgetting_section,
+    gap_section,
+    pairs_section,
+)
 from eval.report.risks import risks_section
 from eval.report.training import training_part
 from eval.report.verdict import header, ladder, recommendation
@@ -102,6 +102,7 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
         sections.tasks(comparison),
         sections.plots(comparison),
         sections.levels(comparison),
+        forgetting_section(comparison),
         gap_section(comparison),
         sections.clean(comparison),
         sections.models(comparison),

@@ -40,6 +40,7 @@ def comparison(labels: list[str] | None = None) -> dict[str, Any]:
         **_ladder(), "arms": [_arm(*arm, rng) for arm in ARMS], "pairs": _pairs(),
         "classes": _classes(labels, rng), "disagreements": _disagreements(labels),
         "recommendation": _recommendation(), "learning_curve": _curve(), "gap": _gap(),
+        "forgetting": _forgetting(),
         "generated": _generated(), "risks": [_risks()],
     }  # fmt: skip
 
@@ -154,7 +155,8 @@ def _arm(
 ) -> dict[str, Any]:  # fmt: skip
     half = 0.011 if accuracy > 0.8 else 0.018
     return {
-        "arm": arm, "form": form, "name": NAMES[role], "level": level, "role": role,
+        "key": _key(arm, role), "arm": arm, "form": form, "name": NAMES[role], "level": level,
+        "role": role,
         "seeds": 3 if role != "reference" else 1, "items": 3080,
         "accuracy": _figure(accuracy, half),
         "macro_f1": accuracy - 0.004, "matthews": accuracy - 0.002,
@@ -171,6 +173,10 @@ def _arm(
     }  # fmt: skip
 
 
+def _key(arm: str, role: str) -> str:
+    return f"{arm} (control)" if role == "control" else arm
+
+
 def _calibration(accuracy: float, rng: np.random.Generator) -> dict[str, Any]:
     bins = []
     for index in range(15):
@@ -181,8 +187,9 @@ def _calibration(accuracy: float, rng: np.random.Generator) -> dict[str, Any]:
         empty = items == 0
         bins.append({"low": low, "high": high, "confidence": None if empty else middle,
                      "accuracy": None if empty else right, "items": items})  # fmt: skip
-    return {"bins": 15, "ece": 0.041, "brier": 0.121, "nll": 0.344, "temperature": 1.38,
-            "fitted_on": "validation", "ece_after": 0.014, "nll_after": 0.311,
+    after = [{**b, "accuracy": b["confidence"] and min(1.0, b["confidence"] * 1.01)} for b in bins]
+    return {"reliability_after": after, "bins": 15, "ece": 0.041, "brier": 0.121, "nll": 0.344,
+            "temperature": 1.38, "fitted_on": 960, "ece_after": 0.014, "nll_after": 0.311,
             "reliability": bins}  # fmt: skip
 
 
@@ -212,9 +219,9 @@ def _pairs() -> list[dict[str, Any]]:
     for a, b, difference, half, p, holm in told:
         shown = "is more accurate than" if holm < 0.05 else "is not shown to differ from"
         words = f"{a} {shown} {b}: 3 paired seeds, 3,080 items."
-        pairs.append({"a": a, "b": b, "difference": _signed(difference, half), "mcnemar_p": p,
-                      "holm_p": holm, "smallest_difference": 0.011, "seeds": 3, "clusters": None,
-                      "words": words})  # fmt: skip
+        pairs.append({"a": a, "b": b, "difference": _signed(difference, half), "p": p,
+                      "mcnemar_p": p / 2, "holm_p": holm, "smallest_difference": 0.011, "seeds": 3,
+                      "clusters": None, "words": words})  # fmt: skip
     return pairs
 
 
@@ -270,7 +277,8 @@ def _disagreements(labels: list[str]) -> dict[str, Any]:
 def _recommendation() -> dict[str, Any]:
     best = {"tfidf_bayes", "tfidf_logreg", "nearest", "classifier"}
     return {
-        "arm": "classifier", "name": "banking-intents", "margin": 0.01,
+        "key": "classifier", "arm": "classifier", "name": "banking-intents", "margin": 0.01,
+        "cost_is": "seconds by the clock", "trained": True, "undecided": [],
         "words": [
             "Deploy the classifier head of banking-intents: 92.1 % right, at 31 s of compute for "
             "1,000 items.",
@@ -280,9 +288,9 @@ def _recommendation() -> dict[str, Any]:
             "logistic regression costs a hundredth and loses 7.9 points [6.8, 9.0].",
         ],
         "frontier": [
-            {"arm": arm, "name": NAMES[role], "quality": accuracy, "low": accuracy - 0.011,
-             "high": accuracy + 0.01, "cost_s_per_1000": cost,
-             "on_frontier": arm in best and role != "control"}
+            {"key": _key(arm, role), "arm": arm, "name": NAMES[role], "role": role,
+             "quality": accuracy, "low": accuracy - 0.011, "high": accuracy + 0.01,
+             "cost_s_per_1000": cost, "on_frontier": arm in best and role != "control"}
             for arm, _, _, role, accuracy, cost, _ in ARMS if role != "control"
         ],
     }  # fmt: skip
@@ -316,9 +324,21 @@ def _curve() -> dict[str, Any]:
 def _gap() -> list[dict[str, Any]]:
     measured = (("classifier", 0.987, 0.921), ("generate", 0.962, 0.907))
     return [
-        {"arm": arm, "name": "banking-intents", "train": train, "test": test, "gap": train - test}
+        {"arm": arm, "name": "banking-intents", "role": "model", "train": _figure(train, 0.004),
+         "test": _figure(test), "gap": _signed(train - test, 0.013)}
         for arm, train, test in measured
-    ]
+    ]  # fmt: skip
+
+
+def _forgetting() -> list[dict[str, Any]]:
+    shared = {"against": "base", "name": "banking-intents", "below": "example/base-0.6b"}
+    ratio = {"estimate": 1.022, "low": 1.015, "high": 1.029, "covers": "documents"}
+    return [
+        {**shared, "suite": "general", "metric": "bits_per_byte", "arm": None, "model": 1.012,
+         "was": 0.99, "change": ratio, "forgotten": True, "words": "Some is forgotten."},
+        {**shared, "suite": "instructions", "metric": "accuracy", "arm": "generate", "model": 0.61,
+         "was": 0.62, "change": _signed(-0.01, 0.02), "forgotten": None, "words": "No change."},
+    ]  # fmt: skip
 
 
 def _generated() -> list[dict[str, Any]]:

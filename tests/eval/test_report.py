@@ -123,7 +123,7 @@ def test_page_tells_every_gate_and_conclusion() -> None:
 
 def test_plots_are_well_formed_svg_with_a_mark_for_each_figure() -> None:
     for part, expected in (("levels", 6), ("heads", 4)):
-        told = {**record(), "arms": []}
+        told = {**record(), "arms": [], "recommendation": None, "classes": {}}
         other = {"levels": "heads", "heads": "levels"}[part]
         page = report_page({**told, other: {}}, "Demo", FACTS)
         plots = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
@@ -184,6 +184,7 @@ def test_every_part_of_a_comparison_is_told() -> None:
     lines += [line["shown"] or line["why"] for line in told["risks"][0]["lines"]]
     lines += [item["text"] for item in told["disagreements"]["items"]]
     lines += ["Quality", "Diversity", "Speed", "won, ties as half", "0.987", "[0.910, 0.931]"]
+    lines += ["[+0.053, +0.079]", "1.022 times", "no change shown"]
     for line in lines:
         assert line in text, line
     assert text.index(lines[0]) < text.index("What was found")
@@ -192,7 +193,7 @@ def test_every_part_of_a_comparison_is_told() -> None:
 @pytest.mark.parametrize(
     "part",
     ["arms", "pairs", "disagreements", "recommendation", "learning_curve", "gap", "generated",
-     "risks"],
+     "risks", "forgetting"],
 )  # fmt: skip
 @pytest.mark.parametrize("gone", ["absent", "none"])
 def test_what_was_not_compared_has_no_section(part: str, gone: str) -> None:
