@@ -21,6 +21,7 @@ from eval.learning_claims import claims_of
 from eval.metrics import chance
 from eval.record import Prediction, read_predictions
 from eval.resampling import Spread, spread_of
+from eval.significance import holm
 from eval.statistics import Interval, mean_interval
 from pipeline.core.arms import REFERENCES, info_of
 from pipeline.core.artifact import Artifact
@@ -158,7 +159,10 @@ def learning_curve(
     table = _table(points, clusters)
     figures = Figures(budget, points=list(_points(table)), reached=list(_reached(table)))
     pairs = list(_pairs(table.arms))
-    figures.differences = _with_holm(list(_differences(table, pairs)))
+    figures.differences = list(_differences(table, pairs))
+    chances = holm([entry["p"] for entry in figures.differences])
+    for entry, chance_of_all in zip(figures.differences, chances, strict=True):
+        entry["holm_p"] = chance_of_all
     figures.needs = list(_needs(table, pairs))
     figures.flips = list(_flips(table, pairs))
     told = {name: value for name, value in figures.__dict__.items() if name != "budget"}
@@ -179,7 +183,8 @@ def _table(points: Sequence[Point], clusters: Mapping[str, Hashable] | None) -> 
         cells[key] = _Cell(tuple(p.seed for p in group), rows, np.array(correct, dtype=float))
     return _Table(
         cells,
-        None if not clusters else [clusters[name] for name in names],
+        # Items that share nothing are in no cluster's list, and stand by themselves.
+        [clusters.get(name, (name,)) for name in names] if clusters else None,
         chance(list(golds.values())),
         tuple(dict.fromkeys(point.arm for point in points)),
         tuple(sorted({point.share for point in points})),
@@ -296,16 +301,6 @@ def _flips(table: _Table, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[str
                     "arm": generative, "against": other, "flipped": flipped,
                     "seeds": len(value_SN), "lost": _of(value_SN, table.spread(value_SN)),
                 }  # fmt: skip
-
-
-def _with_holm(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With p-values that hold for all of them together (Holm 1979): the step-down rule."""
-    order = sorted(range(len(found)), key=lambda index: found[index]["p"])
-    worst = 0.0
-    for rank, index in enumerate(order):
-        worst = max(worst, min(1.0, (len(found) - rank) * found[index]["p"]))
-        found[index]["holm_p"] = worst
-    return found
 
 
 def _of(value_SN: Floats, spread: Spread) -> dict[str, Any]:

@@ -164,7 +164,11 @@ class _Made:
             swaps = {prepared: data}
             self._trained(point, objective, own, swaps)
             name = f"{self._name}{_MARK}evaluate.{objective}-{arm}.{point.name}"
-            report = self._copied(report, name, swaps)
+            # The gap to training rows is told of the recipe's own models.
+            config = (
+                {"train_items": 0} if "train_items" in self._ladder.nodes[report].config else {}
+            )
+            report = self._copied(report, name, swaps, config)
         self._judged(point, arm, report, data)
 
     def reference(self, point: _Point, name: str) -> None:
