@@ -80,7 +80,7 @@ def test_a_writer_that_is_not_let_write_still_reads(ladder: Path, store: Store) 
         ("{references: [nearest], encoder: ./nowhere}", r"evaluate\.encoder: .*no folder"),
         ("{references: [retrieved], corpus: nowhere}", r"evaluate\.corpus: nowhere: no such file"),
         ("risks: {bbq: nowhere}", r"evaluate\.risks\.bbq: nowhere: no such file"),
-        ("generated: {}", "a suite with open answers"),
+        ("generated: {}", "open answers of format"),
         ("generated: {suites: [test]}", r"generated\.suites: test is no suite with open answers"),
     ],
 )
