@@ -43,6 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
     store = tmp_path_factory.mktemp("store")
     told = run(recipe, store)
     page = Path(told["report"])
+    assert "(Ng and Jordan 2001)" in page.read_text(encoding="utf-8")
     return recipe, store, json.loads(page.with_name("report.json").read_text())
 
 

@@ -8,13 +8,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import chisquare
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.data.arrow import read_rows
+from pipeline.data.thinning import thin
 from tests.data.preparing import adds_up, names, prepare, tiny_base
+from tests.data.test_selection import shelf_of, verdicts_of
 
 SIZES = {"home": 150, "alone": 60, "rare": 4, "single pair": 2}
 ROWS = [
@@ -134,9 +137,11 @@ def test_a_label_writer_is_taught_the_flipped_label(root: Artifact, tmp_path: Pa
     # Both forms see the same rows with the same labels.
     assert {r["example_id"]: r["label"] for r in rows} == _labels(read)
     taught = {
-        r["example_id"]: tokenizer.decode(
-            [i for i, on in zip(r["input_ids"], r["supervised"], strict=True) if on],
-            skip_special_tokens=True,
+        r["example_id"]: str(
+            tokenizer.decode(
+                [i for i, on in zip(r["input_ids"], r["supervised"], strict=True) if on],
+                skip_special_tokens=True,
+            )
         ).strip()
         for r in rows
     }
@@ -172,6 +177,17 @@ def test_rows_that_cannot_be_thinned_are_refused(
             tmp_path, root, {"train": rows}, source={"format": form}, render=render,
             thin={"share": 0.5, "flipped": 0.2, "seed": 0},
         )  # fmt: skip
+
+
+def test_rows_that_a_model_made_are_left_to_the_rows_that_they_were_made_from(
+    tmp_path: Path,
+) -> None:
+    rows: list[tuple[str, str | None]] = [(f"row {n}", "ab"[n % 2]) for n in range(40)]
+    shelf = shelf_of(tmp_path, rows, [0] * 20 + [1] * 20)
+    verdicts = verdicts_of(shelf)
+    counted = thin(shelf, verdicts, {"share": 0.5, "seed": 0}, made=1)
+    assert np.bincount(shelf.source[verdicts.live]).tolist() == [10, 20]
+    assert (counted["rows"], counted["of"]) == (10, 20)
 
 
 def test_a_prepare_that_thins_nothing_says_nothing_of_it(root: Artifact, tmp_path: Path) -> None:

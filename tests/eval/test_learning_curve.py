@@ -143,6 +143,22 @@ def test_what_wrong_labels_cost_is_the_paired_loss() -> None:
     assert "classifier head loses more than free writing" in said
 
 
+def test_items_that_share_a_phrase_are_drawn_together() -> None:
+    points = _points({"generate": (0.5, 0.6, 0.8)})
+    alone = learning_curve(points, BUDGET)
+    phrases = {f"{n:04}": f"phrase {n // 8}" for n in range(ITEMS // 2)}
+    together = learning_curve(points, BUDGET, phrases)
+    for one, other in zip(alone["points"], together["points"], strict=True):
+        assert one["accuracy"]["estimate"] == other["accuracy"]["estimate"]
+        assert one["accuracy"]["covers"] != other["accuracy"]["covers"]
+
+
+def test_one_form_alone_has_its_points_and_no_rival() -> None:
+    curve = learning_curve(_points({"classifier": (0.6, 0.8, 0.9)}), BUDGET)
+    assert (curve["differences"], curve["needs"]) == ([], [])
+    assert len(curve["claims"]) == 2
+
+
 def test_points_on_other_items_are_refused() -> None:
     points = _points({"generate": (0.5, 0.6, 0.8)})
     points[-1] = Point("generate", 1.0, 0.0, 3, 9, _predictions([True] * (ITEMS - 1)))
