@@ -145,12 +145,9 @@ def _words(found: Mapping[str, Any], difference: Interval) -> str:
         verdict = f"{b} is right more often than {a}"
     else:
         verdict = f"which of {a} and {b} is right more often is undecided"
-    many = found["seeds"] >= 3
-    over = (
-        f"over {found['seeds']} paired seeds"
-        if found["seeds"] > 1
-        else "for these weights: one seed of each does not tell what another training would give"
-    )
-    fewer = "" if many or found["seeds"] == 1 else "; three seeds at least would say more"
-    least = f"; this test could show a difference of {found['smallest_difference']:.3f}"
-    return f"{verdict} ({difference.covers}), {over}{fewer}{least}"
+    sure = {
+        1: "one seed of each does not tell what another training would give",
+        2: "two paired seeds: three at least would say more",
+    }.get(found["seeds"], f"{found['seeds']} paired seeds")
+    least = f"a true difference of {found['smallest_difference']:.3f} is the least it would show"
+    return f"{verdict} (over {difference.covers}); {sure}; {least}"

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,8 @@ class Evaluate:
 
         Inputs: root (Model), adapter (stacked, optional), ``suite.NAME`` (Dataset), ``data``
         (Dataset that the model was trained on, for the prior of a joint arm); for preferences
-        ``below.root`` and ``below.adapter``, the model that they are measured from.
+        ``below.root`` and ``below.adapter``, the model that they are measured from; ``labels``
+        (Dataset): whose labels there are, where a suite may hold some of them only.
 
         What was answered before the process died is not asked again: it lies in the journal.
         """
@@ -48,6 +49,10 @@ class Evaluate:
             for role, artifact in sorted(inputs.items())
             if role.startswith(_SUITE)
         }
+        known = config.get("labels") or (
+            _json(inputs["labels"].path / "labels.json") if "labels" in inputs else None
+        )
+        suites = {n: s.narrowed(n, known, config.get("limit")) for n, s in suites.items()}
         began = time.monotonic()
         below = _below(suites, inputs, config, context)
         loaded = Loaded(inputs["root"], inputs.get("adapter"), config, context)
@@ -83,6 +88,7 @@ class Suite:
     Attributes:
         rows: those of the test split, which are judged.
         folder: of the Dataset.
+        limit: rows of each split that are asked at most, the first ones; None: all.
         groups: item to the document or phrase that it shares with others.
     """
 
@@ -90,6 +96,7 @@ class Suite:
     render: str
     labels: list[str]
     folder: Path
+    limit: int | None = None
 
     @property
     def pairs(self) -> bool:
@@ -106,7 +113,26 @@ class Suite:
         """Rows of another split that can be asked: a block of several rows cannot."""
         path = self.folder / f"{split}.arrow"
         rows = read_rows(path) if path.is_file() else []
-        return [row for row in rows if row["members"] is None]
+        return [row for row in rows if row["members"] is None][: self.limit]
+
+    def narrowed(self, name: str, labels: list[str] | None, limit: int | None) -> Suite:
+        """The first rows alone, and all labels that there are beside those of the rows.
+
+        Raises:
+            DataError: a row's label is none of them.
+        """
+        rows = self.rows[:limit]
+        if labels is None or not self.labels:
+            return replace(self, rows=rows, limit=limit)
+        for row in rows:
+            own = row["labels"] if row["labels"] is not None else [row["label"]]
+            strange = next((label for label in own if label not in labels), None)
+            if strange is not None:
+                raise DataError(
+                    f"evaluate: suite {name}: row {row['example_id']}: label {strange!r} is none "
+                    f"of the {len(labels)} labels of the model; mend the rows, or give --labels"
+                )
+        return replace(self, rows=rows, labels=labels, limit=limit)
 
     @classmethod
     def read(cls, name: str, artifact: Artifact) -> Suite:

@@ -139,7 +139,7 @@ def test_an_endpoint_that_fails_ends_in_one_line(
 
 
 def test_a_slow_endpoint_ends_in_one_line(gradus: Gradus, served: Served, rows: Path) -> None:
-    served.delay_s = 5.0
+    served.delay_s = 2.0
     result = gradus(
         "eval", served.url, "--data", rows, "--arms", "generate", "--retries", "0",
         "--timeout", "0.3",

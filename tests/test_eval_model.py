@@ -1,0 +1,228 @@
+"""`gradus eval MODEL` and `gradus compare` on what a store holds, and once with real trainings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from endpoint_case import Served, serving
+
+from eval.record import Prediction
+from eval.stage import Suite
+from pipeline.core.artifact import Artifact, Manifest
+from pipeline.core.errors import DataError, UserError
+from pipeline.core.store import Store
+from pipeline.eval_model import _of_artifacts, _wanted
+from pipeline.eval_plan import Wishes, evaluations_of
+from pipeline.plan import Node
+from tests.tiny_ladder import write_ladder
+
+Gradus = Callable[..., Result]
+SETTINGS = {"max_new_tokens": 24, "answer_after": None, "train_items": 500}
+
+
+def put(
+    store: Store,
+    key: str,
+    stage: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    files: Mapping[str, str] | None = None,
+) -> Artifact:
+    """An artifact as a stage would have made it."""
+    draft = store.new_draft(key)
+    for name, text in (files or {"x": ""}).items():
+        (draft / name).write_text(text, encoding="utf-8")
+    refs = {role: {"key": ref, "digest": ref} for role, ref in inputs.items()}
+    kind: Any = "Report" if stage in ("evaluate", "compare") else "Model"
+    run = {"node": f"demo/{stage}"}
+    return store.commit(draft, Manifest(kind, key, "", stage, 1, config, {}, refs, {}, {}, run=run))
+
+
+def answers(right: int, items: int = 40) -> str:
+    rows = [
+        Prediction(f"i{n:02d}", "yes", "yes" if n < right else None, None, "", 0.0, 1, 1)
+        for n in range(items)
+    ]
+    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+
+
+@pytest.fixture
+def made(store: Store) -> Store:
+    """Two models of one recipe with three seeds each, and what they were asked."""
+    put(store, "base", "fetch", {}, {})
+    prepared = {"render": "sft", "sources": {"train": []}, "carve": {"carve": 0.1}}
+    put(store, "rows", "prepare", prepared, {"tokenizer": "base"})
+    put(store, "text", "prepare", {"render": "text", "sources": {}}, {"tokenizer": "base"})
+    models, inputs = [], {}
+    shares = {"demo": (30, 31, 33), "demo-x": (20, 22, 21)}
+    for name, arm in (("demo", "generate"), ("demo-x", "classifier")):
+        for seed, right in enumerate(shares[name], start=1):
+            adapter, report = f"{name}-{seed}", f"{name}-eval-{seed}"
+            put(store, adapter, "export", {}, {"root": "base"})
+            put(
+                store, report, "evaluate", {**SETTINGS, "arm": arm},
+                {"root": "base", "adapter": adapter, "suite.test": "rows"}
+                | ({"suite.general": "text"} if arm == "generate" and seed == 1 else {}),
+                {
+                    "predictions-test.jsonl": answers(right),
+                    "kinds.json": '{"test": "label"}', "groups.json": "{}",
+                },
+            )  # fmt: skip
+            inputs[f"model{len(models)}"] = report
+            models.append({"name": name, "level": "L2", "arm": arm, "role": "model", "seed": seed})
+    put(store, "report", "compare", {"models": models}, inputs)
+    for name in ("demo", "demo-x"):
+        keys = {"root": "base", "adapter": f"{name}-1", "report": "report"}
+        store.write_json(
+            f"models/{name}.json",
+            {"name": name, "level": "L2", "recipe": "demo.yaml", "keys": keys, "gates": {}},
+        )
+    return store
+
+
+def wanted(store: Store, name: str, **wishes: Any) -> tuple[list[Node], dict[str, Node]]:
+    entry = store.model(name)
+    assert entry is not None
+    known = _of_artifacts(store, evaluations_of(store, entry))
+    nodes = dict(known.nodes)
+    return list(_wanted(name, known, Wishes(**wishes), nodes, store)), nodes
+
+
+def test_a_model_is_asked_as_its_report_asked_it(made: Store) -> None:
+    (node,), _ = wanted(made, "demo")
+    assert node.config == {**SETTINGS, "arm": "generate"}
+    assert dict(node.inputs) == {
+        "root": "base", "adapter": "demo-1", "suite.test": "rows", "suite.general": "text",
+    }  # fmt: skip
+
+
+def test_what_changes_the_answers_changes_the_key(made: Store) -> None:
+    keys = set()
+    for wishes in ({}, {"limit": 5}, {"limit": 6}, {"suite": "test"}, {"arms": ("likelihood",)}):
+        (node,), _ = wanted(made, "demo", **wishes)
+        keys.add(node.key)
+    assert len(keys) == 5
+
+
+def test_a_writer_can_be_asked_in_every_way_of_writers_and_labels_ask_no_text(
+    made: Store,
+) -> None:
+    nodes, _ = wanted(made, "demo", arms=("constrained", "likelihood"))
+    assert [node.config["arm"] for node in nodes] == ["constrained", "likelihood"]
+    assert all("suite.general" not in node.inputs for node in nodes)
+    with pytest.raises(UserError, match="--arms generate: demo-x is asked in classifier"):
+        wanted(made, "demo-x", arms=("generate",))
+
+
+def test_an_unknown_suite_is_refused_with_those_there_are(made: Store) -> None:
+    with pytest.raises(UserError, match=r"--suite nowhere: demo has no such suite.*test"):
+        wanted(made, "demo", suite="nowhere")
+
+
+def test_rows_of_a_file_are_prepared_as_the_models_own_and_offer_its_labels(
+    made: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"text": "x", "label": "yes"}\n{"text": "y", "label": "no"}\n')
+    (node,), nodes = wanted(made, "demo", data=path)
+    prepare = nodes[node.inputs["suite.rows"]]
+    assert prepare.stage == "prepare"
+    assert prepare.config["render"] == "sft"
+    assert prepare.config["sources"]["test"]["format"] == "classification"
+    assert prepare.config["carve"] is None
+    assert prepare.inputs == {"tokenizer": "base"}
+    assert node.inputs["labels"] == "rows"
+    assert "suite.test" not in node.inputs
+    path.write_text(path.read_text() + '{"text": "z", "label": "no"}\n')
+    again = wanted(made, "demo", data=path)[0][0]
+    assert again.key != node.key
+
+
+def test_a_model_without_an_evaluation_says_how_to_get_one(made: Store) -> None:
+    entry = made.model("demo")
+    assert entry is not None
+    made.write_json("models/bare.json", {**entry, "name": "bare", "keys": {"root": "base"}})
+    bare = made.model("bare")
+    assert bare is not None
+    with pytest.raises(UserError, match=r"gradus eval demo\.yaml"):
+        evaluations_of(made, bare)
+
+
+def test_compare_pairs_the_seeds_of_two_models(made: Store, gradus: Gradus) -> None:
+    result = gradus("compare", "demo", "demo-x", "--json")
+    assert result.exit_code == 0, result.output
+    (pair,) = json.loads(result.stdout)["pairs"]
+    assert (pair["a"], pair["b"]) == ("demo (generate)", "demo-x (classifier)")
+    assert pair["seeds"] == 3
+    assert pair["difference"]["covers"] == "seeds and items"
+    assert pair["difference"]["estimate"] == pytest.approx((94 - 63) / 120)
+    # The page and the sentence are those of the first seed, which is the one that is served.
+    assert pair["right"]["only_a"] == 10
+
+
+def suite_of(*labels: str) -> Suite:
+    rows = [
+        {"example_id": str(n), "label": label, "labels": None} for n, label in enumerate(labels)
+    ]
+    return Suite(rows, "sft", sorted(set(labels)), Path())
+
+
+def test_a_suite_is_narrowed_to_its_first_rows_and_widened_to_all_labels() -> None:
+    suite = suite_of("a", "b", "a").narrowed("rows", ["a", "b", "c"], 2)
+    assert [row["example_id"] for row in suite.rows] == ["0", "1"]
+    assert suite.labels == ["a", "b", "c"]
+    assert suite_of("a").narrowed("rows", None, None).labels == ["a"]
+
+
+def test_a_label_that_the_model_never_learned_names_the_row() -> None:
+    with pytest.raises(DataError, match=r"suite rows: row 1: label 'b' is none of the 2 labels"):
+        suite_of("a", "b").narrowed("rows", ["a", "c"], None)
+
+
+@pytest.mark.long
+def test_recipe_model_rows_and_served_recipe_end_to_end(gradus: Gradus, tmp_path: Path) -> None:
+    """`make test-long`: a tiny recipe is evaluated, then its models, a file, and an endpoint."""
+    ladder = write_ladder(tmp_path / "recipes")
+    text = ladder.read_text().replace("base: l1.yaml", "base: l0.yaml")
+    text = text.replace(", domain: {recipe: l1.yaml}", "")
+    ladder.write_text(text.replace("  control: l2-from-l0.yaml\n", ""))
+    whole = gradus("eval", ladder, "--json")
+    assert whole.exit_code == 0, whole.output
+    assert json.loads(whole.stdout)["heads"]["classifier"]["without_l1"] is not None
+    again = gradus("eval", ladder, "--json")
+    assert json.loads(again.stdout)["ran"] == 0
+    some = gradus(
+        "eval", "tiny-task", "--arms", "generate,constrained,likelihood", "--suite", "test",
+        "--limit", "5", "--json",
+    )  # fmt: skip
+    assert some.exit_code == 0, some.output
+    arms = json.loads(some.stdout)["suites"]["test"]["arms"]
+    assert list(arms) == ["generate", "constrained", "likelihood", "likelihood_mean"]
+    assert {row["items"] for row in arms.values()} == {5}
+    assert arms["constrained"]["unparseable"] == 0
+    data = ladder.parent / "task-test.jsonl"
+    rows = gradus("eval", "tiny-task-classifier", "--data", data, "--json")
+    assert rows.exit_code == 0, rows.output
+    assert json.loads(rows.stdout)["suites"]["rows"]["arms"]["classifier"]["items"] == 24
+    strange = tmp_path / "strange.jsonl"
+    strange.write_text(data.read_text() + '{"text": "a ship", "label": "elsewhere"}\n')
+    refused = gradus("eval", "tiny-task", "--data", strange)
+    assert refused.exit_code == 2
+    assert "label 'elsewhere' is none of the 3 labels of the model" in refused.stderr
+    assert gradus("compare", "tiny-task", "tiny-task-classifier").exit_code == 0
+    with serving(Served()) as served:
+        served.answer = lambda _text: "harbour"
+        asked = gradus("eval", served.url, "--recipe", ladder, "--limit", "6", "--json")
+    assert asked.exit_code == 0, asked.output
+    found = json.loads(asked.stdout)["suites"]["test"]["arms"]
+    assert found["likelihood"]["items"] == 6
+    # Exact ids went out: the questions of the prepared rows, an answer behind each.
+    sent = [body["prompt"] for body in served.seen if "prompt" in body]
+    assert len(sent) == 1 + 6
+    assert all(len(prompts) == 3 for prompts in sent[1:])
