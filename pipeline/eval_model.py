@@ -102,6 +102,11 @@ def _evaluated(
 ) -> tuple[dict[str, Any], Path]:
     nodes = dict(known.nodes)
     wanted = list(_wanted(name, known, wishes, nodes, store))
+    if not wanted:
+        raise UserError(
+            f"{name}: reads text alone and answers nothing, so rows cannot be asked of it; name a "
+            "model that was trained for a task"
+        )
     nodes |= {node.id: node for node in wanted}
     goal = Plan(plan.recipe, nodes, (), tuple(node.id for node in wanted))
     with LiveDisplay(goal, store) as display:
@@ -135,7 +140,7 @@ def _wanted(
         chosen = _suites(name, arm, suites, wishes, nodes, store)
         if not chosen:
             continue
-        if wishes.data is not None and _closed(nodes[next(iter(suites.values()))]):
+        if wishes.data is not None and _closed(nodes[_task(suites, nodes)]):
             # Rows of a file may hold some of the labels only: all that were learned are offered.
             inputs["labels"] = _task(suites, nodes)
         config = {**template.config, "arm": arm}
