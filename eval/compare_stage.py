@@ -9,6 +9,7 @@ from typing import Any
 
 from eval.compare import compare
 from eval.costs import Cost
+from eval.forgetting import forgetting_of
 from eval.gates import Gate
 from eval.known_items import read_known
 from eval.learning_curve import learning_curve, read_points
@@ -17,6 +18,7 @@ from eval.record import read_losses, read_predictions
 from eval.report import write_report
 from eval.results import ModelResult
 from eval.stage import OWN
+from eval.text.following import followers
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import read_rows
@@ -60,6 +62,8 @@ class Compare:
             tree["risks"] = pages
         if texts:
             tree["generated"] = [record for of_model in texts for record in of_model]
+            told_to = followers(_folders(inputs, "generated"))
+            tree["forgetting"] = [*tree["forgetting"], *forgetting_of(told_to, ())]
         own = [inputs[f"trained{i}"] for i, o in enumerate(config["trainings"])
                if o["role"] == "model"]  # fmt: skip
         told = {"model": model_facts(own), "training": _trainings(inputs, config["trainings"])}

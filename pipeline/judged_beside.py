@@ -174,15 +174,16 @@ def generated_nodes(
         )
     seed = recipe.train.seeds[0]
     nodes = [
-        _written(ladder, built, built.models[(objective, seed)], names, asked[objective], section)
-        for objective in writers
+        _written(ladder, built, built.models[(o, seed)], names, asked[o], section, "model")
+        for o in writers
     ]
     told = tuple(name for name in names if name in checked)
     if told:
         # Whoever cannot follow instructions any more has forgotten something: since when?
+        roles = [*["parent"] * (len(built.below) - 1), "base"]
         nodes += [
-            _written(ladder, built, model, told, asked[writers[0]], section, f"as-{model.name}")
-            for model in built.below
+            _written(ladder, built, model, told, asked[writers[0]], section, role)
+            for model, role in zip(built.below, roles, strict=False)
         ]
     return nodes
 
@@ -194,19 +195,22 @@ def _written(
     names: tuple[str, ...],
     data: Mapping[str, str],
     section: Generated,
-    label: str = "",
+    role: str,
 ) -> str:
     recipe = built.loaded.recipe
     assert recipe.train is not None
     config = {
         "name": model.name,
+        "level": model.level,
+        "role": role,
         "suites": list(names),
         **section.model_dump(exclude={"suites"}),
         "seed": recipe.train.seeds[0],
         "answer_after": recipe.evaluate.answer_after,
     }
     inputs = {**weights(model), **{f"suite.{name}": data[name] for name in names}}
-    node = f"{recipe.name}/generated.{label or model.name}"
+    label = "" if role == "model" else "as-"
+    node = f"{recipe.name}/generated.{label}{model.name}"
     options = {"batch_size": recipe.evaluate.batch_size}
     return ladder.add(Node(node, "generated", config, inputs, options=options))
 

@@ -162,6 +162,9 @@ def test_a_suite_of_instructions_is_written_and_checked_at_every_level(
         "tiny-task/generated.as-tiny-l0",
     }  # fmt: skip
     assert {tuple(node.config["suites"]) for node in written.values()} == {("told",)}
+    assert {node.config["name"]: node.config["role"] for node in written.values()} == {
+        "tiny-task": "model", "tiny-l1": "parent", "tiny-l0": "base",
+    }  # fmt: skip
     compare = plan.nodes["tiny-task/compare"].inputs
     assert {compare[f"generated{n}"] for n in range(3)} == set(written)
     # What programs check is no label to be right or wrong.

@@ -15,7 +15,8 @@ from eval.journal import Journal
 from eval.loaded import Loaded, prompt_ids, stop_ids
 from eval.record import Prediction, write_predictions
 from eval.text.diversity import diversity
-from eval.text.instructions import instruction_figures, is_instructions
+from eval.text.following import answers_file
+from eval.text.instructions import followed, instruction_figures, is_instructions
 from eval.text.judge import Duel, JudgeModel, judge
 from eval.text.quality import quality
 from eval.text.speed import speed
@@ -43,15 +44,16 @@ class Generated:
         Inputs: root (Model), adapter (stacked, optional), ``suite.NAME`` (Dataset with open
         answers, rendered for ``sft``: no labels.json of classes; or of format ``instructions``).
 
-        Config: ``name`` (of the model, here and at the endpoint),
+        Config: ``name`` (of the model, here and at the endpoint), ``level`` and ``role`` (see
+        ``eval.results``),
         ``suites`` (names in the order of the report), ``samples`` (items of each suite, drawn by
         ``seed``), ``temperature`` (0: greedy; instructions are always answered greedily, so that
         the figures are IFEval's), ``seed``, ``max_new_tokens``, ``answer_after`` (or None),
         ``endpoint`` (URL or None), ``endpoint_key_env`` (a variable's name or None), ``judge``
         ({url, model, key_env} or None). Options: ``batch_size``; it changes no text.
 
-        A record: ``name``, ``suite``, ``kind`` (``text`` or ``instructions``), ``items``,
-        ``temperature``, ``seed``, ``max_new_tokens``, ``cut`` (share of texts that ended at that
+        A record: ``name``, ``level``, ``role``, ``suite``, ``kind`` (``text`` or
+        ``instructions``), ``items``, ``temperature``, ``seed``, ``max_new_tokens``, ``cut`` (share of texts that ended at that
         limit), ``quality``, ``diversity``, ``speed``, ``judge`` and ``two_sample`` (None where
         they have no meaning). Texts that were written before the process died are not written
         again.
@@ -63,7 +65,9 @@ class Generated:
         told, looks = [], {}
         for name, suite in suites.items():
             answers = writer.write(name, suite)
-            write_predictions(context.out / f"answers-{name}.jsonl", answers)
+            after = config["answer_after"]
+            kept = followed(suite.rows, answers, after=after) if suite.instructions else answers
+            write_predictions(context.out / answers_file(name), kept)
             told.append(_record(name, suite, answers, writer, config, context))
             digest = inputs[_SUITE + name].manifest.files["test.arrow"]
             looks[name] = context.count_look(digest, inputs["root"].key[:12])
@@ -162,7 +166,7 @@ def _record(
     texts = [answer.raw_text or "" for answer in answers]
     after, seed, most = config["answer_after"], config["seed"], config["max_new_tokens"]
     about = {
-        "name": config["name"],
+        **{key: config[key] for key in ("name", "level", "role")},
         "suite": name,
         "kind": "instructions" if suite.instructions else "text",
         "items": len(texts),

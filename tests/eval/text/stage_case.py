@@ -16,8 +16,8 @@ from pipeline.stages.scratch import train_tokenizer
 from tests.data.preparing import TEXTS, prepare
 
 CONFIG: dict[str, Any] = {
-    "name": "demo", "suites": ["test"], "samples": 100, "temperature": 0.7, "seed": 0,
-    "max_new_tokens": 12, "answer_after": None, "endpoint": None, "endpoint_key_env": None,
+    "name": "demo", "level": "L2", "role": "model", "suites": ["test"], "samples": 100,
+    "temperature": 0.7, "seed": 0, "max_new_tokens": 12, "answer_after": None, "endpoint": None, "endpoint_key_env": None,
     "judge": None,
 }  # fmt: skip
 QUESTIONS = [
