@@ -48,7 +48,8 @@ def _budget(budget: Tree) -> str:
 
 
 def _reach(entry: Tree, chance: float) -> str:
-    name, full = arm_name(entry["arm"]).capitalize(), entry["full"]
+    name, full = arm_name(entry["arm"]), entry["full"]
+    name = name[0].upper() + name[1:]
     if not entry["learned"]:
         return (
             f"{name}: with all rows it is not shown to be above chance ({chance:.3f}): accuracy "
@@ -59,8 +60,9 @@ def _reach(entry: Tree, chance: float) -> str:
             f"{name}: 90 % of its accuracy with all rows ({_spoken(full)}) was reached with no "
             "smaller share."
         )
+    already = "already with the smallest share," if entry["smallest"] else "with"
     return (
-        f"{name}: 90 % of its accuracy with all rows ({_spoken(full)}) was reached with "
+        f"{name}: 90 % of its accuracy with all rows ({_spoken(full)}) was reached {already} "
         f"{_share(entry)}: {_spoken(entry['accuracy'])}."
     )
 
@@ -141,20 +143,26 @@ def _wrong_labels(flips: Sequence[Tree]) -> Iterator[str]:
             if "against" not in entry
         )
         yield f"With {_percent(flipped)} of the training labels flipped, accuracy lost: {lost}."
-        for entry in mine:
-            if "against" in entry:
-                yield _more_hurt(entry)
+        if paired := [entry for entry in mine if "against" in entry]:
+            yield _more_hurt(paired)
 
 
-def _more_hurt(entry: Tree) -> str:
-    names = arm_name(entry["arm"]), arm_name(entry["against"])
-    lost, weights = entry["lost"], _these(entry["seeds"])
-    if lost["low"] <= 0 <= lost["high"]:
-        verdict = f"neither of {names[0]} and {names[1]} is shown to lose more{weights}"
-    else:
+def _more_hurt(paired: Sequence[Tree]) -> str:
+    """Which of each pair loses more to the same wrong labels."""
+    found, level = [], []
+    for entry in paired:
+        names, lost = (arm_name(entry["arm"]), arm_name(entry["against"])), entry["lost"]
+        if lost["low"] <= 0 <= lost["high"]:
+            level.append(f"{names[0]} and {names[1]}")
+            continue
         more, less = names if lost["low"] > 0 else names[::-1]
-        verdict = f"{more} loses more than {less}{weights}"
-    return f"At {_percent(entry['flipped'])} flipped {verdict}: {_spoken(lost, '+')}."
+        size = {"estimate": abs(lost["estimate"]), "low": min(abs(lost["low"]), abs(lost["high"])),
+                "high": max(abs(lost["low"]), abs(lost["high"]))}  # fmt: skip
+        found.append(f"{more} loses {_spoken(size)} more than {less}")
+    if level:
+        found.append(f"neither is shown to lose more of {', of '.join(level)}")
+    weights = _these(min(entry["seeds"] for entry in paired))
+    return f"At {_percent(paired[0]['flipped'])} flipped{weights}: {'; '.join(found)}."
 
 
 def _by_pair(differences: Sequence[Tree]) -> dict[tuple[str, str], list[Tree]]:

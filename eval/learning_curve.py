@@ -243,6 +243,7 @@ def _reached(table: _Table) -> Iterator[dict[str, Any]]:
             "arm": arm, "form": info_of(arm).form, "share": found, "rows": cell.rows,
             "accuracy": _plain(mean_interval(cell.correct, table.clusters)),
             "full": _plain(full), "learned": full.low > table.chance, "seeds": len(cell.seeds),
+            "smallest": found == table.shares[0],
         }  # fmt: skip
 
 

@@ -140,7 +140,8 @@ def test_what_wrong_labels_cost_is_the_paired_loss() -> None:
     lost = {e["arm"]: e["lost"]["estimate"] for e in curve["flips"] if "against" not in e}
     assert lost == {"generate": pytest.approx(0.02), "classifier": pytest.approx(0.2)}
     said = _said(curve, "At 20% flipped")
-    assert "classifier head loses more than free writing" in said
+    assert "classifier head loses 0.180 [" in said
+    assert "more than free writing" in said
 
 
 def test_items_that_share_a_phrase_are_drawn_together() -> None:
