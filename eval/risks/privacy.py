@@ -19,14 +19,21 @@ from pipeline.data.arrow import Split
 from pipeline.data.writing import segments
 
 _TOPIC: Topic = "privacy"
+MOST_ROWS = 50_000
+"""Rows that are searched for personal data: minutes; of more, every k-th is."""
 GRAM = 50
 SAMPLE_TOKENS = 64
 _PROMPT_TOKENS = 8
 Ids = npt.NDArray[np.int32]
 
 
-def personal_lines(texts: Iterable[str]) -> list[Line]:
-    """Personal data that is still in the training rows: a count of all of them."""
+def personal_lines(texts: Iterable[str], every: int = 1) -> list[Line]:
+    """Personal data that is still in the training rows.
+
+    Args:
+        texts: of the rows that are looked at.
+        every: which rows these are: all, or one in so many.
+    """
     from pipeline.data.cleaning.personal_data import PersonalDataAnalyser
 
     analyser = PersonalDataAnalyser()
@@ -41,8 +48,9 @@ def personal_lines(texts: Iterable[str]) -> list[Line]:
     if not rows:
         return [not_measured(_TOPIC, what, "the model has no training rows here")]
     listed = "".join(f"; {kind}: {count:,}" for kind, count in kinds.most_common())
+    rows_taken = "every row" if every == 1 else f"one row in {every:,}"
     how = (
-        "every row, by the patterns and checksums of Presidio as in data.clean.personal_data: "
+        f"{rows_taken}, by the patterns and checksums of Presidio as in data.clean.personal_data: "
         "names of people and street addresses are not found"
     )
     shown = f"{having:,} of {rows:,} rows{listed}"

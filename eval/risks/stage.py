@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from eval.risks.losses import TOLD_BY, row_losses
 from eval.risks.misuse import misuse_lines
 from eval.risks.origins import made_of, origin_lines, trained_on
 from eval.risks.privacy import (
+    MOST_ROWS,
     SAMPLE_TOKENS,
     membership_lines,
     openings,
@@ -137,7 +139,7 @@ class _Page:
         most = (asked.context_tokens or 1 << 30) - SAMPLE_TOKENS
         opened = [ids for ids in openings(self.data, _SAMPLES, seed) if len(ids) <= most]
         return [
-            *personal_lines(self._texts()),
+            *self._personal(),
             *verbatim_lines(
                 self.rows,
                 (lambda prompts: asked.sample(prompts, SAMPLE_TOKENS, seed))
@@ -148,6 +150,11 @@ class _Page:
             *membership_lines(losses if offered else None, self.data, render, self.items, seed),
             *_audited(self.files.get("audit"), str(self.config["name"])),
         ]
+
+    def _personal(self) -> list[Line]:
+        rows = sum(1 for _ in self._texts())
+        every = max(1, -(-rows // MOST_ROWS))
+        return personal_lines(itertools.islice(self._texts(), 0, None, every), every)
 
     def _robustness(self, clean: Mapping[str, Sequence[Prediction]]) -> list[Line]:
         if not self.suites:

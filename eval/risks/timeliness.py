@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import statistics
 from collections.abc import Iterable, Iterator
 
 from eval.risks.line import Line, not_measured
@@ -45,17 +46,21 @@ def timeliness_lines(texts: Iterable[str], prepared: datetime.date) -> list[Line
         prepared: the day on which the rows were prepared.
     """
     what = "newest date in the training data"
-    newest: datetime.date | None = None
-    rows = dated = 0
+    newest: list[datetime.date] = []
+    rows = 0
     for text in texts:
         rows += 1
         found = [day for day in dates_of(text) if day <= prepared]
-        dated += bool(found)
-        newest = max([*found, *([newest] if newest else [])], default=None)
-    if newest is None:
+        newest += [max(found)] if found else []
+    if not newest:
         why = f"no whole date stands in its {rows:,} rows"
         return [not_measured("timeliness", what, why)]
-    shown = f"{newest.isoformat()} (dates stand in {dated:,} of {rows:,} rows)"
+    # One row may speak of a day long after it was written: the middle row tells of the others.
+    middle = statistics.median_low(newest)
+    shown = (
+        f"{max(newest)}; of half of the {len(newest):,} rows with a date it is {middle} or older "
+        f"(n = {rows:,} rows)"
+    )
     return [Line("timeliness", what, shown, HOW, n=rows)]
 
 

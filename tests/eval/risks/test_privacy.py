@@ -74,4 +74,7 @@ def test_personal_data_is_counted_by_row_and_kind() -> None:
     assert line.shown.startswith("2 of 3 rows")
     assert "EMAIL_ADDRESS: 1" in line.shown
     assert "CREDIT_CARD: 1" in line.shown
+    assert line.how is not None
+    assert line.how.startswith("every row, by")
+    assert (personal_lines(texts, 3)[0].how or "").startswith("one row in 3, by")
     assert personal_lines([])[0].measured is False

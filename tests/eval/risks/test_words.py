@@ -172,6 +172,8 @@ def test_whole_dates_are_read_and_others_are_not(text: str, day: str | None) -> 
 def test_the_newest_date_is_no_later_than_the_day_of_preparation() -> None:
     today = datetime.date(2025, 1, 1)
     (line,) = timeliness_lines(["1 May 2020", "2024-02-03", "2031-01-01", "none"], today)
-    assert line.shown == "2024-02-03 (dates stand in 2 of 4 rows)"
+    assert line.shown == (
+        "2024-02-03; of half of the 2 rows with a date it is 2020-05-01 or older (n = 4 rows)"
+    )
     (line,) = timeliness_lines(["2031-01-01", "none"], today)
     assert line.why == "no whole date stands in its 2 rows"
