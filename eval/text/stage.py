@@ -45,18 +45,18 @@ class Generated:
         answers, rendered for ``sft``: no labels.json of classes; or of format ``instructions``).
 
         Config: ``name`` (of the model, here and at the endpoint), ``level`` and ``role`` (see
-        ``eval.results``),
-        ``suites`` (names in the order of the report), ``samples`` (items of each suite, drawn by
-        ``seed``), ``temperature`` (0: greedy; instructions are always answered greedily, so that
-        the figures are IFEval's), ``seed``, ``max_new_tokens``, ``answer_after`` (or None),
-        ``endpoint`` (URL or None), ``endpoint_key_env`` (a variable's name or None), ``judge``
-        ({url, model, key_env} or None). Options: ``batch_size``; it changes no text.
+        ``eval.results``), ``suites`` (names in the order of the report), ``samples`` (items of
+        each suite, drawn by ``seed``), ``temperature`` (0: greedy; instructions are always
+        answered greedily, so that the figures are IFEval's), ``seed``, ``max_new_tokens``,
+        ``answer_after`` (or None), ``endpoint`` (URL or None), ``endpoint_key_env`` (a variable's
+        name or None), ``judge`` ({url, model, key_env} or None). Options: ``batch_size``; it
+        changes no text.
 
         A record: ``name``, ``level``, ``role``, ``suite``, ``kind`` (``text`` or
-        ``instructions``), ``items``, ``temperature``, ``seed``, ``max_new_tokens``, ``cut`` (share of texts that ended at that
-        limit), ``quality``, ``diversity``, ``speed``, ``judge`` and ``two_sample`` (None where
-        they have no meaning). Texts that were written before the process died are not written
-        again.
+        ``instructions``), ``items``, ``temperature``, ``seed``, ``max_new_tokens``, ``cut``
+        (share of texts that ended at that limit), ``quality``, ``diversity``, ``speed``,
+        ``judge`` and ``two_sample`` (None where they have no meaning). Texts that were written
+        before the process died are not written again.
         """
         _require_keys(config)
         names = list(config["suites"])

@@ -17,8 +17,8 @@ from tests.data.preparing import TEXTS, prepare
 
 CONFIG: dict[str, Any] = {
     "name": "demo", "level": "L2", "role": "model", "suites": ["test"], "samples": 100,
-    "temperature": 0.7, "seed": 0, "max_new_tokens": 12, "answer_after": None, "endpoint": None, "endpoint_key_env": None,
-    "judge": None,
+    "temperature": 0.7, "seed": 0, "max_new_tokens": 12, "answer_after": None, "endpoint": None,
+    "endpoint_key_env": None, "judge": None,
 }  # fmt: skip
 QUESTIONS = [
     {"question": f"Where does {text.split()[1]} {number} sail?", "answer": text}
