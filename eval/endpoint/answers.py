@@ -87,15 +87,14 @@ class Writer:
         body = {**chat_body(self.asked, item, self.max_tokens), **self._extra()}
         who = f"suite {self.asked.suite}, row {item.example_id}"
         written, seconds = await self.endpoint.post(CHAT, body, read_chat, who)
-        text = self.endpoint.without_key(written.text)
         ended = written.finish == "stop"
         return {
             self.arm: Prediction(
                 example_id=item.example_id,
                 gold=self._gold(item),
-                label=self._label(text) if ended else None,
+                label=self._label(written.text) if ended else None,
                 scores=None,
-                raw_text=text,
+                raw_text=self.endpoint.without_key(written.text),
                 latency_s=seconds,
                 prompt_tokens=written.prompt_tokens,
                 output_tokens=written.output_tokens,

@@ -31,6 +31,7 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OF_THE_REQUEST = frozenset({400, 413, 422})
 _LONGEST_PAUSE_S = 60.0
 _SAID = 200
+_SECRET_LENGTH = 8
 
 
 class Refused(Exception):
@@ -98,8 +99,13 @@ class Endpoint:
         Args:
             api_key: sent as a bearer token and to be found nowhere else.
             concurrency: requests under way at once.
+
+        Raises:
+            UserError: no such address, or a key that cannot be sent.
         """
         self.url, self.model = endpoint_url(url), model or ""
+        if api_key is not None and not api_key.isprintable():
+            raise UserError("--api-key: holds a character that no header may hold; check the key")
         self.concurrency = concurrency
         self._key = api_key
         self._patience = patience or Patience()
@@ -253,8 +259,12 @@ class Endpoint:
         return self.without_key(line)[:_SAID]
 
     def without_key(self, text: str) -> str:
-        """An endpoint may repeat the key that it was sent; no file is to hold it."""
-        return text.replace(self._key, "***") if self._key else text
+        """An endpoint may repeat the key that it was sent; no file is to hold it.
+
+        A word such as ``none``, which local servers are given, is no secret, and may be a label.
+        """
+        secret = self._key is not None and len(self._key) >= _SECRET_LENGTH
+        return text.replace(self._key or "", "***") if secret else text
 
 
 def _parsed(data: bytes) -> Any:

@@ -318,6 +318,21 @@ def test_the_key_is_in_no_file(served: Served, rows: Path, tmp_path: Path) -> No
     assert all("s3cret-key" not in text for text in written)
 
 
+def test_a_placeholder_for_a_key_may_be_a_label(served: Served, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", ["none", "some"], 2)
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    async def run() -> dict[str, Answers]:
+        async with Endpoint(served.url, model="demo", api_key="none") as endpoint:
+            return await ask_suite(
+                endpoint, asked_of(rows), ["generate"], folder,
+                max_new_tokens=24, on_progress=lambda *_: None,
+            )  # fmt: skip
+
+    assert labels_of(asyncio.run(run())["generate"]) == ["none", "some"]
+
+
 def test_open_answers_are_compared_as_squad_does(served: Served, tmp_path: Path) -> None:
     path = tmp_path / "open.jsonl"
     path.write_text(json.dumps({"question": "Who?", "answer": "The Bank of Spain"}) + "\n")

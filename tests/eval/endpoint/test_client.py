@@ -154,6 +154,12 @@ def test_the_key_is_sent_and_never_repeated(served: Served) -> None:
     assert "s3cret-key" not in str(caught.value)
 
 
+def test_a_key_that_no_header_may_hold_is_refused_without_being_shown(served: Served) -> None:
+    with pytest.raises(UserError, match="--api-key: holds a character") as caught:
+        choose(served, api_key="s3cret\nkey")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_an_unknown_model_lists_those_there_are(served: Served) -> None:
     served.models = ["one", "two"]
     with pytest.raises(UserError, match="has no model 'three'; it has: one, two"):
