@@ -145,7 +145,7 @@ def _words(
     margin: float,
     cost_is: str,
 ) -> list[str]:
-    said = [_lead(chosen, best, chance, margin, cost_is)]
+    said = [_lead(chosen, best, cheaper, chance, margin, cost_is)]
     if chosen.way is not best.way and chosen.pair is not None:
         said.append(
             f"Against the best, {_name(best)} with {_quality(best)}{_price(best, cost_is)}: "
@@ -170,7 +170,14 @@ def _words(
     return said
 
 
-def _lead(chosen: _Rung, best: _Rung, chance: float | None, margin: float, cost_is: str) -> str:
+def _lead(
+    chosen: _Rung,
+    best: _Rung,
+    cheaper: Sequence[_Rung],
+    chance: float | None,
+    margin: float,
+    cost_is: str,
+) -> str:
     if chance is not None and best.way.accuracy.low <= chance:
         return (
             f"Deploy none: the best, {_name(best)}, is not shown to be better than always giving "
@@ -180,6 +187,8 @@ def _lead(chosen: _Rung, best: _Rung, chance: float | None, margin: float, cost_
     how = f"the cheapest that is not worse than the best by more than {margin:g}"
     if chosen.way is best.way:
         how = f"the most accurate, and none that is cheaper is shown to be within {margin:g} of it"
+        if not cheaper:
+            how = "the most accurate, and none is cheaper"
         if chosen.cost is None:
             how = "the most accurate; what it costs was not measured"
     if not chosen.way.trained:
