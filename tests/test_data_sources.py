@@ -80,7 +80,7 @@ def test_patterns_still_choose_in_a_folder_in_the_place_of_a_hub_set(folder: Pat
 
 
 def test_a_key_that_is_set_beside_the_file_is_refused(folder: Path) -> None:
-    with pytest.raises(RecipeError, match=r"^--set data\.train\.split: data\.train\.split: choos"):
+    with pytest.raises(RecipeError, match=r"^--set data\.train\.split: chooses within"):
         planned(folder, HUB, f"data.train.path={folder}/train.jsonl", "data.train.split=test")
 
 
