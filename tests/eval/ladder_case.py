@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from eval.record import Prediction, TextLoss
-from eval.results import Arm, Level, ModelResult, Role
+from eval.results import Level, ModelResult, Role
+from pipeline.core.arms import Arm
 
 LABELS = [f"label_{index}" for index in range(8)]
 ITEMS = 240

@@ -15,6 +15,7 @@ from eval.gates import Gate
 from eval.known_items import Known
 from eval.metrics import accuracy, token_loss
 from eval.report import report_page
+from pipeline.core.arms import Arm
 from pipeline.core.errors import IntegrityError
 
 
@@ -197,9 +198,7 @@ def test_other_items_are_refused_naming_both_models() -> None:
     results = ladder(seeds=1)
     short = list(results[3].predictions["test"])[: ITEMS - 1]
     results[3] = replace(results[3], predictions={"test": short})
-    message = (
-        r"suite test: demo-control-generate \(.*\) and demo-model-generate \(.*\) .* item239"
-    )
+    message = r"suite test: demo-control-generate \(.*\) and demo-model-generate \(.*\) .* item239"
     with pytest.raises(IntegrityError, match=message):
         compared(results)
 
@@ -232,3 +231,84 @@ def test_two_models_of_one_seed_are_refused() -> None:
     results = ladder(seeds=1)
     with pytest.raises(IntegrityError, match="same form, role and seed"):
         compared([*results, results[2]])
+
+
+def with_references(seeds: int = 3) -> list[ModelResult]:
+    shares: dict[Arm, float] = {"tfidf_logreg": 0.55, "nearest": 0.70}
+    rungs = [
+        replace(answerer(arm, "reference", 0, accuracy), name="rung", level="L0")
+        for arm, accuracy in shares.items()
+    ]
+    return [*ladder(seeds), *rungs]
+
+
+def test_gates_stand_against_references_and_other_arms() -> None:
+    gates = [
+        Gate("test", "accuracy", "generate", "tfidf_logreg", superior_by=0.0),
+        Gate("test", "accuracy", None, "generate", superior_by=0.0),
+        Gate("test", "macro_f1", "generate", "classifier", not_worse_by=0.02),
+        Gate("test", "accuracy", "classifier", "nearest", not_worse_by=0.1),
+        Gate("test", "ece", "classifier", at_most=0.2),
+        Gate("test", "ece", "generate", at_most=0.2),
+        Gate("general", "bits_per_byte", against="base", at_most_ratio=1.03),
+        Gate("domain", "bits_per_byte", at_most=1.0),
+        Gate("test", "accuracy", "generate", "few_shot", superior_by=0.0),
+    ]
+    comparison = compared(with_references(), gates=gates)
+    assert [(result.arm, result.status) for result in comparison.gates] == [
+        ("generate", "pass"),
+        # Of a gate against one form the other is left.
+        ("classifier", "fail"),
+        ("generate", "pass"),
+        ("classifier", "pass"),
+        ("classifier", "pass"),
+        ("generate", "undecided"),
+        (None, "fail"),
+        (None, "pass"),
+        ("generate", "undecided"),
+    ]
+    assert "no few_shot answered this suite" in comparison.gates[-1].text
+
+
+def test_gate_on_clusters_is_less_sure_than_on_items() -> None:
+    gate = Gate("test", "accuracy", "generate", "control", superior_by=0.0)
+    names = {f"item{index}": str(index % 12) for index in range(ITEMS)}
+    grouped = [
+        replace(r, clusters={"test": names}) if r.predictions else r for r in with_references()
+    ]
+    (alone,), (together,) = (
+        compared(results, gates=[gate]).gates for results in (with_references(), grouped)
+    )
+    assert "over seeds and items" in alone.text
+    assert "over seeds and clusters of items" in together.text
+
+
+def test_comparison_holds_ways_pairs_recommendation_and_disagreements() -> None:
+    texts = {"test": {f"item{index}": f"text {index}" for index in range(ITEMS)}}
+    record = compared(with_references(), texts=texts, margin=0.05).to_json()
+    assert [row["key"] for row in record["arms"]] == [
+        "generate", "generate (control)", "classifier", "classifier (control)",
+        "tfidf_logreg", "nearest",
+    ]  # fmt: skip
+    assert len(record["pairs"]) == 8
+    assert record["recommendation"]["margin"] == 0.05
+    assert record["disagreements"]["items"][0]["text"].startswith("text ")
+    assert (record["gap"], record["forgetting"][0]["metric"]) == ([], "bits_per_byte")
+    assert json.dumps(record, allow_nan=False)
+
+
+def test_nan_score_is_refused_and_named() -> None:
+    results = ladder(seeds=1)
+    rows = list(results[4].predictions["test"])
+    assert rows[3].scores is not None
+    rows[3] = replace(rows[3], scores={**rows[3].scores, "label_0": float("nan")})
+    results[4] = replace(results[4], predictions={"test": rows})
+    with pytest.raises(IntegrityError, match="item3: a score is no number"):
+        compared(results)
+
+
+def test_suite_without_items_is_refused() -> None:
+    results = ladder(seeds=1)
+    results[2] = replace(results[2], predictions={"test": []})
+    with pytest.raises(IntegrityError, match=r"suite test: .* holds no rows"):
+        compared(results)

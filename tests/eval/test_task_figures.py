@@ -16,7 +16,7 @@ from sklearn import metrics as oracle
 
 from eval.metrics import macro_f1, per_label
 from eval.record import Prediction, as_text
-from eval.task_figures import figure, figures, kinds_with, label_sets
+from eval.task_figures import f1_difference, figure, figures, kinds_with, label_sets
 from pipeline.core.entities import spans_of
 
 LABELS = ["card", "fee", "limit", "pin"]
@@ -249,3 +249,74 @@ def test_a_metric_of_a_gate_names_the_kinds_that_have_it() -> None:
     assert kinds_with("micro_f1") == ("label", "labels")
     assert kinds_with("entity_f1") == ("tags",)
     assert kinds_with("loss") == ()
+
+
+def chosen(seed: int, accuracy: float, items: int = 300) -> list[Prediction]:
+    """One label each; the gold labels are the same for every seed."""
+    golds = np.random.default_rng(7).choice(LABELS, size=items, p=[0.5, 0.3, 0.15, 0.05])
+    rng = np.random.default_rng(seed)
+    right = rng.random(items) < accuracy
+    other = rng.choice(LABELS, size=items)
+    return [
+        item(i, g, g if r else o)
+        for i, (g, r, o) in enumerate(zip(golds, right, other, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "micro_f1"])
+def test_difference_in_f1_is_scikit_learns_and_mirrored(name: str) -> None:
+    a, b = chosen(1, 0.8), chosen(2, 0.6)
+    found, back = f1_difference("label", name, [a], [b]), f1_difference("label", name, [b], [a])
+    score = [
+        oracle.f1_score([p.gold for p in rows], [p.label for p in rows], average=name[:5])
+        for rows in (a, b)
+    ]
+    assert found.estimate == pytest.approx(score[0] - score[1])
+    assert 0 < found.low < found.estimate < found.high
+    assert (-back.high, -back.low) == pytest.approx((found.low, found.high), abs=0.01)
+    same = f1_difference("label", name, [a], [a])
+    assert same.low < 0 < same.high
+
+
+def test_every_seed_stands_against_one_table_in_f1() -> None:
+    ours, theirs = [chosen(seed, 0.8) for seed in range(3)], [chosen(9, 0.6)]
+    found = f1_difference("label", "macro_f1", ours, theirs)
+    expected = np.mean([figure("label", "macro_f1", [rows]).estimate for rows in ours])
+    expected -= figure("label", "macro_f1", theirs).estimate
+    assert found.estimate == pytest.approx(expected)
+
+
+def test_difference_in_f1_covers_93_to_98_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eval.statistics._DRAWS", 200)
+    found, truth = [], []
+    for draw in range(300):
+        a, b = chosen(2 * draw, 0.8), chosen(2 * draw + 1, 0.7)
+        found.append(f1_difference("label", "macro_f1", [a], [b]))
+        truth.append(found[-1].estimate)
+    # What the estimates lie around: their bias is far below their spread.
+    mean = float(np.mean(truth))
+    covered = np.mean([interval.low <= mean <= interval.high for interval in found])
+    assert 0.93 <= covered <= 0.98
+
+
+@pytest.mark.parametrize("clusters", [False, True])
+def test_many_items_are_drawn_as_they_are(clusters: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = chosen(1, 0.8, 1200)
+    names = [str(index) for index in range(1200)] if clusters else None
+    plain = figure("label", "macro_f1", [rows], names)
+    monkeypatch.setattr("eval.statistics._MANY", 100)
+    folded = figure("label", "macro_f1", [rows], names)
+    assert folded.estimate == plain.estimate
+    assert (folded.low, folded.high) == pytest.approx((plain.low, plain.high), abs=0.004)
+
+
+def test_items_that_stand_there_three_times_tell_f1_no_more_than_once() -> None:
+    rows = chosen(1, 0.8)
+    names = [row.example_id for row in rows for _ in range(3)]
+    again = [item(3 * i + n, row.gold, row.label) for i, row in enumerate(rows) for n in range(3)]
+    once, clustered = (
+        figure("label", "macro_f1", [rows]),
+        figure("label", "macro_f1", [again], names),
+    )
+    assert clustered.covers == "clusters of items, for these weights"
+    assert (clustered.low, clustered.high) == pytest.approx((once.low, once.high), abs=0.01)
