@@ -36,6 +36,13 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=120.0, help="URL: s.")
 @click.option("--retries", type=click.IntRange(0), default=5, help="URL: tries after the first.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=24, help="URL: of a free answer.")
+@click.option(
+    "--harness",
+    multiple=True,
+    metavar="TASK,...",
+    callback=_names,
+    help="Tasks of lm-evaluation-harness, or suites of the model's recipe, by its code.",
+)
 @set_option
 @click.option("--jobs", type=click.IntRange(1), help="Stages side by side. Changes no result.")
 @json_option

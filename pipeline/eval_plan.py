@@ -27,6 +27,7 @@ class Wishes:
         labels: a file of the labels that there are.
         limit: items of each suite, the first ones.
         out: where answers go; None: a folder of the store.
+        harness: tasks of lm-evaluation-harness, asked in the place of arms.
     """
 
     arms: Sequence[str] = ()
@@ -47,6 +48,7 @@ class Wishes:
     timeout_s: float = 120.0
     retries: int = 5
     max_new_tokens: int = 24
+    harness: Sequence[str] = ()
 
     def given(self, names: Sequence[str]) -> list[str]:
         """Which of some options were set, as the command line names them."""

@@ -31,6 +31,15 @@ def evaluate(target: str, wishes: Wishes, *, as_json: bool) -> int:
     if wishes.form is not None and wishes.data is None:
         raise UserError("--format: is that of --data; give it, or leave --format out")
     store = Store()
+    if wishes.harness:
+        from pipeline.eval_harness import evaluate_by_harness, print_harness
+
+        tree, folder = evaluate_by_harness(target, wishes, store, as_json=as_json)
+        if as_json:
+            click.echo(json.dumps({**tree, "folder": str(folder)}))
+        else:
+            print_harness(tree, str(folder))
+        return 0
     if "://" in target:
         from pipeline.eval_endpoint import evaluate_endpoint
 

@@ -220,20 +220,19 @@ def _process(
     answer.unlink(missing_ok=True)
     asked.write_text(json.dumps({**wishes, "answer": str(answer)}), encoding="utf-8")
     log = out / "harness.log"
-    with log.open("a", encoding="utf-8") as stream:
-        process = subprocess.Popen(
-            # Isolated: modules that lie beside the script have names of Python's own.
-            [str(python), "-I", str(_PROCESS), str(asked)],
-            stdin=subprocess.PIPE,
-            stdout=stream,
-            stderr=stream,
+    # Isolated: modules that lie beside the script have names of Python's own.
+    command = [str(python), "-I", str(_PROCESS), str(asked)]
+    with (
+        log.open("a", encoding="utf-8") as stream,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=stream, stderr=stream,
             env=_environment(wishes, out, target),
-        )
+        ) as process,
+    ):  # fmt: skip
         try:
             code = process.wait()
         finally:
             process.kill()
-            process.wait()
     if code != 0 or not answer.is_file():
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
         errors = [line for line in lines if "Error" in line]
