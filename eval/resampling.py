@@ -180,6 +180,9 @@ def _quantile(total_C: Floats, size_C: Floats, centre: float) -> float:
     square_B = np.maximum(totals2_B - 2 * mean_B * both_B + mean_B**2 * sizes2_B, 0.0)
     error_B = np.sqrt(square_B) / size_B
     off_B = abs(mean_B - centre)
-    # A draw of one kind alone has no spread, and is as far off as it is.
-    errors_B = np.where(off_B > 1e-12, off_B / np.maximum(error_B, 1e-12), 0.0)
+    # A draw of one kind alone has no spread to measure by. Of a faultless table one in seven is
+    # such a draw: taken for infinitely far off, they would make its interval [0, 1].
+    whole = math.sqrt(float(((total_C - centre * size_C) ** 2).sum())) / float(size_C.sum())
+    error_B = np.where(error_B > 1e-12, error_B, max(whole, 1e-12))
+    errors_B = np.where(off_B > 1e-12, off_B / error_B, 0.0)
     return float(np.quantile(errors_B, LEVEL))

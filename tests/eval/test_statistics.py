@@ -203,6 +203,17 @@ def test_faultless_answers_do_not_claim_certainty(seeds: int) -> None:
     assert same.low < 0 < same.high
 
 
+@pytest.mark.parametrize("items", [24, 100, 600])
+def test_faultless_answers_of_three_seeds_claim_about_what_clopper_and_pearson_do(
+    items: int,
+) -> None:
+    interval = mean_interval(np.ones((3, items)))
+    exact = stats.binomtest(items, items).proportion_ci(method="exact").low
+    assert 1 - interval.low == pytest.approx(1 - exact, rel=0.25)
+    always = paired_difference(np.ones((3, items)), np.zeros((3, items)))
+    assert always.low > 0
+
+
 def test_difference_of_swapped_models_is_mirrored() -> None:
     rng = np.random.default_rng(3)
     a, b = (rng.integers(0, 2, (3, 80)) for _ in range(2))
