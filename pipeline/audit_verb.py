@@ -180,7 +180,7 @@ def _thrown_away(
             link = copies.path_of(key)
             if not link.exists():
                 link.symlink_to(store.path_of(key), target_is_directory=True)
-        whole = with_keys([*(plan.nodes[id_] for id_ in plan.nodes), *nodes.values()], copies)
+        whole = with_keys([*plan.nodes.values(), *nodes.values()], store)
         audits = [id_ for id_, node in nodes.items() if node.stage == "audit"]
         goal = Plan(plan.recipe, whole, (), tuple(audits))
         try:
