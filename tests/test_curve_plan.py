@@ -13,7 +13,9 @@ from pipeline.curve_plan import curve_stage
 from pipeline.display import plan_json, print_plan
 from pipeline.ladder import make_plan
 from pipeline.plan import Node, Plan
+from pipeline.price_rows import rows_of
 from pipeline.price_view import print_price
+from pipeline.rehearsal import rehearse
 
 CURVE = "{shares: [0.1, 0.5, 1.0], flipped: [0.0, 0.2]}"
 SEEDS = ["train.seeds=[1, 2]"]
@@ -226,3 +228,26 @@ def test_the_price_tells_the_longest_training_of_each_forms_curve(
         f"tiny-task/curve.train.{form}.flipped0.2.seed2, the longest of 6 of the learning curve"
         for form in ("sft", "classify")
     ]
+
+
+def test_the_price_of_a_point_counts_its_share_of_the_rows(curved: Path, store: Store) -> None:
+    plan = make_plan(curved, store)
+    counted = {
+        plan.nodes[node.inputs["data"]].config["thin"]["share"]: rows_of(node, plan, store).count
+        for node in _of_curve(plan, "train").values()
+    }
+    assert counted == {0.1: 6, 0.5: 30, 1.0: 60}
+
+
+def test_rows_are_rehearsed_once_and_not_for_every_point(
+    curved: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(
+        "pipeline.stages.prepare.rehearse_rows", lambda config, _files: read.append(config)
+    )
+    plan = make_plan(curved, store)
+    rehearse(plan, store)
+    prepared = [n for n in plan.nodes.values() if n.stage == "prepare"]
+    assert len(read) == len(prepared) - len(_of_curve(plan, "prepare"))
+    assert all("thin" not in config for config in read)
