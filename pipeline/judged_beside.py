@@ -70,6 +70,12 @@ def reference_nodes(
             add_template(loaded, recipe.data, files)
         if name == "retrieved" and evaluate.corpus is not None:
             files["corpus"] = _file(loaded, "evaluate.corpus", evaluate.corpus)
+        if name == "retrieved" and suites["test"] == "classification":
+            raise loaded.error(
+                "evaluate.references",
+                "retrieved answers open questions, and data.test is of format classification; "
+                "leave it out",
+            )
         config = {
             "name": name,
             "seed": recipe.train.seeds[0],

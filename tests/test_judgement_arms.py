@@ -79,6 +79,7 @@ def test_a_writer_that_is_not_let_write_still_reads(ladder: Path, store: Store) 
         ("corpus: nowhere", "corpus is for reference retrieved"),
         ("{references: [nearest], encoder: ./nowhere}", r"evaluate\.encoder: .*no folder"),
         ("{references: [retrieved], corpus: nowhere}", r"evaluate\.corpus: nowhere: no such file"),
+        ("references: [retrieved]", "retrieved answers open questions"),
         ("risks: {bbq: nowhere}", r"evaluate\.risks\.bbq: nowhere: no such file"),
         ("generated: {}", "open answers of format"),
         ("generated: {suites: [test]}", r"generated\.suites: test is no suite with open answers"),

@@ -146,7 +146,11 @@ def drawn(task: Task, shots: int, seed: int) -> list[Item]:
     Raises:
         DataError: train has no rows.
     """
-    task.require_train("few_shot")
+    if not task.train:
+        raise DataError(
+            "reference few_shot: train has no rows with an answer that could be shown; give "
+            "data.train such rows, or take it out of evaluate.references"
+        )
     order = np.random.default_rng(seed).permutation(len(task.train))
     seen: dict[tuple[str, ...], int] = {}
     rank: list[tuple[int, int, int]] = []

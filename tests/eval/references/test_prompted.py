@@ -158,5 +158,5 @@ def test_several_labels_are_not_asked_for(base: Artifact) -> None:
 
 def test_rows_cannot_be_shown_where_train_has_none(base: Artifact) -> None:
     item = Item("a", "salt", ("kitchen",))
-    with pytest.raises(DataError, match="reference few_shot: train has no rows with a label"):
+    with pytest.raises(DataError, match="reference few_shot: train has no rows with an answer"):
         prompted("few_shot", base, Task(("harbour", "kitchen"), False, (), (), (item,)))

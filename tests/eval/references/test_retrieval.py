@@ -129,6 +129,28 @@ def test_open_answers_are_written_and_judged_by_both_figures(
     assert not (out / "validation-test.jsonl").exists()
 
 
+def test_open_questions_are_shown_with_their_answers(base: Artifact, tmp_path: Path) -> None:
+    shown = [
+        question("Salt and rope.", f"What is load {i}?", f"load {i} of salt") for i in range(6)
+    ]
+    data = make_data(
+        tmp_path, base, {"train": shown, "test": shown_apart()}, source={"format": "messages"}
+    )
+    task = read_task(data.path)
+    rung = Prompted(
+        "few_shot", task, Base(base.path, None, 4), {"system": None, "chat_template_kwargs": {}},
+        {"seed": 0, "shots": 2, "max_new_tokens": 8, "answer_after": None},
+    )  # fmt: skip
+    text = Base(base.path, None, 4).tokenizer.decode(rung.prompt(task.test[0]))
+    assert text.count("<|im_start|>assistant\nload ") == 2
+    assert text.endswith("the crane?<|im_end|>\n<|im_start|>assistant\n")
+    assert rung.told["asked_by"] == "writing"
+
+
+def shown_apart() -> list[dict[str, Any]]:
+    return [question("The crane is old, near the frost and tide.", "How old is the crane?", "old")]
+
+
 def test_data_with_labels_is_not_looked_up(base: Artifact, data: Artifact, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="it answers open questions, and the data has labels"):
         run(tmp_path, {"data": data, "root": base}, "retrieved")
