@@ -5,16 +5,14 @@ Legend: S seeds, N items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from eval import metrics
 from eval.calibration import Temperature, calibration_of
 from eval.costs import Cost
-from eval.record import Prediction
 from eval.results import ModelResult
 from eval.scored import Scored, scored
 from eval.selective import selective_of
@@ -53,17 +51,14 @@ def _row(way: Way, bins: int, targets: Sequence[float]) -> dict[str, Any]:
 
 
 def _shares(way: Way) -> dict[str, float | None]:
-    tables = [result.answers(way.suite) for result in way.results]
     kind = way.first.kind(way.suite)
     if kind != "label":
+        tables = [result.answers(way.suite) for result in way.results]
         macro = figure(kind, "macro_f1", tables).estimate
         return {"macro_f1": macro, "matthews": None, "unparseable": None}
-    wanted: dict[str, Callable[[Sequence[Prediction]], float]] = {
-        "macro_f1": metrics.macro_f1,
-        "matthews": metrics.matthews,
-        "unparseable": metrics.unparseable,
-    }
-    return {name: float(np.mean([of(rows) for rows in tables])) for name, of in wanted.items()}
+    found = [result.label_figures(way.suite) for result in way.results]
+    names = ("macro_f1", "matthews", "unparseable")
+    return {name: float(np.mean([one[name] for one in found])) for name in names}
 
 
 def _sureness(

@@ -43,6 +43,7 @@ from pipeline.core.arms import FORM_NAMES
 __all__ = ["Comparison", "ModelResult", "compare"]
 
 LEVELS = ("L0", "L1", "L2")
+_OF_LABELS = ("accuracy", "macro_f1", "matthews", "unparseable")
 _OF_SCORES = ("ece", "brier", "nll")
 
 
@@ -200,11 +201,11 @@ def _model(result: ModelResult, suites: dict[str, str | None]) -> dict[str, Any]
     }
     suite = suites["task"] or ""
     predictions, asked = result.predictions.get(suite), result.kind(suite)
-    for name in ("accuracy", "macro_f1", "matthews", "unparseable", "ece", "brier", "nll"):
-        row[name] = None
-        if predictions and asked == "label" and name not in _OF_SCORES:
-            row[name] = getattr(metrics, name)(predictions)
-        elif predictions and asked == "labels" and name in ("accuracy", "macro_f1"):
+    row |= dict.fromkeys((*_OF_LABELS, *_OF_SCORES))
+    if predictions and asked == "label":
+        row |= result.label_figures(suite)
+    elif predictions and asked == "labels":
+        for name in ("accuracy", "macro_f1"):
             row[name] = figure(asked, name, [predictions]).estimate
     table = result.scored(suite) if predictions and asked == "label" else None
     if table is not None and (table.golds >= 0).all():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,19 @@ def chance(golds: Sequence[str]) -> float:
     return max(Counter(golds).values()) / len(golds)
 
 
+def label_figures(pairs: Mapping[tuple[str, str | None], int]) -> dict[str, float]:
+    """Accuracy, macro F1, Matthews correlation and the share of no label, from ``confusion``."""
+    items = sum(pairs.values())
+    if not items:
+        raise ValueError("figures of no items")
+    return {
+        "accuracy": sum(n for (gold, answer), n in pairs.items() if gold == answer) / items,
+        "macro_f1": float(tallies.macro_f1(_class_counts(pairs)[1])),
+        "matthews": _matthews(pairs),
+        "unparseable": sum(n for (_, answer), n in pairs.items() if answer is None) / items,
+    }
+
+
 def confusion(predictions: Sequence[Prediction]) -> dict[tuple[str, str | None], int]:
     """Items for each pair (gold, answer); pairs that never occur are absent."""
     return dict(Counter((prediction.gold, prediction.label) for prediction in predictions))
@@ -61,7 +74,7 @@ def per_class(predictions: Sequence[Prediction]) -> list[ClassFigures]:
 
     A ratio without a denominator is 0, as scikit-learn's ``zero_division=0``.
     """
-    return _class_rows(*_class_counts(predictions))
+    return _class_rows(*_class_counts(confusion(predictions)))
 
 
 def per_label(golds: Sequence[Set[str]], answers: Sequence[Set[str]]) -> list[ClassFigures]:
@@ -79,10 +92,9 @@ def _class_rows(labels: Sequence[str], counts_3L: npt.NDArray[np.float64]) -> li
 
 
 def _class_counts(
-    predictions: Sequence[Prediction],
+    pairs: Mapping[tuple[str, str | None], int],
 ) -> tuple[list[str], npt.NDArray[np.float64]]:
     """``_label_counts`` of items of one label; an answer that is no label answers none."""
-    pairs = confusion(predictions)
     labels = sorted({label for pair in pairs for label in pair if label is not None})
     row = {label: index for index, label in enumerate(labels)}
     counts_3L = np.zeros((3, len(labels)))
@@ -111,15 +123,22 @@ def macro_f1(predictions: Sequence[Prediction]) -> float:
     """Plain mean of F1 over the labels that are gold or were answered."""
     if not predictions:
         raise ValueError("F1 of no items")
-    return float(tallies.macro_f1(_class_counts(predictions)[1]))
+    return float(tallies.macro_f1(_class_counts(confusion(predictions))[1]))
 
 
 def matthews(predictions: Sequence[Prediction]) -> float:
     """Multiclass Matthews correlation in [-1, 1]; 0 where it is undefined (Gorodkin 2004)."""
-    gold = Counter(prediction.gold for prediction in predictions)
-    answered = Counter(prediction.label for prediction in predictions)
-    items = len(predictions)
-    right = sum(prediction.label == prediction.gold for prediction in predictions)
+    return _matthews(confusion(predictions))
+
+
+def _matthews(pairs: Mapping[tuple[str, str | None], int]) -> float:
+    gold: Counter[str | None] = Counter()
+    answered: Counter[str | None] = Counter()
+    for (one, answer), number in pairs.items():
+        gold[one] += number
+        answered[answer] += number
+    items = sum(gold.values())
+    right = sum(number for (one, answer), number in pairs.items() if one == answer)
     together = sum(gold[label] * answered[label] for label in gold)
     spread_answered = items**2 - sum(count**2 for count in answered.values())
     spread_gold = items**2 - sum(count**2 for count in gold.values())

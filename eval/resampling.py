@@ -163,10 +163,12 @@ def _quantile(total_C: Floats, size_C: Floats, centre: float) -> float:
     Clusters of the same total and size are drawn as one kind with their number: of right and
     wrong answers there is a handful of kinds, however many items.
     """
-    kind_K, number_K = np.unique((total_C + 1j * size_C).round(9), return_counts=True)
+    kind_C = total_C if (size_C == size_C[0]).all() else total_C + 1j * size_C
+    kind_K, first_K, number_K = np.unique(kind_C.round(9), return_index=True, return_counts=True)
     # Swapped models must see the mirrored draws.
-    order_K = np.argsort(abs(kind_K.real - centre * kind_K.imag), kind="stable")
-    total_K, size_K, number_K = kind_K.real[order_K], kind_K.imag[order_K], number_K[order_K]
+    order_K = np.argsort(abs(kind_K.real - centre * size_C[first_K]), kind="stable")
+    total_K, size_K = kind_K.real[order_K], size_C[first_K][order_K]
+    number_K = number_K[order_K]
     moment_K5 = np.stack([total_K, size_K, total_K**2, size_K**2, total_K * size_K], axis=1)
     clusters, sums = len(total_C), []
     rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ Legend: N items, L labels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,10 +104,10 @@ def scored(predictions: Sequence[Prediction]) -> Scored | None:
     return Scored(tuple(names), normalised(np.maximum(log_NL, FLOOR)), gold_N, evidence_N)
 
 
-def _in_order(prediction: Prediction, names: list[str]) -> Sequence[float]:
+def _in_order(prediction: Prediction, names: list[str]) -> Iterable[float]:
     scores = prediction.scores or {}
     if list(scores) == names:
-        return list(scores.values())
+        return scores.values()
     if scores.keys() != set(names):
         raise IntegrityError(
             f"{prediction.example_id}: its scores are over other labels than those of the first "

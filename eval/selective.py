@@ -60,12 +60,10 @@ def auroc(inside: Floats, outside: Floats) -> float | None:
     """
     if not len(inside) or not len(outside):
         return None
-    # Imported late: the plan reads gates without waiting for scipy.
-    from scipy.stats import rankdata
-
-    rank_N = rankdata(np.concatenate([inside, outside]))[: len(inside)]
-    above = rank_N.sum() - len(inside) * (len(inside) + 1) / 2
-    return float(above / (len(inside) * len(outside)))
+    ordered = np.sort(outside)
+    below_N = np.searchsorted(ordered, inside, side="left")
+    up_to_N = np.searchsorted(ordered, inside, side="right")
+    return float((below_N + up_to_N).mean() / (2 * len(outside)))
 
 
 def selective_of(

@@ -113,6 +113,8 @@ def _f1_of_labels(kind: Kind, of_counts: Callable[[Floats], Floats]) -> Measure:
 
 def _label_counts(kind: Kind, tables: Sequence[Table]) -> Floats:
     """[S, N, 3 L]: of each label whether it was right, answered, gold."""
+    if kind == "label":
+        return _single_counts(tables)
     sets = [[label_sets(kind, prediction) for prediction in table] for table in tables]
     labels = sorted({label for rows in sets for pair in rows for part in pair for label in part})
     column = {label: index for index, label in enumerate(labels)}
@@ -122,6 +124,24 @@ def _label_counts(kind: Kind, tables: Sequence[Table]) -> Floats:
             for part, found in enumerate((gold & answer, answer, gold)):
                 moments[seed, item, part, [column[label] for label in found]] = 1.0
     return moments.reshape(len(tables), len(tables[0]), 3 * len(labels))
+
+
+def _single_counts(tables: Sequence[Table]) -> Floats:
+    """``_label_counts`` of items of one label each."""
+    golds = [prediction.gold for prediction in tables[0]]
+    answers = [[prediction.label for prediction in table] for table in tables]
+    labels = sorted({*golds, *(label for row in answers for label in row if label is not None)})
+    column: dict[str | None, int] = {label: index for index, label in enumerate(labels)}
+    gold_N = np.array([column[gold] for gold in golds])
+    moments = np.zeros((len(tables), len(golds), 3, len(labels)))
+    for seed, row in enumerate(answers):
+        answer_N = np.array([column.get(label, -1) for label in row])
+        told_M = np.flatnonzero(answer_N >= 0)
+        right_M = np.flatnonzero(answer_N == gold_N)
+        moments[seed, right_M, 0, gold_N[right_M]] = 1.0
+        moments[seed, told_M, 1, answer_N[told_M]] = 1.0
+        moments[seed, np.arange(len(golds)), 2, gold_N] = 1.0
+    return moments.reshape(len(tables), len(golds), 3 * len(labels))
 
 
 def _parts(sums: Floats) -> Floats:
