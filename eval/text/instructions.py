@@ -21,8 +21,8 @@ from eval.statistics import mean_interval, summed_interval
 from eval.tasks import told
 from eval.text.checkers import follows
 from pipeline.core.errors import DataError
+from pipeline.data.formats.instructions import is_checks
 
-_KEY = "instruction_id_list"
 FOLLOWED, NOT_FOLLOWED = "followed", "not followed"
 
 
@@ -45,13 +45,13 @@ class Checks:
         Raises:
             DataError: the row is no such row.
         """
-        if not _is_checks(row.get("label")):
+        if not is_checks(row.get("label")):
             raise DataError(
                 f"{row.get('example_id')}: holds no instructions to check; read the rows as "
                 "format instructions and prepare them again"
             )
         tree = json.loads(row["label"])
-        return cls(tuple(tree[_KEY]), tuple(tree["kwargs"]))
+        return cls(tuple(tree["instruction_id_list"]), tuple(tree["kwargs"]))
 
     def strict(self, text: str) -> tuple[bool, ...]:
         """Which instructions the text follows as it stands."""
@@ -68,7 +68,7 @@ class Checks:
 
 def is_instructions(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether prepared rows are a suite of checkable instructions."""
-    return bool(rows) and all(_is_checks(row.get("label")) for row in rows)
+    return bool(rows) and all(is_checks(row.get("label")) for row in rows)
 
 
 def loosened(text: str) -> list[str]:
@@ -146,7 +146,3 @@ def instruction_figures(
 
 def _text(answer: Prediction, after: str | None) -> str:
     return final_answer(answer.raw_text or "", after)
-
-
-def _is_checks(label: Any) -> bool:
-    return isinstance(label, str) and label.startswith(f'{{"{_KEY}":')

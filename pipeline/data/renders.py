@@ -10,11 +10,13 @@ from pipeline.core.errors import DataError
 from pipeline.data.asked import (
     answered,
     as_judged,
+    gold,
     require,
     require_no_thought,
     require_unanswered,
     written_for_label,
 )
+from pipeline.data.formats.instructions import is_checks
 from pipeline.data.rendering import Rendered, Renderer
 from pipeline.data.rendering.pieces import pieces, tags_of
 from pipeline.data.rows import Row, RowProblem
@@ -186,7 +188,9 @@ def _conversations(
     renderer: Renderer, rows: Sequence[Row], whole: Sequence[Row], turn: Turn
 ) -> Results:
     found = _judged(renderer, rows, whole, turn)
-    return [_made(one, asked=True) for one in found]
+    return [
+        _without_checks(row, _made(one, asked=True)) for row, one in zip(rows, found, strict=True)
+    ]
 
 
 def _judged(
@@ -211,6 +215,13 @@ def _question(renderer: Renderer, row: Row, more: Mapping[str, Any]) -> list[Mad
         return [Made(renderer.question(row), [], more=more)]
     except RowProblem as problem:
         return problem
+
+
+def _without_checks(row: Row, made: list[Made] | RowProblem) -> list[Made] | RowProblem:
+    """What an answer is checked by is no text: no model reads it, and no context must hold it."""
+    if isinstance(made, RowProblem) or not is_checks(gold(row)):
+        return made
+    return [Made(m.ids[: m.prompt], m.supervised[: m.prompt], m.prompt) for m in made]
 
 
 def _made(found: list[Rendered] | RowProblem, asked: bool = False) -> list[Made] | RowProblem:

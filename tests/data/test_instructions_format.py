@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import UserError
+from pipeline.data.arrow import read_rows
 from pipeline.data.detection import detect
 from pipeline.data.misfits import form_problem
 from pipeline.first_recipe_rows import look
 from tests.data.format_case import made, refused
+from tests.data.preparing import prepare, tiny_base
 
 
 def published(**more: Any) -> dict[str, Any]:
@@ -72,6 +74,23 @@ def test_such_rows_are_asked_and_never_learned() -> None:
         assert problem is not None
         assert "name them under evaluate.suites" in problem
     assert form_problem("sft", "sft", "data.test", "instructions") is None
+
+
+def test_what_an_answer_is_checked_by_is_read_by_no_model(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    words = {"keywords": [f"word{i}" for i in range(200)]}
+    rows = [
+        published(),
+        published(instruction_id_list=["keywords:existence"], kwargs=[words]),
+    ]
+    # Two hundred words would not fit into the context of 256 tokens that the base has.
+    dataset, _ = prepare(
+        tmp_path / "data", base, {"test": rows}, source={"format": "instructions"}, render="sft"
+    )  # fmt: skip
+    for row, given in zip(read_rows(dataset.path / "test.arrow"), rows, strict=True):
+        assert len(row["input_ids"]) == row["prompt"] == len(row["supervised"])
+        assert row["text"] == given["prompt"]
+        assert json.loads(row["label"])["instruction_id_list"] == given["instruction_id_list"]
 
 
 def test_a_first_recipe_is_not_made_of_rows_without_answers(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ CHECKED: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """IFEval's instructions and what each has to be told."""
 
+_KEY = "instruction_id_list"
 RELATIONS = ("less than", "at least")
 _LISTS = frozenset({"keywords", "forbidden_words"})
 _TEXTS = frozenset(
@@ -58,13 +59,13 @@ def instructions_row(fields: Fields, prompt: str | None) -> Row:
     The answer of the canonical row is no answer but what one is checked by, as JSON: such rows
     are asked and never learned.
     """
-    names, given = fields.need("instruction_id_list"), fields.need("kwargs")
+    names, given = fields.need(_KEY), fields.need("kwargs")
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise RowProblem("instruction_id_list is no list of names")
     if not isinstance(given, list) or len(given) != len(names):
         raise RowProblem(f"kwargs are not one object for each of {len(names)} instructions")
     told = [_told(name, values) for name, values in zip(names, given, strict=True)]
-    checks = json.dumps({"instruction_id_list": names, "kwargs": told}, ensure_ascii=False)
+    checks = json.dumps({_KEY: names, "kwargs": told}, ensure_ascii=False)
     return chat_row(
         fields,
         [
@@ -72,6 +73,11 @@ def instructions_row(fields: Fields, prompt: str | None) -> Row:
             {"role": "assistant", "content": checks},
         ],
     )
+
+
+def is_checks(answer: object) -> bool:
+    """Whether what stands in an answer's place is what one is checked by."""
+    return isinstance(answer, str) and answer.startswith(f'{{"{_KEY}":')
 
 
 def _told(name: str, values: Any) -> dict[str, Any]:
