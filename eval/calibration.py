@@ -168,6 +168,12 @@ def fit_temperature(table: Scored) -> Temperature:
     return Temperature(value, items, words)
 
 
+def temperature_of(held_out: Sequence[Prediction]) -> dict[str, Any] | None:
+    """The fitted temperature of one arm, as it is kept beside its answers; None without scores."""
+    table = scored(held_out)
+    return None if table is None else vars(fit_temperature(table.in_scope))
+
+
 def calibration_of(
     tests: Sequence[Scored], validations: Sequence[Scored | None], bins: int = BINS
 ) -> tuple[dict[str, Any] | None, list[Temperature | None]]:

@@ -248,7 +248,7 @@ def _results(comparison: Tree) -> list[str]:
         [
             plain(row_name(row)), row["level"], str(row["seeds"]),
             number(figure.get("estimate")), interval(figure.get("low"), figure.get("high")),
-            number(row["macro_f1"]),
+            number(row["macro_f1"]), number((row["calibration"] or {}).get("temperature")),
             significant((row["cost"] or {}).get("compute_s_per_1000")),
         ]
         for row in comparison.get("arms") or ()
@@ -257,7 +257,7 @@ def _results(comparison: Tree) -> list[str]:
     parts = ["## Results"]
     if rows:
         head = ["way of answering", "level", "seeds", "accuracy", "95 % interval", "macro F1"]
-        parts.append(_table([*head, "compute for 1,000 (s)"], rows, words=1))
+        parts.append(_table([*head, "temperature", "compute for 1,000 (s)"], rows, words=1))
     if comparison["sentences"]:
         parts.append("\n".join(f"- {plain(line)}" for line in comparison["sentences"]))
     if comparison["gates"]:

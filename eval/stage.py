@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from eval.calibration import temperature_of
 from eval.costs import Cost, Meter
 from eval.journal import Journal
 from eval.loaded import Loaded, PairLosses
@@ -174,6 +175,9 @@ class Found:
             for arm, answers in tables.items():
                 name = suite if arm == main else f"{suite}@{arm}"
                 write_predictions(out / f"{split}-{name}.jsonl", answers)
+        if "validation" in self.held_out:
+            found = {arm: temperature_of(of) for arm, of in self.held_out["validation"].items()}
+            _write_json(out / "temperatures.json", found)
 
 
 class Asked:

@@ -110,4 +110,4 @@ def test_hostile_words_open_no_tag_no_table_and_no_metadata() -> None:
     assert not re.search(r"(?<!\\)<", outside)
     tables = [line for line in outside.splitlines() if line.startswith("|")]
     cells = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
-    assert set(cells) <= {3, 4, 5, 8}
+    assert set(cells) <= {3, 4, 5, 9}

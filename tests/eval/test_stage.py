@@ -112,6 +112,9 @@ def test_likelihood_brings_its_mean_along_on_every_split(
         assert cost.cpu_s > 0
         assert cost.peak_bytes > 1 << 20
         assert cost.prompt_tokens == sum(p.prompt_tokens for p in result.predictions["test"])
+    kept = json.loads((tmp_path / "out" / "temperatures.json").read_text())
+    assert set(kept) == {"likelihood", "likelihood_mean"}
+    assert all(told["items"] == len(names["validation"]) for told in kept.values())
     # Two rows share a document: intervals must know.
     assert (
         found[0].clusters["test"][names["test"][0]] == found[0].clusters["test"][names["test"][1]]
