@@ -120,10 +120,10 @@ def selective_section(comparison: Tree, figures: Figures) -> Markup | None:
     )
     note = (
         "Where a model may pass its unsure items on to a person, it answers fewer and errs less. "
-        "Click a name below the plot to hide its line."
     )
+    hint = tag("span", "Click a name below the plot to hide its line.", class_="screen")
     plot = tag("div", figures.add("", chart), class_="wide")
-    parts = [tag("p", note, class_="soft"), plot, *_targets(names, rows)]
+    parts = [tag("p", note, hint, class_="soft"), plot, *_targets(names, rows)]
     return section("Answer or pass on", joined(parts))
 
 

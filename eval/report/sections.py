@@ -96,7 +96,9 @@ def heads(comparison: Mapping[str, Any]) -> Markup | None:
     if not rows:
         return None
     columns = ["form", "", "accuracy", "95 % interval", "seeds"]
-    return section("Forms of answering", table(columns, rows, left=2))
+    # Where every way has its own row, what this one adds is the difference.
+    name = "With L1 and without" if comparison.get("arms") else "Forms of answering"
+    return section(name, table(columns, rows, left=2))
 
 
 def tasks(comparison: Mapping[str, Any]) -> Markup | None:

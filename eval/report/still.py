@@ -28,7 +28,7 @@ def still_chart(chart: Chart) -> Markup:
     """The chart as SVG."""
     names = max((letters(shortened(name, _ROW_NAMES)) for name in chart.y.names), default=0)
     left = 14 + max(names * _LETTER, 38)
-    right, top, bottom = chart.width - 12, 12, chart.height - 44
+    right, top, bottom = chart.width - 24, 12, chart.height - 44
     xs, ys = (_values(chart, axis) for axis in (0, 1))
     x, y = _scale(chart.x, xs, left, right), _scale(chart.y, ys, bottom, top)
     parts = [*_grid(chart, x, y, (left, right, top, bottom))]

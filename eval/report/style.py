@@ -32,10 +32,10 @@ margin:24px 0 0}
 .tile b{display:block;font-size:1.65rem;line-height:1.25;font-variant-numeric:tabular-nums}
 .tile span{display:block;font-size:.85rem;color:var(--soft)}
 .ladder{list-style:none;margin:0;padding:0;display:grid;gap:10px;align-items:end;
-grid-template-columns:repeat(auto-fit,minmax(190px,1fr))}
+grid-auto-flow:column;grid-auto-columns:minmax(0,1fr)}
 .step{background:var(--panel);border-radius:10px;border-top:4px solid var(--a);padding:12px 16px}
-.step.L1{padding-bottom:60px}.step.L2{padding-bottom:108px}
-.step.control{background:none;border:1.5px dashed var(--b);padding-bottom:108px}
+.step.L0{min-height:14rem}.step.L1{min-height:17.5rem}.step.L2,.step.control{min-height:21rem}
+.step.control{background:none;border:1.5px dashed var(--b)}
 .step .name b{font-size:1.2rem;margin-right:8px}.step .name span{color:var(--soft)}
 .step dl{display:block;margin:8px 0 0}.step dl div{margin:0 0 8px}.step dt{font-size:.82rem}
 .step dd b{font-size:1.1rem;font-variant-numeric:tabular-nums}.step dd span{font-size:.82rem}
@@ -98,8 +98,8 @@ min-width:0;overflow-wrap:anywhere;font-size:.9rem}
 .items .text{margin:0 0 6px;font-size:.95rem}.items .gold{margin:0 0 6px;color:var(--soft)}
 .items .gold b{color:var(--ink)}
 .items ul{list-style:none;margin:0;padding:0}
-.items li{display:grid;grid-template-columns:18px minmax(0,12.2rem) minmax(0,1fr);gap:6px}
-.items li span{color:var(--soft)}.items li b{font-weight:500}.items i{font-style:normal}
+.items li{display:grid;grid-template-columns:18px minmax(0,5fr) minmax(0,6fr);gap:6px}
+.items li>span{color:var(--soft)}.items li b{font-weight:500}.items i{font-style:normal}
 i.right{color:var(--pass)}i.wrong{color:var(--fail)}
 .sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,270px),1fr));gap:14px}
 .sides>div{background:var(--panel);border-radius:10px;padding:12px 16px;min-width:0}
@@ -121,7 +121,7 @@ summary{cursor:pointer;padding:6px 0;font-weight:600}details .plots{margin:8px 0
 @media (max-width:560px){main{padding:24px 16px 48px}h1{font-size:1.5rem}
 .tile b{font-size:1.3rem}dl{grid-template-columns:1fr;gap:1px}dd{margin-bottom:8px}
 .advice{padding:14px 16px 10px}.advice .lead{font-size:1.1rem}figure{padding:12px 10px}
-.step.L1,.step.L2,.step.control{padding-bottom:12px}
+.ladder{grid-auto-flow:row}li.step{min-height:0!important}
 .step.L1{margin-left:12px}.step.L2,.step.control{margin-left:24px}
 .items li{grid-template-columns:18px 1fr}.items li b{grid-column:2}
 nav{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap;padding-bottom:8px}
@@ -134,7 +134,12 @@ body{font-size:10.5pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 main{max-width:none;padding:0}h2{break-after:avoid;margin-top:28px}nav{display:none}
 .live,.drawn .live{display:none!important}.drawn .still{display:block}
 .still svg{min-width:0;max-width:14cm}
-tr,.tile,.step{break-inside:avoid}table{font-size:8pt}th,td{padding:3px 5px}
+tr,.tile,.step{break-inside:avoid}table,.sides table,.pair table{font-size:7.5pt}
+th,td{padding:3px 4px}th{font-size:7pt;white-space:normal}.chip{font-size:7.5pt;padding:0 8px}
+td:first-child{white-space:normal}.screen{display:none}td .wide,td .label{min-width:0}
+.step.L0{min-height:19rem}.step.L1{min-height:20.5rem}.step.L2,.step.control{min-height:22rem}
+.items article{font-size:8pt}.items .text{font-size:8.5pt}.tile{padding:8px 12px}.tile b{font-size:1.15rem}.step b{font-size:1rem!important}.step dd span{
+display:block}
 .tile,figure,.items article,.sides>div{border:1px solid var(--line)}.scroll{overflow:visible}
 details::details-content{content-visibility:visible;height:auto}summary{list-style:none}
 .plots{grid-template-columns:1fr 1fr}.pair{display:block}.items{grid-template-columns:1fr 1fr}}
