@@ -138,7 +138,8 @@ tr,.tile,.step{break-inside:avoid}table,.sides table,.pair table{font-size:7.5pt
 th,td{padding:3px 4px}th{font-size:7pt;white-space:normal}.chip{font-size:7.5pt;padding:0 8px}
 td:first-child{white-space:normal}.screen{display:none}td .wide,td .label{min-width:0}
 .step.L0{min-height:19rem}.step.L1{min-height:20.5rem}.step.L2,.step.control{min-height:22rem}
-.items article{font-size:8pt}.items .text{font-size:8.5pt}.tile{padding:8px 12px}.tile b{font-size:1.15rem}.step b{font-size:1rem!important}.step dd span{
+.items article{font-size:8pt}.items .text{font-size:8.5pt}
+.tile{padding:8px 12px}.tile b{font-size:1.15rem}.step b{font-size:1rem!important}.step dd span{
 display:block}
 .tile,figure,.items article,.sides>div{border:1px solid var(--line)}.scroll{overflow:visible}
 details::details-content{content-visibility:visible;height:auto}summary{list-style:none}
