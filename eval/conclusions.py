@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from eval.compare import Comparison
 
 ENOUGH_SEEDS = 3
+"""From so many paired seeds on a sentence is about the training, and not about these weights."""
+SHOWN = 0.05
+"""A difference is shown where its p, allowing for all that were looked at, is below."""
 
 
 def sentences_of(comparison: Comparison) -> list[str]:
@@ -23,7 +26,7 @@ def sentences_of(comparison: Comparison) -> list[str]:
         found.append(_against_chance(head, figures["with_l1"] or figures["without_l1"], comparison))
         found.append(_level_between(head, figures, comparison))
         found.append(_unparseable(head, comparison))
-    found.append(_forms(comparison.forms))
+    found.append(_forms(comparison.forms, comparison))
     # Domain and general text are told by the steps between the levels.
     told = {comparison.suites["domain"], comparison.suites["general"]}
     found += [row["words"] for row in comparison.forgetting if row["suite"] not in told]
@@ -109,7 +112,8 @@ def _level_between(head: str, figures: dict[str, Any], comparison: Comparison) -
         )
     if not side:
         return f"L1 does not demonstrably help the {head} form: {shown}; the interval holds 0."
-    return f"L1 {'helps' if side > 0 else 'hurts'} the {head} form: {shown}."
+    among = _among(FORM_NAMES[head], f"{FORM_NAMES[head]} (control)", comparison)
+    return f"L1 {'helps' if side > 0 else 'hurts'} the {head} form: {shown}{among}."
 
 
 def _unparseable(head: str, comparison: Comparison) -> str:
@@ -126,7 +130,7 @@ def _unparseable(head: str, comparison: Comparison) -> str:
     return f"{mean:.1%} of the {head} form's answers were no label; they count as wrong."
 
 
-def _forms(forms: dict[str, Any] | None) -> str:
+def _forms(forms: dict[str, Any] | None, comparison: Comparison) -> str:
     if forms is None:
         return ""
     shown = f"{spoken(forms)} accuracy, generative less classifier, over {_seeds(forms['seeds'])}"
@@ -135,7 +139,17 @@ def _forms(forms: dict[str, Any] | None) -> str:
     if not side:
         return f"{the} two forms cannot be told apart: {shown}; the interval holds 0."
     better, worse = ("generative form", "classifier")[::side]
-    return f"{the} {better} beats the {worse}: {shown}."
+    among = _among(FORM_NAMES["generative"], FORM_NAMES["classifier"], comparison)
+    return f"{the} {better} beats the {worse}: {shown}{among}."
+
+
+def _among(a: str, b: str, comparison: Comparison) -> str:
+    """What is left of a difference where many are looked at; nothing where it stands."""
+    for pair in comparison.pairs:
+        if {pair["a"], pair["b"]} == {a, b} and pair["holm_p"] >= SHOWN:
+            many = len(comparison.pairs)
+            return f"; by itself: among all {many} comparisons here it is not shown (Holm)"
+    return ""
 
 
 def _contamination(comparison: Comparison) -> str:

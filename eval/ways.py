@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from eval.conclusions import ENOUGH_SEEDS
+from eval.conclusions import ENOUGH_SEEDS, SHOWN
 from eval.results import (
     LABELLED,
     ModelResult,
@@ -24,8 +24,6 @@ from eval.significance import Pair, compared, holm
 from eval.statistics import Floats, Interval, mean_interval
 from eval.tasks import told
 from pipeline.core.arms import REFERENCES, info_of
-
-SHOWN = 0.05
 
 
 @dataclass(frozen=True)

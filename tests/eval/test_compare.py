@@ -297,6 +297,20 @@ def test_comparison_holds_ways_pairs_recommendation_and_disagreements() -> None:
     assert json.dumps(record, allow_nan=False)
 
 
+def test_a_difference_that_many_comparisons_drown_is_told_as_such() -> None:
+    def results(rungs: int) -> list[ModelResult]:
+        shares: dict[Arm, float] = {
+            "zero_shot": 0.7, "few_shot": 0.705, "tfidf_bayes": 0.71, "tfidf_logreg": 0.7,
+        }  # fmt: skip
+        beside = [answerer(arm, "reference", 0, share) for arm, share in shares.items()]
+        return [*ladder(), *beside[:rungs]]
+
+    assert "The generative form beats the classifier: +0.0" in said(compared(results(0)))
+    assert "among all" not in said(compared([r for r in results(0) if r.role != "control"]))
+    words = said(compared(results(4)))
+    assert "over 3 paired seeds; by itself: among all 17 comparisons here it is not shown" in words
+
+
 def test_nan_score_is_refused_and_named() -> None:
     results = ladder(seeds=1)
     rows = list(results[4].predictions["test"])
