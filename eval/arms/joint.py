@@ -189,5 +189,4 @@ class _Told:
             past_key_values=cache,
             use_cache=True,
         ).float()
-        told_BT = logits_BTV.gather(2, ids_BT[:, 1:, None]).squeeze(2)
-        return told_BT - logits_BTV.logsumexp(dim=-1)
+        return logits_BTV.log_softmax(dim=-1).gather(2, ids_BT[:, 1:, None]).squeeze(2)

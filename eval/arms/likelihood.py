@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from eval.arms.scoring import reads_trees, rows_at_once, score_pairs, score_trie
+from eval.arms.scoring import TrieScorer, reads_trees, rows_at_once, score_pairs
 from eval.arms.trie import Answers, Trie, require_known
 from eval.batching import OnProgress, Row, ask_in_batches, check_length, judged_model
 from eval.record import Prediction
@@ -100,10 +100,11 @@ class LikelihoodPredictor:
         longest = max(len(row["prompt_ids"]) for row in rows) + room
         if not reads_trees(self.model, longest):
             return False
+        self._scorer = TrieScorer(self.model, self.trie, pad_id=self.pad_id)
         # Tables of architectures are never whole: the model at hand is asked both ways.
         prompt = min((row["prompt_ids"] for row in rows), key=len)
         apart = self._in_pairs(prompt)
-        joined = score_trie(self.model, self.trie, [prompt], pad_id=self.pad_id)[0].tolist()
+        joined = self._scorer.scores([prompt])[0].tolist()
         allowed = _ROUNDING.get(str(self.model.dtype), _COARSE_ROUNDING)
         return all(
             math.isclose(one, other, rel_tol=allowed, abs_tol=allowed)
@@ -115,9 +116,7 @@ class LikelihoodPredictor:
         """Of each row, every label's log-probability in nats."""
         if self.in_one_pass:
             prompts = [row["prompt_ids"] for row in rows]
-            found: list[list[float]] = score_trie(
-                self.model, self.trie, prompts, pad_id=self.pad_id
-            ).tolist()
+            found: list[list[float]] = self._scorer.scores(prompts).tolist()
             return found
         return [self._in_pairs(row["prompt_ids"]) for row in rows]
 

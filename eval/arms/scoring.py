@@ -9,6 +9,8 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from eval.batching import batches, device_of, padded
 from pipeline.modeling.loading import plain_model
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 Ids = Sequence[int]
 # Logits in memory at a time, in numbers: what fits a CPU's caches well, and a GPU's memory.
-_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 28}
+_PART = 64
+_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 28}
 
 
 def score_pairs(
@@ -58,47 +61,82 @@ def _scored(model: Any, pairs: Sequence[tuple[Ids, Ids]], pad_id: int) -> list[f
         start = len(prompt) - 1 - first
         answer_A = torch.tensor(answer, device=logits_TV.device)
         rows_AV = logits_TV[start : start + len(answer)].float()
-        told_A = rows_AV.gather(1, answer_A[:, None]).squeeze(1) - rows_AV.logsumexp(dim=-1)
+        told_A = rows_AV.log_softmax(dim=-1).gather(1, answer_A[:, None])
         scores.append(float(told_A.double().sum()))
     return scores
 
 
-def score_trie(model: Any, trie: Trie, prompts: Sequence[Ids], *, pad_id: int) -> torch.Tensor:
-    """log p(answer | prompt) in nats of every answer after every prompt, in one forward pass.
+class TrieScorer:
+    """Scores every answer of a trie after prompts, in one forward pass for each batch.
 
     A prompt and all nodes of the trie are one row; a node sees the prompt and the nodes before
     it on its way, and has the position that it would have after them (tree attention, Miao et
     al. 2024, SpecInfer, section 4.2). So a prompt is read once, and so is what answers share.
-
-    Args:
-        model: one for which ``reads_trees`` holds.
-        prompts: B rows of one token at least.
-
-    Returns:
-        [B, L] in float64, on the CPU.
     """
-    import torch
 
-    device = device_of(model)
-    ids_BT, real_BT = padded(prompts, pad_id, left=True, device=device)
-    nodes = len(trie.tokens)
-    tokens_N = torch.tensor(trie.tokens, dtype=torch.long, device=device)
-    depths_N = torch.tensor(trie.depths, dtype=torch.long, device=device)
-    rows = len(prompts)
-    positions_BT = (real_BT.cumsum(dim=1) - 1).clamp(min=0)
-    logits_BNV = last_logits(
-        model,
-        nodes + 1,
-        input_ids=torch.cat([ids_BT, tokens_N.expand(rows, nodes)], dim=1),
-        attention_mask=_as_kernel_takes(model, _sight(trie, real_BT)),
-        position_ids=torch.cat([positions_BT, positions_BT[:, -1:] + depths_N], dim=1),
-        use_cache=False,
-    )
-    starts_E = torch.tensor([edge.start for edge in trie.edges], device=device)
-    tokens_E = torch.tensor([edge.token for edge in trie.edges], device=device)
-    told_BE = logits_BNV[:, starts_E, tokens_E].float()
-    told_BE -= logits_BNV.float().logsumexp(dim=-1)[:, starts_E]
-    return told_BE.double().cpu() @ _paths(trie).T
+    def __init__(self, model: Any, trie: Trie, *, pad_id: int) -> None:
+        """Takes a model for which ``reads_trees`` holds, in evaluation mode."""
+        import torch
+
+        self.model, self.pad_id, self.nodes = model, pad_id, len(trie.tokens)
+        self.device = device_of(model)
+
+        def ids(numbers: Sequence[int]) -> torch.Tensor:
+            return torch.tensor(numbers, dtype=torch.long, device=self.device)
+
+        self.tokens_N, self.depths_N = ids(trie.tokens), ids(trie.depths)
+        self.starts_E = ids([edge.start for edge in trie.edges])
+        self.follow_E = ids([edge.token for edge in trie.edges])
+        before_NN = np.eye(self.nodes, dtype=bool)
+        on_LE = np.zeros((len(trie.paths), len(trie.edges)))
+        for node, parent in enumerate(trie.parents):
+            if parent:
+                before_NN[node] |= before_NN[parent - 1]
+        for row, path in enumerate(trie.paths):
+            on_LE[row, path] = 1
+        self.before_NN = torch.from_numpy(before_NN).to(self.device)
+        self.on_LE = torch.from_numpy(on_LE)
+
+    def scores(self, prompts: Sequence[Ids]) -> torch.Tensor:
+        """log p(answer | prompt) in nats, [B, L] in float64 on the CPU.
+
+        Args:
+            prompts: B rows of one token at least.
+        """
+        import torch
+
+        ids_BT, real_BT = padded(prompts, self.pad_id, left=True, device=self.device)
+        rows = len(prompts)
+        positions_BT = (real_BT.cumsum(dim=1) - 1).clamp(min=0)
+        logits_BNV = last_logits(
+            self.model,
+            self.nodes + 1,
+            input_ids=torch.cat([ids_BT, self.tokens_N.expand(rows, -1)], dim=1),
+            attention_mask=self._sight(real_BT),
+            position_ids=torch.cat([positions_BT, positions_BT[:, -1:] + self.depths_N], dim=1),
+            use_cache=False,
+        )
+        wholes_BN = _log_sums(logits_BNV)
+        told_BE = logits_BNV[:, self.starts_E, self.follow_E].float()
+        told_BE -= wholes_BN[:, self.starts_E]
+        return told_BE.double().cpu() @ self.on_LE.T
+
+    def _sight(self, real_BT: torch.Tensor) -> torch.Tensor:
+        """What is added to the attention of a query (row) to a key (column), [B, 1, K, K]:
+        0 where it is seen; K = T + N."""
+        import torch
+
+        rows, width = real_BT.shape
+        whole = width + self.nodes
+        seen = torch.zeros(rows, whole, whole, dtype=torch.bool, device=self.device)
+        seen[:, :, :width] = real_BT.bool()[:, None]
+        seen[:, :width, :width].tril_()
+        seen[:, width:, width:] = self.before_NN
+        # Padding sees itself: a softmax over nothing gives NaN, which would spread.
+        seen.diagonal(dim1=1, dim2=2).fill_(True)
+        kind = plain_model(self.model).dtype
+        added = torch.zeros(seen.shape, dtype=kind, device=self.device)
+        return added.masked_fill_(~seen, torch.finfo(kind).min)[:, None]
 
 
 def rows_at_once(model: Any, positions: int, batch_size: int) -> int:
@@ -143,47 +181,21 @@ def last_logits(model: Any, positions: int, **inputs: Any) -> torch.Tensor:
     return logits[:, -positions:]
 
 
-def _sight(trie: Trie, real_BT: torch.Tensor) -> torch.Tensor:
-    """Who sees whom, [B, 1, T + N, T + N]: True where a query (row) sees a key (column)."""
+def _log_sums(logits_BNV: torch.Tensor) -> torch.Tensor:
+    """logsumexp over the vocabulary, [B, N].
+
+    By way of log_softmax, some rows at a time: it runs several times as fast on a CPU as
+    torch's logsumexp, whose exponentials lie in memory as a whole.
+    """
     import torch
 
-    rows, width = real_BT.shape
-    nodes = len(trie.tokens)
-    whole = width + nodes
-    causal = torch.zeros(whole, whole, dtype=torch.bool, device=real_BT.device)
-    causal[:, :width] = torch.ones(whole, width, dtype=torch.bool, device=real_BT.device).tril()
-    before_NN = torch.zeros(nodes, nodes, dtype=torch.bool)
-    for node, parent in enumerate(trie.parents):
-        if parent:
-            before_NN[node] = before_NN[parent - 1]
-        before_NN[node, node] = True
-    causal[width:, width:] = before_NN.to(real_BT.device)
-    keys = torch.cat([real_BT.bool(), real_BT.new_ones(rows, nodes).bool()], dim=1)
-    seen = causal & keys[:, None, :]
-    # Padding sees itself: a softmax over nothing gives NaN, which would spread.
-    seen |= torch.eye(whole, dtype=torch.bool, device=real_BT.device)
-    return seen[:, None]
-
-
-def _as_kernel_takes(model: Any, seen: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    if plain_model(model).config._attn_implementation == "sdpa":
-        return seen
-    kind = plain_model(model).dtype
-    return torch.zeros(seen.shape, dtype=kind, device=seen.device).masked_fill_(
-        ~seen, torch.finfo(kind).min
-    )
-
-
-def _paths(trie: Trie) -> torch.Tensor:
-    """[L, E] of float64: 1 where an edge is on an answer's way."""
-    import torch
-
-    on_LE = torch.zeros(len(trie.paths), len(trie.edges), dtype=torch.float64)
-    for row, path in enumerate(trie.paths):
-        on_LE[row, path] = 1
-    return on_LE
+    flat = logits_BNV.flatten(0, 1)
+    found = []
+    for start in range(0, len(flat), _PART):
+        exact = flat[start : start + _PART].float()
+        top, where = exact.max(dim=-1, keepdim=True)
+        found.append(top - exact.log_softmax(dim=-1).gather(1, where))
+    return torch.cat(found).reshape(logits_BNV.shape[:2])
 
 
 def _takes(model: Any, name: str) -> bool:

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from eval.arms import likelihood
 from eval.arms.likelihood import LikelihoodPredictor
-from eval.arms.scoring import reads_trees, score_pairs, score_trie
+from eval.arms.scoring import TrieScorer, reads_trees, score_pairs
 from eval.arms.trie import Trie
 from pipeline.core.errors import DataError, ModelError
 
@@ -53,7 +53,9 @@ def test_raw_scores_of_both_ways_are_equal_to_1e_5(name: str) -> None:
     rows = prompts(7, seed=4)
     pairs = [(row["prompt_ids"], ids) for row in rows for ids in ANSWERS.values()]
     with torch.inference_mode():
-        joined = score_trie(model, Trie(ANSWERS), [r["prompt_ids"] for r in rows], pad_id=PAD)
+        joined = TrieScorer(model, Trie(ANSWERS), pad_id=PAD).scores(
+            [row["prompt_ids"] for row in rows]
+        )
         apart = score_pairs(model, pairs, batch_size=5, pad_id=PAD)
     assert joined.flatten().tolist() == pytest.approx(apart, rel=1e-5)
     assert apart == pytest.approx([alone(model, *pair) for pair in pairs], rel=1e-5)
@@ -83,10 +85,11 @@ def test_a_model_that_reads_trees_otherwise_than_pairs_is_found_out(
 ) -> None:
     model = model_of("qwen3")
 
-    def wrong(*given: Any, **more: Any) -> torch.Tensor:
-        return score_trie(*given, **more) * 1.01
+    class Wrong(TrieScorer):
+        def scores(self, prompts: Any) -> torch.Tensor:
+            return super().scores(prompts) * 1.01
 
-    monkeypatch.setattr(likelihood, "score_trie", wrong)
+    monkeypatch.setattr(likelihood, "TrieScorer", Wrong)
     asked = predictor(model)
     (found,) = asked.predict(prompts(1))
     assert asked.in_one_pass is False
