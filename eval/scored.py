@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -42,12 +43,12 @@ class Scored:
     def __len__(self) -> int:
         return len(self.golds)
 
-    @property
+    @cached_property
     def confidence(self) -> Floats:
         """[N], the highest probability of each item."""
         return np.asarray(np.exp(self.logs.max(axis=1)))
 
-    @property
+    @cached_property
     def right(self) -> Bools:
         """[N], whether the likeliest label is the right one."""
         return np.asarray(self.logs.argmax(axis=1) == self.golds)
@@ -55,7 +56,8 @@ class Scored:
     @property
     def in_scope(self) -> Scored:
         """The items whose right label is known to the arm."""
-        return self.where(self.golds >= 0)
+        inside_N = self.golds >= 0
+        return self if inside_N.all() else self.where(inside_N)
 
     def where(self, chosen_N: Bools) -> Scored:
         """Some of the items."""
@@ -88,8 +90,8 @@ def scored(predictions: Sequence[Prediction]) -> Scored | None:
     rows = [_in_order(prediction, names) for prediction in predictions]
     flat = np.fromiter(itertools.chain.from_iterable(rows), float, len(rows) * len(names))
     log_NL = flat.reshape(len(rows), len(names))
-    bad_N = np.isnan(log_NL).any(axis=1) | (log_NL.max(axis=1) == -np.inf)
-    bad_N |= np.isposinf(log_NL).any(axis=1)
+    # The largest of an item is NaN where one is, and infinite where one is or all are lost.
+    bad_N = ~np.isfinite(log_NL.max(axis=1))
     if bad_N.any():
         odd = predictions[int(bad_N.argmax())]
         raise IntegrityError(
