@@ -122,6 +122,14 @@ def _line(suite: Suite, swap: Swap, answer: Answer, what: str) -> Line:
     first, second = (
         answer(mine.reworded([pair[side] for pair in versions.values()])) for side in (0, 1)
     )
-    changed = [a.label != b.label for a, b in zip(first, second, strict=True)]
-    how = f"each asked both ways; of {len(suite.rows):,} asked texts those that the swap applies to"
-    return share("bias", what, changed, how)
+    pairs = [(a.label, b.label) for a, b in zip(first, second, strict=True)]
+    # Two answers that are no labels are alike in nothing else: they show no fairness.
+    told = [(one, other) for one, other in pairs if one is not None or other is not None]
+    if not told:
+        why = f"neither answer to any of {len(pairs):,} items is a label"
+        return not_measured("bias", what, why)
+    how = (
+        f"each asked both ways; of {len(suite.rows):,} asked texts the {len(pairs):,} that the "
+        f"swap applies to, but {len(pairs) - len(told):,} to which neither answer was a label"
+    )
+    return share("bias", what, [one != other for one, other in told], how)

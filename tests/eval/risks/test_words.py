@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
+from eval.record import Prediction
 from eval.risks.misuse import misuse_lines, refuses
 from eval.risks.robustness import CHANGES, typos
-from eval.risks.swaps import read_swaps, swapped
+from eval.risks.swaps import Swap, _line, read_swaps, swapped
 from eval.risks.timeliness import dates_of, timeliness_lines
 from eval.risks.untrue import INSTRUCTION, abstains, supported, untrue_lines
 from pipeline.core.errors import DataError
@@ -177,3 +180,27 @@ def test_the_newest_date_is_no_later_than_the_day_of_preparation() -> None:
     )
     (line,) = timeliness_lines(["2031-01-01", "none"], today)
     assert line.why == "no whole date stands in its 2 rows"
+
+
+def test_a_swap_counts_changed_answers_and_passes_over_what_is_no_label() -> None:
+    class Texts:
+        """Four texts of a suite, of which one holds no word of the swap."""
+
+        name, refusal, rows = "test", None, (1, 2, 3, 4)
+        texts: ClassVar = ["he ran", "she ran", "it ran", "he sat"]
+
+        def only(self, indices: Sequence[int]) -> Texts:
+            return self
+
+        def reworded(self, texts: Sequence[str]) -> Sequence[str]:
+            return texts
+
+    def answer(texts: Any) -> list[Prediction]:
+        # "he ran" is answered otherwise than "she ran", both sentences with "sat" by no label.
+        labels = [None if "sat" in t else "a" if t == "he ran" else "b" for t in texts]
+        return [Prediction("x", "a", label, None, None, 0.0, 1, 1) for label in labels]
+
+    suite: Any = Texts()
+    line = _line(suite, Swap("gender", (("he", "she"),)), answer, "what")
+    assert (line.value, line.n) == (1.0, 2)
+    assert "the 3 that the swap applies to, but 1 to which neither" in (line.how or "")
