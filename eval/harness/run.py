@@ -239,10 +239,10 @@ def _process(
         last = next((line for line in reversed(errors or lines) if line), "no message")
         raise EngineError(f"harness: it ended with {code} ({last[:200]}); see {log}")
     found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    if "problem" in found:
-        raise _problem(found["problem"], suites)
     answer.unlink()
     asked.unlink()
+    if "problem" in found:
+        raise _problem(found["problem"], suites)
     return found
 
 

@@ -77,7 +77,7 @@ def test_answers_and_accuracy_are_those_of_arm_likelihood(
     assert [(p.example_id, p.gold, p.label) for p in mine] == [
         (p.example_id, p.gold, p.label) for p in theirs
     ]
-    assert len({p.label for p in mine}) > 1
+    assert len({round((p.scores or {})["harbour"], 3) for p in mine}) > 5
     accuracy = sum(p.label == p.gold for p in mine) / len(mine)
     assert ran.tasks["test"]["figures"]["acc,none"] == pytest.approx(accuracy)
     for one, other in zip(mine, theirs, strict=True):
