@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.arms.choosing import CHOOSING, Choosing, OnDone
-from eval.record import Kind, Prediction, TextLoss
+from eval.arms.rendered import offered
+from eval.record import OUT_OF_SCOPE, Kind, Prediction, TextLoss
 from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
@@ -110,12 +111,13 @@ class Loaded:
 
         Args:
             rows: rows of one suite, all or some of them.
-            labels: of the suite's Dataset; none for open answers.
+            labels: of the suite's Dataset; none for open answers. With ``OUT_OF_SCOPE`` among
+                them the model chooses from those of train.
             arm: of ``pipeline.core.arms.ARMS``.
             data: the suite's Dataset, whose render.json tells how its rows were rendered; needed
                 where labels are.
-            train: the Dataset that the model was trained on, for the prior of ``joint`` and
-                ``joint_untrained``; by default the suite's.
+            train: the Dataset that the model was trained on; by default the suite's. Of
+                ``joint`` and ``joint_untrained`` its rows are the prior.
             on_done: called after each batch with what it finished, by arm.
 
         Returns:
@@ -126,6 +128,7 @@ class Loaded:
                 be asked.
             ModelError: scores that are no numbers.
         """
+        labels = offered(labels, train)
         if arm == "generate":
             return "label", {arm: self._written(rows, labels, _of_arm(on_done, arm))}
         if arm in CHOOSING:
@@ -176,7 +179,7 @@ class Loaded:
             return predict(classifier, chosen, pad_id=self.pad_id)
 
         kind = classifier.config.kind
-        unknown = sorted(set(labels) - set(classifier.config.labels))
+        unknown = sorted({*labels} - {*classifier.config.labels, OUT_OF_SCOPE})
         if kind != "regress" and unknown:
             raise DataError(
                 f"labels: {unknown[0]!r} is a label of these rows and none of the "

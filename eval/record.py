@@ -24,6 +24,10 @@ from typing import Any, Literal, TypeVar
 
 from pipeline.core.errors import DataError, IntegrityError
 
+OUT_OF_SCOPE = "out_of_scope"
+"""What rows of a suite are labelled that belong to none of a model's labels: no answer is right,
+and how sure a model is of its answer, or how likely it holds the text for, should tell them."""
+
 Kind = Literal["label", "labels", "tags", "value", "preference", "channel"]
 
 

@@ -16,7 +16,7 @@ from eval.calibration import temperature_of
 from eval.costs import Cost, Meter
 from eval.journal import Journal
 from eval.loaded import Loaded, PairLosses
-from eval.record import Prediction, TextLoss, write_losses, write_predictions
+from eval.record import OUT_OF_SCOPE, Prediction, TextLoss, write_losses, write_predictions
 from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
@@ -127,7 +127,7 @@ class Suite:
             return replace(self, rows=rows, limit=limit)
         for row in rows:
             own = row["labels"] if row["labels"] is not None else [row["label"]]
-            strange = next((label for label in own if label not in labels), None)
+            strange = next((one for one in own if one not in (*labels, OUT_OF_SCOPE)), None)
             if strange is not None:
                 raise DataError(
                     f"evaluate: suite {name}: row {row['example_id']}: label {strange!r} is none "

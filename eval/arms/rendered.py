@@ -6,6 +6,7 @@ template puts between its prompt and the answer (an empty thought) belongs to wh
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,27 @@ from typing import Any, NamedTuple
 
 from eval.arms.trie import require_known, require_labels
 from eval.batching import Row
+from eval.record import OUT_OF_SCOPE
 from pipeline.core.errors import DataError, ModelError
 
 Ids = tuple[int, ...]
 _PROBE = "Question"
+
+
+def offered(labels: Sequence[str], train: Path | None) -> list[str]:
+    """The labels that a model chooses from.
+
+    Those of the suite; where some of its rows are out of scope, those of train, which are what
+    the rows are outside of.
+
+    Args:
+        labels: of the suite's Dataset.
+        train: the Dataset that the model was trained on.
+    """
+    if OUT_OF_SCOPE not in labels or train is None:
+        return list(labels)
+    known: list[str] = json.loads((train / "labels.json").read_text(encoding="utf-8"))
+    return known
 
 
 class Turn(NamedTuple):
@@ -176,7 +194,7 @@ def _ended(ids: Sequence[int], stop_ids: Sequence[int]) -> Ids:
 def _require_same(row: Row, known: Mapping[str, Ids], ids: Ids, what: str) -> None:
     require_known(row, known)
     label = row["label"]
-    if known[label] != ids:
+    if known.get(label, ids) != ids:
         raise DataError(
             f"{row['example_id']}: {what} has other ids than label {label!r} has for this model; "
             "prepare the data again with the model's own tokenizer and chat template"

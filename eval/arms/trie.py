@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.record import OUT_OF_SCOPE
 from pipeline.core.errors import DataError
 
 Answers = Mapping[str, Sequence[int]]
@@ -137,12 +138,12 @@ def require_labels(labels: Sequence[str]) -> None:
 
 
 def require_known(row: Mapping[str, Any], labels: Collection[str]) -> None:
-    """Refuses a row that no label of the model could answer.
+    """Refuses a row that no label of the model could answer, unless it says so itself.
 
     Raises:
         DataError: names the row and its label.
     """
-    if row["label"] not in labels:
+    if row["label"] not in labels and row["label"] != OUT_OF_SCOPE:
         raise DataError(
             f"{row['example_id']}: its label {row['label']!r} is none of the {len(labels)} labels "
             "that the model chooses from; judge it on rows with the labels of its own data"

@@ -17,6 +17,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from eval.arms.choosing import Choosing
 from eval.arms.rendered import answers_of, label_counts, prompts_of
 from eval.loaded import Loaded
+from eval.record import OUT_OF_SCOPE
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.stage import StageContext
@@ -230,6 +231,25 @@ def test_a_head_is_not_asked_for_labels_that_it_never_learned(
     known = [row for row in rows if row["label"] == "card"]
     _, found = loaded(base, tmp_path).answers(known, ["card"], arm="classifier")
     assert {p.gold for p in found["classifier"]} == {"card"}
+
+
+def test_rows_out_of_scope_are_scored_by_the_labels_of_train_and_no_answer_is_right(
+    base: Artifact, suites: dict[str, Path], tmp_path: Path
+) -> None:
+    strange = [{"text": f"nothing {n} of the kind", "label": OUT_OF_SCOPE} for n in range(3)]
+    for arm, name in (("likelihood", "sft"), ("joint", "channel"), ("constrained", "sft")):
+        system = {"system": SYSTEM} if name == "sft" else {}
+        made, _ = prepare(tmp_path / arm, base, {"test": strange}, render=name, **system)
+        rows = read_rows(made.path / "test.arrow")
+        _, found = loaded(base, tmp_path).answers(
+            rows, [OUT_OF_SCOPE], arm=arm, data=made.path, train=suites[name]
+        )
+        for prediction in found[arm]:
+            assert (prediction.gold, prediction.label in LABELS) == (OUT_OF_SCOPE, True)
+            if arm != "constrained":
+                assert prediction.scores is not None
+                assert sorted(prediction.scores) == sorted(LABELS)
+        assert all((p.evidence is not None) == (arm == "joint") for p in found[arm])
 
 
 def test_rows_of_another_template_are_refused(
