@@ -94,6 +94,7 @@ def compare(
     general_suite: str | None,
     task_suite: str | None,
     through_l1: bool = True,
+    beside: Sequence[ModelResult] = (),
     texts: Mapping[str, Mapping[str, str]] | None = None,
     margin: float = MARGIN,
     confidence_bins: int = BINS,
@@ -111,6 +112,8 @@ def compare(
         task_suite: labelled suite that the forms are judged on.
         through_l1: whether the models stand on an L1 (or are one); else their figures are
             those without it.
+        beside: what else was measured of these models, such as instructions that they followed:
+            gates and forgetting look at it.
         texts: suite > item > its text, to show items with.
         margin: of accuracy, by which the recommended way may be worse than the best.
         confidence_bins: of the calibration error.
@@ -119,7 +122,8 @@ def compare(
     Raises:
         IntegrityError: two results were measured on different items; names both.
     """
-    check_same_items(results)
+    every = [*results, *beside]
+    check_same_items(every)
     readers = {
         level: {
             "domain": reading(results, domain_suite, ("model", "parent", "base"), level),
@@ -139,7 +143,7 @@ def compare(
         heads={head: figures for head, figures in heads.items() if figures is not None},
         forms=forms_apart(results, task_suite),
         chance=chance,
-        gates=[result for gate in gates for result in judged(gate, results, contamination.rows)],
+        gates=[result for gate in gates for result in judged(gate, every, contamination.rows)],
         models=[_model(result, suites) for result in results],
         classes=classes_of(results, task_suite),
         contamination=contamination.rows,
@@ -151,7 +155,7 @@ def compare(
         disagreements=disagreements_of(ways, (texts or {}).get(task_suite or "", {})),
         recommendation=recommendation_of(ways, chance, margin),
         gap=gaps_of(ways),
-        forgetting=forgetting_of(results, (task_suite, domain_suite if of_l1 else None)),
+        forgetting=forgetting_of(every, (task_suite, domain_suite if of_l1 else None)),
     )
 
 

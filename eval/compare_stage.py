@@ -9,7 +9,6 @@ from typing import Any
 
 from eval.compare import compare
 from eval.costs import Cost
-from eval.forgetting import forgetting_of
 from eval.gates import Gate
 from eval.known_items import read_known
 from eval.learning_curve import learning_curve, read_points
@@ -48,6 +47,7 @@ class Compare:
             general_suite=config["general"],
             task_suite=config["task"],
             through_l1=config["through_l1"],
+            beside=followers(_folders(inputs, "generated")),
             texts={OWN: texts_of(inputs)} if config["task"] == OWN else None,
             margin=config["margin"],
             confidence_bins=config["confidence_bins"],
@@ -62,8 +62,6 @@ class Compare:
             tree["risks"] = pages
         if texts:
             tree["generated"] = [record for of_model in texts for record in of_model]
-            told_to = followers(_folders(inputs, "generated"))
-            tree["forgetting"] = [*tree["forgetting"], *forgetting_of(told_to, ())]
         own = [inputs[f"trained{i}"] for i, o in enumerate(config["trainings"])
                if o["role"] == "model"]  # fmt: skip
         told = {"model": model_facts(own), "training": _trainings(inputs, config["trainings"])}

@@ -33,6 +33,7 @@ _MEASURED_OF: Mapping[str, frozenset[str]] = {
     "ece": frozenset({"label"}),
     "bits_per_byte": frozenset({"text"}),
 }
+OF_TEXT = ("loss", "bits_per_byte")
 _FORMATS: tuple[str, ...] = get_args(Format)
 _KINDS = {
     **{arm: "label" for arm, info in ARMS.items() if info.chosen},
@@ -62,12 +63,12 @@ def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None
             known = ", ".join(sorted(suites)) or "none; give data.test or evaluate.suites"
             raise loaded.error(f"{key}.suite", f"{gate.suite!r} is no suite here (known: {known})")
         text = suites[gate.suite] == "text"
-        if gate.metric != "contamination" and text != (gate.metric in {"loss", "bits_per_byte"}):
+        if gate.metric != "contamination" and text != (gate.metric in OF_TEXT):
             wanted = "a task" if text else "text"
             raise loaded.error(f"{key}.metric", f"{gate.metric} needs a suite of {wanted}")
         if gate.against == "control" and recipe.evaluate.control is None:
             raise loaded.error(f"{key}.against", "there is no control; set evaluate.control")
-        _require_rung(loaded, key, gate, arms)
+        _require_rung(loaded, key, gate, arms, suites[gate.suite])
         if gate.metric != "contamination":
             judged = arms if gate.arm is None else {gate.arm}
             problem = _unmeasured(gate.metric, gate.suite, suites[gate.suite], asked, judged)
@@ -75,10 +76,19 @@ def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None
                 raise loaded.error(f"{key}.metric", problem)
 
 
-def _require_rung(loaded: LoadedRecipe, key: str, gate: GateSpec, arms: Set[str]) -> None:
+def _require_rung(
+    loaded: LoadedRecipe, key: str, gate: GateSpec, arms: Set[str], form: str
+) -> None:
     """The arm that a gate is for, and the rung that it stands against, are measured."""
     evaluate = loaded.recipe.evaluate
     there = _with_by_products(arms)
+    below = gate.against in {"base", "parent"} and gate.metric not in OF_TEXT
+    if below and form != "instructions":
+        raise loaded.error(
+            f"{key}.against",
+            f"{gate.metric} is measured against control, chance, a reference or another arm; the "
+            "levels below are asked texts and instructions alone",
+        )
     if gate.arm is not None and gate.arm not in there:
         known = ", ".join(sorted(there - {"text"}))
         raise loaded.error(f"{key}.arm", f"no model of this recipe is asked so (known: {known})")

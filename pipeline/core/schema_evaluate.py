@@ -172,10 +172,6 @@ class GateSpec(Section):
         }.get(self.metric, ("at_least",))
         if given[0] not in fit:
             raise ValueError(f"{self.metric} takes {' or '.join(fit)}, and not {given[0]}")
-        if self.metric == "accuracy" and self.against in {"base", "parent"}:
-            raise ValueError(
-                "accuracy is measured against control, chance, a reference or another arm"
-            )
         of_text = self.metric in {"loss", "bits_per_byte"}
         if of_text and self.against not in {"base", "parent", "none"}:
             raise ValueError(f"{self.metric} is measured against base or parent")

@@ -15,6 +15,7 @@ from eval.gates import Gate
 from eval.known_items import Known
 from eval.metrics import accuracy, token_loss
 from eval.report import report_page
+from eval.results import Role
 from pipeline.core.arms import Arm
 from pipeline.core.errors import IntegrityError
 
@@ -268,6 +269,23 @@ def test_gates_stand_against_references_and_other_arms() -> None:
         ("generate", "undecided"),
     ]
     assert "no few_shot answered this suite" in comparison.gates[-1].text
+
+
+def test_gates_and_forgetting_look_at_what_was_measured_beside() -> None:
+    def follows(role: Role, accuracy: float) -> ModelResult:
+        one = answerer("generate", role, 0, accuracy)
+        return replace(one, predictions={"follows": one.predictions["test"]})
+
+    gates = [
+        Gate("follows", "accuracy", "generate", "base", not_worse_by=0.05),
+        Gate("follows", "accuracy", "generate", at_least=0.3),
+    ]
+    beside = [follows("base", 0.8), follows("model", 0.5)]
+    comparison = compared(ladder(), gates=gates, beside=beside)
+    assert [result.status for result in comparison.gates] == ["fail", "pass"]
+    (row,) = [row for row in comparison.forgetting if row["suite"] == "follows"]
+    assert (row["against"], row["forgotten"]) == ("base", True)
+    assert comparison.arms == compared(ladder()).arms
 
 
 def test_gate_on_clusters_is_less_sure_than_on_items() -> None:
