@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.endpoint.asking import ARMS, Answers, ask_suite
 from eval.endpoint.client import Endpoint, Patience
-from eval.endpoint.items import Asked, asked_of_dataset, asked_of_file, read_labels
+from eval.endpoint.items import Asked, asked_of_file, read_labels
 from pipeline.core.errors import UserError
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay
@@ -66,6 +66,7 @@ def _suites(wishes: Wishes, store: Store) -> list[Asked]:
 
 def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]:
     """The recipe's suites that can be asked; prepared first where they are not yet."""
+    from eval.endpoint.prepared import asked_of_dataset
     from pipeline.conduct import planned, prepared_only
 
     plan = planned(recipe, store, wishes.overrides)
@@ -106,6 +107,12 @@ async def _evaluated(
             else:
                 tables.append(Table(suite, arm, "label", answers.predictions, answers.cost))
     notes = [note for table in tables if (note := _constraint_note(table)) is not None]
+    known = {asked.suite for asked in suites if asked.prior is not None}
+    notes += [
+        f"{table.suite}, joint: no training rows tell how common each label is; all count alike"
+        for table in tables
+        if table.arm == "joint" and table.suite not in known
+    ]
     answered = Answered(model, endpoint.url, tables, missing=missing, notes=notes)
     return write_answered(folder, answered), folder
 

@@ -79,6 +79,19 @@ def test_limit_takes_the_first_items_and_more_asks_only_the_rest(
     assert len(answers) == 12
 
 
+def test_a_channel_model_is_asked_for_its_texts_and_an_unknown_prior_is_said(
+    gradus: Gradus, served: Served, rows: Path
+) -> None:
+    result = gradus("eval", served.url, "--data", rows, "--arms", "joint", "--json")
+    tree = json.loads(result.stdout)
+    assert tree["suites"]["rows"]["arms"]["joint"]["items"] == 12
+    assert tree["notes"] == [
+        "rows, joint: no training rows tell how common each label is; all count alike"
+    ]
+    answers = read_predictions(Path(tree["folder"]) / "predictions-rows@joint.jsonl")
+    assert all(answer.evidence is not None for answer in answers)
+
+
 def test_killed_in_the_middle_it_goes_on_where_it_stood(served: Served, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", LABELS, 40)
     out = tmp_path / "answers"

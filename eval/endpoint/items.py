@@ -1,7 +1,7 @@
 """What a served model is asked: conversations with their right answers, and the labels there are.
 
-From a file of rows, or from the test rows of a prepared Dataset, whose ids they keep: answers
-of a served model and of one in the store stand on the same items.
+Rows of a file keep the ids that ``prepare`` would give them: answers of a served model and of
+one in the store stand on the same items.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.artifact import Artifact
 from pipeline.core.digest import canonical_json, file_digest, text_digest
 from pipeline.core.errors import DataError
 
@@ -177,79 +176,6 @@ def require_known(items: Sequence[Item], labels: Sequence[str], where: str) -> N
         )
 
 
-def asked_of_dataset(
-    dataset: Artifact, tokenizer: Path, *, suite: str, answer_after: str | None = None
-) -> Asked:
-    """The test rows of a prepared Dataset, with the ids that the recipe renders.
-
-    Args:
-        tokenizer: the folder whose tokenizer rendered it.
-
-    Raises:
-        DataError: no test rows, rows that cannot be asked, or a conversation that the
-            prepared rows do not keep.
-    """
-    from pipeline.core.controls import Controls
-    from pipeline.data.arrow import read_rows
-    from pipeline.data.rendering import Renderer
-    from pipeline.modeling.loading import load_tokenizer
-
-    folder = dataset.path
-    settings = _json(folder / "render.json")
-    rows = read_rows(folder / "test.arrow")
-    if not rows:
-        raise DataError(f"suite {suite}: has no test rows; give data.test")
-    if settings["render"] not in ("sft", "hybrid", "classify") or settings.get("multi_label"):
-        raise DataError(
-            f"suite {suite}: its rows are rendered for {settings['render']}, and an endpoint is "
-            "asked for one answer in writing; name another suite"
-        )
-    renderer = Renderer(
-        load_tokenizer(tokenizer),
-        causal=True,
-        system=settings["system"],
-        template_kwargs=settings["chat_template_kwargs"],
-        controls=Controls.from_json(settings["controls"]),
-    )
-    items = tuple(_prepared_item(row, renderer, suite) for row in rows)
-    if (dataset.manifest.config["sources"].get("test") or {}).get("prompt"):
-        items = tuple(replace(item, text="") for item in items)
-    labels = tuple(_json(folder / "labels.json")) or None
-    return Asked(
-        suite,
-        dataset.digest,
-        items,
-        labels,
-        template_kwargs=settings["chat_template_kwargs"],
-        answer_after=answer_after,
-        prior=_prior(folder),
-        renderer=renderer,
-    )
-
-
-def _prepared_item(row: Mapping[str, Any], renderer: Any, suite: str) -> Item:
-    messages = renderer.messages(row["text"])
-    ids = list(row["input_ids"])
-    ids = ids if row.get("prompt") is None else ids[: row["prompt"]]
-    if renderer.prompt(messages) != ids:
-        raise DataError(
-            f"suite {suite}: row {row['example_id']}: the prepared rows do not keep its whole "
-            "conversation; give the rows themselves: --data FILE"
-        )
-    return Item(row["example_id"], row["label"], tuple(messages), row["text"], tuple(ids))
-
-
-def _prior(folder: Path) -> dict[str, int] | None:
-    from pipeline.data.arrow import Split
-
-    counts: dict[str, int] = {}
-    for row in Split(folder / "train.arrow"):
-        if row["label"] is None:
-            return None
-        counts[row["label"]] = counts.get(row["label"], 0) + 1
-    return counts or None
-
-
 def _require_file(path: Path) -> None:
     if not path.exists():
         raise DataError(f"{path}: no such file; check --data")
@@ -301,7 +227,3 @@ def _item(row: Mapping[str, Any], path: Path, system: str | None) -> Item:
         messages.insert(0, {"role": "system", "content": system})
     sent = tuple({k: v for k, v in message.items() if k != "train"} for message in messages)
     return Item(name, str(gold), sent, row_text(row))
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
