@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 COLOURS = ("a", "b", "c", "d", "e", "f", "g", "h")
@@ -103,6 +105,16 @@ class Heat:
         for row, _, count in self.cells:
             totals[row] = totals.get(row, 0) + count
         return [(r, c, count, count / max(totals[r], 1)) for r, c, count in self.cells]
+
+
+def log_ticks(values: Sequence[float]) -> list[float]:
+    """Powers of ten among the values; where there are too few of them, the values' own ends."""
+    real = sorted(value for value in values if value > 0)
+    if not real:
+        return []
+    low, high = math.log10(real[0]), math.log10(real[-1])
+    powers = [10.0**power for power in range(math.ceil(low - 0.1), math.floor(high + 0.1) + 1)]
+    return powers if len(powers) > 1 else [real[0], real[-1]] if low < high else [real[0]]
 
 
 def colour_of(index: int) -> str:

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.report.markup import Content, Markup, facts, interval, joined, number, section, table, tag
-from eval.report.names import significant
+from eval.report.names import significant, times
+from eval.report.plots import percent
 
 Tree = Mapping[str, Any]
 
 _QUALITY = {
     "exact_match": "exact match", "token_f1": "token F1", "numeric": "right number",
     "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "chrf": "chrF (of 100)",
-    "bleu": "BLEU (of 100)",
+    "bleu": "BLEU (of 100)", "prompt_strict": "prompts with all instructions followed",
+    "instruction_strict": "instructions followed",
+    "prompt_loose": "prompts, leniently read", "instruction_loose": "instructions, leniently read",
 }  # fmt: skip
 _DIVERSITY = {
     "distinct.1": "different words", "distinct.2": "different pairs of words",
@@ -34,6 +37,8 @@ _JUDGE = {
 # What lies above is no share.
 _SHARE = 1.5
 _SAMPLE = {"accuracy": "told apart rightly", "auroc": "AUROC"}
+_MORE = {"judge": "Judged in pairs", "two_sample": "Real or generated?"}
+_BESIDE = {"Judged in pairs": _JUDGE, "Real or generated?": _SAMPLE}
 
 
 def generated_section(comparison: Tree) -> Markup | None:
@@ -47,12 +52,13 @@ def generated_section(comparison: Tree) -> Markup | None:
             _side("Speed", _speed(told.get("speed"))),
         ]
         parts.append(tag("h3", f"{told['name']} on {told['suite']}"))
+        parts += [tag("p", line, class_="soft") for line in _how(told)]
         parts.append(tag("div", sides, class_="sides"))
-        more = [
-            _side("Judged in pairs", _why_or(told.get("judge"), _JUDGE)),
-            _side("Real or generated?", _why_or(told.get("two_sample"), _SAMPLE)),
-        ]
-        parts.append(tag("div", more, class_="sides"))
+        more = {name: told.get(key) for key, name in _MORE.items()}
+        if any(more.values()):
+            cards = [_side(name, _why_or(more[name], names)) for name, names in _BESIDE.items()]
+            parts.append(tag("div", cards, class_="sides"))
+        parts += _kinds(quality or {})
     if not parts:
         return None
     note = (
@@ -60,6 +66,29 @@ def generated_section(comparison: Tree) -> Markup | None:
         "tell real from generated text: at 0.5 it cannot."
     )
     return section("Generated text", joined([*parts, tag("p", note, class_="soft")]))
+
+
+def _how(told: Tree) -> list[str]:
+    """How the texts were asked for, where that is told."""
+    if told.get("items") is None or told.get("max_new_tokens") is None:
+        return []
+    heat = told.get("temperature")
+    drawn = "the likeliest token each time" if not heat else f"temperature {heat:g}"
+    cut = told.get("cut") or 0.0
+    ended = f", where {percent(cut)} of them were cut" if cut else ""
+    return [f"{times(told['items'], 'text')}, {drawn}, {told['max_new_tokens']} tokens{ended}."]
+
+
+def _kinds(quality: Tree) -> list[Markup]:
+    """Instructions by kind: what is asked for by program is told apart by what it asks."""
+    rows: list[list[Content]] = [
+        [kind.replace(":", ": ").replace("_", " "), told["items"], number(told["strict"])]
+        for kind, told in (quality.get("by_kind") or {}).items()
+    ]
+    if not rows:
+        return []
+    found = table(["kind of instruction", "items", "followed"], rows)
+    return [tag("details", tag("summary", "By kind of instruction"), found)]
 
 
 def _side(name: str, content: Markup | None) -> Markup:
@@ -99,15 +128,16 @@ def _figures(told: Tree, names: Mapping[str, str]) -> Markup:
 
 def _diversity(told: Tree) -> Markup:
     """The texts' figures beside those of the references."""
-    beside = told.get("references") or {}
+    beside = told.get("references")
     rows: list[list[Content]] = []
     for key, name in _DIVERSITY.items():
-        found = [_value(side, key) for side in (told, beside)]
+        found = [_value(side, key) for side in (told, beside) if side is not None]
         # Self-BLEU stands with its sample and signature.
         values = [one.get("estimate") if isinstance(one, Mapping) else one for one in found]
         if values[0] is not None:
             rows.append([name, *(_shown(value) for value in values)])
-    return table(["", "generated", "reference"], rows) if rows else facts(told)
+    columns = ["", "generated", *(["reference"] if beside is not None else [])]
+    return table(columns, rows) if rows else facts(told)
 
 
 def _speed(told: Tree | None) -> Markup | None:
@@ -115,10 +145,21 @@ def _speed(told: Tree | None) -> Markup | None:
         return None
     levels = told.get("levels") or ()
     if not levels:
-        return facts(told)
+        return _offline(told)
     shown = [key for key in _SPEED if key != "failed" or any(level.get(key) for level in levels)]
     rows: list[list[Content]] = [[significant(level.get(k)) for k in shown] for level in levels]
     return table([_SPEED[key] for key in shown], rows, left=0)
+
+
+def _offline(told: Tree) -> Markup:
+    """Without an endpoint no user's wait is known; how fast batches were is told as that."""
+    parts = [tag("p", f"not measured: {told.get('why') or 'no reason given'}", class_="soft")]
+    beside = told.get("offline") or {}
+    if beside.get("tokens_per_s") is not None:
+        where = f"batches of {beside.get('batch_size')} on {beside.get('device')}"
+        speed = significant(beside["tokens_per_s"])
+        parts.append(tag("p", f"In {where}, by no engine: {speed} tokens/s."))
+    return joined(parts)
 
 
 def _why_or(told: Tree | None, names: Mapping[str, str]) -> Markup | None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from eval.report.chart import Axis, Chart, Heat, Line
+from eval.report.chart import Axis, Chart, Heat, Line, log_ticks
+from eval.report.curves import figure_text
 from eval.report.plots import shortened
 
 Spec = dict[str, Any]
@@ -26,6 +27,10 @@ def live_chart(chart: Chart) -> Spec:
         # Under its place the legend finds a line again.
         data += [{**trace, "legendgroup": str(place)} for trace in _traces(line)]
     layout: Spec = {"xaxis": _axis(chart.x), "yaxis": {**_axis(chart.y), "title": {"text": ""}}}
+    if chart.x.log:
+        ticks = log_ticks([x for line in chart.lines for x, _ in line.points])
+        shown = [figure_text(float(f"{value:.2g}")) for value in ticks]
+        layout["xaxis"] |= {"tickmode": "array", "tickvals": ticks, "ticktext": shown}
     spec: Spec = {"data": data, "layout": layout, "height": chart.height + 10}
     if chart.y.names:
         layout["yaxis"]["autorange"] = "reversed"
@@ -140,7 +145,7 @@ def _axis(axis: Axis) -> Spec:
     if axis.percent:
         spec["tickformat"] = ",.3~%"
     if axis.log:
-        return {**spec, "type": "log", "dtick": 1}
+        return {**spec, "type": "log"}
     if axis.low is not None and axis.high is not None:
         margin = (axis.high - axis.low) * 0.03
         spec["range"] = [axis.low - margin, axis.high + margin]

@@ -19,6 +19,8 @@ class Markup:
 
 
 Content = Markup | str | int | float | None
+# Below, a number may be a year or a seed, and reads well without marks.
+_LARGE = 10_000
 
 
 def tag(name: str, /, *content: Content | Iterable[Markup], **attributes: object) -> Markup:
@@ -167,4 +169,7 @@ def _short(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        # A learning rate of 0.0002 is not 0.00.
+        return f"{value:,.2f}" if abs(value) >= 1 or not value else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and value >= _LARGE else str(value)

@@ -77,7 +77,8 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
     facts = {name: value for name, value in facts.items() if name != "training"}
     if model := facts.get("model"):
         # Sources stand with the data; those of all levels in the card.
-        facts["model"] = {name: value for name, value in model.items() if name != "sources"}
+        told = {name: value for name, value in model.items() if name != "sources"}
+        facts = {"model": told, **{name: facts[name] for name in facts if name != "model"}}
     figures = Figures()
     first = [
         header(comparison, title),

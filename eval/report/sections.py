@@ -20,6 +20,12 @@ from eval.report.plots import accuracy_plot, loss_plot
 from eval.report.tasks import task_tiles, tasks_table
 
 
+_SHORT = {
+    "macro_f1": "macro F1", "matthews": "Matthews", "unparseable": "no label", "ece": "ECE",
+    "brier": "Brier", "nll": "NLL",
+}  # fmt: skip
+
+
 def tiles(comparison: Mapping[str, Any]) -> Markup | None:
     tiles = []
     for head, figures in comparison["heads"].items():
@@ -156,5 +162,6 @@ def models(comparison: Mapping[str, Any]) -> Markup:
         ]
         for model in comparison["models"]
     ]
-    columns = ["model", "level", "form", "role", "seed", *used, *(f"{step} (s)" for step in steps)]
-    return section("All models", table([c.replace("_", " ") for c in columns], rows, left=4))
+    shown = [_SHORT.get(name, name.replace("_", " ")) for name in used]
+    columns = ["model", "level", "form", "role", "seed", *shown, *(f"{s} (s)" for s in steps)]
+    return section("All models", table(columns, rows, left=4))

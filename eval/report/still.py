@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eval.report.chart import Axis, Chart, Heat, Line
+from eval.report.chart import Axis, Chart, Heat, Line, log_ticks
 from eval.report.curves import figure_text, round_axis
 from eval.report.markup import Markup, tag
 from eval.report.plots import letters, shortened
@@ -99,13 +99,7 @@ def _scale(axis: Axis, values: Sequence[float], start: float, end: float) -> _Sc
 def _log_scale(axis: Axis, values: Sequence[float], start: float, end: float) -> _Scale:
     real = [math.log10(value) for value in values if value > 0] or [0.0]
     low, high = min(real) - 0.15, max(real) + 0.15
-    ticks = [
-        (10.0**power, _words(axis, 10.0**power))
-        for power in range(math.ceil(low), math.floor(high) + 1)
-    ]
-    if len(ticks) < 2:
-        ends = (10 ** min(real), 10 ** max(real))
-        ticks = [(value, _words(axis, float(f"{value:.1g}"))) for value in ends]
+    ticks = [(value, _words(axis, float(f"{value:.2g}"))) for value in log_ticks(values)]
     span = high - low
 
     def place(value: float) -> float:

@@ -91,14 +91,14 @@ def _level_figures(comparison: Tree, level: str) -> Iterator[tuple[str, str, str
     own = [row for row in rows if row["role"] == "model" or row["arm"] in _BARE]
     yield from _best([row for row in own if row["arm"] != "joint_untrained"], comparison)
     if level == "L2" and not own:
-        yield from _heads(comparison, "with_l1")
+        yield from _heads(comparison, control=False)
 
 
 def _control_figures(comparison: Tree) -> Iterator[tuple[str, str, str]]:
     rows = [row for row in comparison.get("arms") or () if row["role"] == "control"]
     yield from _best(rows, comparison)
     if not rows:
-        yield from _heads(comparison, "without_l1")
+        yield from _heads(comparison, control=True)
 
 
 def _best(rows: list[Tree], comparison: Tree) -> Iterator[tuple[str, str, str]]:
@@ -114,9 +114,12 @@ def _best(rows: list[Tree], comparison: Tree) -> Iterator[tuple[str, str, str]]:
     yield f"accuracy, {row_name({**row, 'role': ''})}", number(figure["estimate"]), ends
 
 
-def _heads(comparison: Tree, side: str) -> Iterator[tuple[str, str, str]]:
+def _heads(comparison: Tree, *, control: bool) -> Iterator[tuple[str, str, str]]:
+    """Of each form: the model's figures, or its control's."""
     for head, figures in comparison["heads"].items():
-        if figures[side] is not None:
-            reached = figures[side]
+        above, straight = figures["with_l1"], figures["without_l1"]
+        # Where nothing stands on an L1, what is without one is the model itself.
+        reached = (straight if above else None) if control else above or straight
+        if reached is not None:
             ends = interval(reached["low"], reached["high"])
             yield f"accuracy, {head}", number(reached["accuracy"]), ends

@@ -261,3 +261,18 @@ def test_json_holds_the_whole_comparison(tmp_path: Path) -> None:
 )
 def test_part_of_a_ladder_has_a_page_too(part: dict[str, Any]) -> None:
     read(report_page(record(**part), "Part", {}))
+
+
+def test_a_model_over_no_l1_is_not_its_own_control() -> None:
+    told = {**comparison(), "arms": []}
+    (first, *_) = told["heads"]
+    told["heads"] = {first: {**told["heads"][first], "with_l1": None, "difference": None}}
+    text = "".join(check_alone(report_page(told, "Banking", facts())).text)
+    assert "Controlthe same training" not in text
+    assert f"accuracy, {first}" in text
+
+
+def test_a_small_rate_is_not_rounded_to_nothing() -> None:
+    page = report_page(comparison(), "Banking", {"model": {"rate": 2e-4, "size": 596_049_920}})
+    assert "<span>0.0002</span>" in page
+    assert "<span>596,049,920</span>" in page
