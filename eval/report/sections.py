@@ -19,7 +19,6 @@ from eval.report.markup import (
 from eval.report.plots import accuracy_plot, loss_plot
 from eval.report.tasks import task_tiles, tasks_table
 
-
 _SHORT = {
     "macro_f1": "macro F1", "matthews": "Matthews", "unparseable": "no label", "ece": "ECE",
     "brier": "Brier", "nll": "NLL",
