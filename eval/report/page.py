@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.model_card import model_card
 from eval.report import sections
 from eval.report.answers import arms_section, frontier_section
 from eval.report.confidence import calibration_section, selective_section
@@ -55,6 +54,9 @@ def write_report(
             ``model`` as ``eval.model_facts`` tells it, for the card.
         out: an existing folder.
     """
+    # Late: the card takes its words from this package.
+    from eval.model_card import model_card
+
     comparison, facts = finite(comparison_json), finite(facts)
     record = {"title": title, "comparison": comparison, "facts": facts}
     text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,9 @@ def test_hostile_words_open_no_tag_no_table_and_no_metadata() -> None:
     tables = [line for line in outside.splitlines() if line.startswith("|")]
     cells = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
     assert set(cells) <= {3, 4, 5, 9}
+
+
+def test_card_and_page_are_imported_in_any_order() -> None:
+    for first, second in (("eval.model_card", "eval.report"), ("eval.report", "eval.model_card")):
+        code = f"import {first}, {second}"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
