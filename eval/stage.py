@@ -111,10 +111,28 @@ class Suite:
         return {row["example_id"]: row["group"] for row in self.rows if row["group"] is not None}
 
     def held_out(self, split: Literal["validation", "train"]) -> list[dict[str, Any]]:
-        """Rows of another split that can be asked: a block of several rows cannot."""
+        """Rows of another split that can be asked: whole ones, each by itself.
+
+        Neither a block of several rows, nor a row that was cut to ``max_length``: a question or
+        an answer of which a part is missing is asked nowhere else.
+        """
         path = self.folder / f"{split}.arrow"
         rows = read_rows(path) if path.is_file() else []
-        return [row for row in rows if row["members"] is None][: self.limit]
+        cut = self._cut(split)
+        return [
+            row
+            for row in rows
+            if row["members"] is None
+            and row["example_id"].rpartition("#")[0] not in cut
+            and row["example_id"] not in cut
+        ][: self.limit]
+
+    def _cut(self, split: str) -> set[str]:
+        """Ids of rows that `prepare` cut or split because they were too long."""
+        path = self.folder / "dropped.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        entries = [json.loads(line) for line in lines]
+        return {entry["id"] for entry in entries if entry["split"] == split}
 
     def narrowed(self, name: str, labels: list[str] | None, limit: int | None) -> Suite:
         """The first rows alone, and all labels that there are beside those of the rows.

@@ -18,6 +18,7 @@ from eval.arms.choosing import Choosing
 from eval.arms.rendered import answers_of, label_counts, prompts_of
 from eval.loaded import Loaded
 from eval.record import OUT_OF_SCOPE
+from eval.stage import Suite
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError, ModelError
 from pipeline.core.stage import StageContext
@@ -250,6 +251,25 @@ def test_rows_out_of_scope_are_scored_by_the_labels_of_train_and_no_answer_is_ri
                 assert prediction.scores is not None
                 assert sorted(prediction.scores) == sorted(LABELS)
         assert all((p.evidence is not None) == (arm == "joint") for p in found[arm])
+
+
+@pytest.mark.parametrize("policy", ["truncate-left", "truncate-right", "split"])
+def test_rows_that_were_cut_are_not_asked_beside_the_test(
+    base: Artifact, tmp_path: Path, policy: str
+) -> None:
+    rows = rows_of("train", 12)
+    # Cut within the answer, whatever the label: the question alone fills the length.
+    rows[3]["text"] = "sails " * 80
+    ids = Renderer(load_tokenizer(base.path), causal=True).question(rows[3]["text"])
+    made, _ = prepare(
+        tmp_path / "cut", base, {"train": rows, "test": rows_of("test", 3)}, render="sft",
+        max_length=len(ids) + 2, over_length=policy,
+    )  # fmt: skip
+    suite = Suite.read("test", made)
+    asked = suite.held_out("train")
+    assert {row["example_id"] for row in asked} == {str(n) for n in range(12)} - {"3"}
+    _, found = loaded(base, tmp_path).answers(asked, LABELS, arm="likelihood", data=made.path)
+    assert len(found["likelihood"]) == 11
 
 
 def test_rows_of_another_template_are_refused(
