@@ -40,17 +40,19 @@ class Line:
         name: in the legend; empty: not there.
         points: (x, y).
         words: what is told of each point; nothing where empty.
+        template: plotly's, of what is told of each point, where many points make many words.
         colour: one of COLOURS, or ``soft``.
         band: (low, high) of y for each point, filled.
         bars: (low, high) for each point, as a bar through it.
         across: whether bars lie along x.
-        dashed, joined, marked, hollow: how it is drawn.
+        dashed, joined, marked, hollow, faint: how it is drawn.
         labels: a word beside each point; nothing where empty.
     """
 
     name: str
     points: Pairs
     words: tuple[str, ...] = ()
+    template: str = ""
     colour: str = "a"
     band: Pairs = ()
     bars: Pairs = ()
@@ -59,6 +61,7 @@ class Line:
     joined: bool = True
     marked: bool = True
     hollow: bool = False
+    faint: bool = False
     labels: tuple[str, ...] = ()
 
 
@@ -69,7 +72,7 @@ class Chart:
     Attributes:
         told: the plot in words, for whoever does not see it.
         height: in the still picture's units, of which it is ``width`` wide.
-        legend: whether the lines' names stand below.
+        legend_from: so many names of lines stand below the plot; fewer need none.
     """
 
     told: str
@@ -78,7 +81,7 @@ class Chart:
     lines: tuple[Line, ...]
     width: int = 440
     height: int = 280
-    legend: bool = True
+    legend_from: int = 2
 
 
 @dataclass(frozen=True)

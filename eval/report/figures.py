@@ -47,7 +47,7 @@ class Figures:
 
 def _legend(chart: Chart) -> Markup | None:
     named = [(place, line) for place, line in enumerate(chart.lines) if line.name]
-    if not chart.legend or len(named) < 2:
+    if len(named) < chart.legend_from:
         return None
     keys = [
         tag(

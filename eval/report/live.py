@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from eval.report.axes import figure_text
 from eval.report.chart import Axis, Chart, Heat, Line, log_ticks
-from eval.report.curves import figure_text
 from eval.report.plots import shortened
 
 Spec = dict[str, Any]
 
+_FAINT = 0.35
 # Of a name beside a plot, and beside one on a phone.
 _MOST_LETTERS, _NARROW = 30, 18
 
@@ -102,8 +103,12 @@ def _traces(line: Line) -> list[Spec]:
             "text": [escape(words, quote=False) for words in line.words],
             "hovertemplate": "%{text}<extra></extra>",
         }
+    elif line.template:
+        trace["hovertemplate"] = f"{line.template}<extra></extra>"
     else:
         trace["hoverinfo"] = "skip"
+    if line.faint:
+        trace["opacity"] = _FAINT
     if not mode:
         # Bars alone: plotly would draw lines where nothing is asked for.
         trace |= {"mode": "markers", "marker": {"color": ink, "opacity": 0}}

@@ -75,7 +75,7 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
     if data is not None:
         # What is drawn is not listed once more.
         facts = {**facts, "data": other}
-    training = training_part(facts.get("training"))
+    trainings = facts.get("training")
     facts = {name: value for name, value in facts.items() if name != "training"}
     if model := facts.get("model"):
         # Sources stand with the data; those of all levels in the card.
@@ -109,7 +109,7 @@ def report_page(comparison: Mapping[str, Any], title: str, facts: Mapping[str, A
         gap_section(comparison),
         sections.clean(comparison),
         sections.models(comparison),
-        section("Training", training) if training is not None else None,
+        _training(trainings, figures),
         section("Data", data) if data is not None else None,
         _facts(facts),
     ]
@@ -124,6 +124,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _training(trainings: object, figures: Figures) -> Markup | None:
+    curves = training_part(trainings, figures)
+    return section("Training", curves) if curves is not None else None
 
 
 def _facts(facts: Mapping[str, Any]) -> Markup:

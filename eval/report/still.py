@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from eval.report.axes import figure_text, round_axis
 from eval.report.chart import Axis, Chart, Heat, Line, log_ticks
-from eval.report.curves import figure_text, round_axis
 from eval.report.markup import Markup, tag
 from eval.report.plots import letters, shortened
 
-_LETTER = 6.6
+_LETTER = 7.2
 _ROW_NAMES = 26
 _CELL = 15
 
@@ -26,11 +26,11 @@ class _Scale:
 
 def still_chart(chart: Chart) -> Markup:
     """The chart as SVG."""
-    names = max((letters(shortened(name, _ROW_NAMES)) for name in chart.y.names), default=0)
-    left = 14 + max(names * _LETTER, 38)
     right, top, bottom = chart.width - 24, 12, chart.height - 44
     xs, ys = (_values(chart, axis) for axis in (0, 1))
-    x, y = _scale(chart.x, xs, left, right), _scale(chart.y, ys, bottom, top)
+    y = _scale(chart.y, ys, bottom, top)
+    left = 14 + max(38, *(letters(words) * _LETTER for _, words in y.ticks))
+    x = _scale(chart.x, xs, left, right)
     parts = [*_grid(chart, x, y, (left, right, top, bottom))]
     # Bands first, so that no line is hidden by another's band.
     for line in chart.lines:
@@ -150,8 +150,8 @@ def _drawn(line: Line, x: _Scale, y: _Scale) -> list[Markup]:
     parts = []
     if line.joined and len(places) > 1:
         points = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
-        dashes = " dashes" if line.dashed else ""
-        parts.append(tag("polyline", points=points, class_=f"{line.colour} thin{dashes}"))
+        kind = f"{line.colour} thin{' dashes' * line.dashed}{' faint' * line.faint}"
+        parts.append(tag("polyline", points=points, class_=kind))
     for (px, py), (low, high) in zip(places, line.bars, strict=False):
         ends = (
             {"x1": x.place(low), "x2": x.place(high), "y1": py, "y2": py}
@@ -160,7 +160,7 @@ def _drawn(line: Line, x: _Scale, y: _Scale) -> list[Markup]:
         )
         parts.append(tag("line", **ends, class_=line.colour, stroke_width=2))
     if line.marked:
-        kind = f"{line.colour} hollow" if line.hollow else line.colour
+        kind = f"{line.colour}{' hollow' * line.hollow}{' faint' * line.faint}"
         parts += [
             tag("circle", cx=px, cy=py, r=4, class_=kind, stroke_width=2) for px, py in places
         ]

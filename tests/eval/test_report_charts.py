@@ -33,7 +33,7 @@ def specs(page: str) -> list[dict[str, Any]]:
 
 def test_plotly_takes_every_plot_of_a_page() -> None:
     plots = specs(report_page(comparison(), "Banking", facts()))
-    assert len(plots) == 18
+    assert len(plots) == 23
     for spec in plots:
         # Its own validators refuse what it does not know.
         go.Figure(coloured(spec["data"]), coloured(spec["layout"]))

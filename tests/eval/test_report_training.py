@@ -9,81 +9,58 @@ from xml.etree import ElementTree
 
 import pytest
 
-from eval.report.curves import Curve, curve_plot, figure_text
+from eval.report.axes import figure_text
+from eval.report.figures import Figures
 from eval.report.tasks import figure_name
 from eval.report.training import training_part
 
 
-def svg_of(markup: Any) -> ElementTree.Element:
-    return ElementTree.fromstring(markup.text)  # noqa: S314
-
-
-def axes(svg: ElementTree.Element) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """(place, figure) of the ticks of x and of y, as a reader would take them off the picture."""
-    rows, columns = [], []
-    for text in svg.findall("text"):
-        if text.get("class") == "axis" and text.text != "update":
-            value = float((text.text or "").replace(",", ""))
-            if text.get("text-anchor") == "middle":
-                columns.append((float(text.get("x", "")), value))
-            else:
-                rows.append((float(text.get("y", "")) - 4.5, value))
-    return columns, rows
-
-
-def read_off(place: float, ticks: list[tuple[float, float]]) -> float:
-    (p0, v0), (p1, v1) = ticks[0], ticks[-1]
-    return v0 + (place - p0) * (v1 - v0) / (p1 - p0)
-
-
-@pytest.mark.parametrize("from_zero", [True, False])
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 12_345.0])
-def test_a_reader_takes_the_figures_off_the_axes(scale: float, from_zero: bool) -> None:
-    points = tuple((float(i), scale * (2 + math.sin(i))) for i in range(1, 61))
-    plot = curve_plot("Loss", [Curve("training", "a", points)], from_zero=from_zero)
-    svg = svg_of(plot)
-    columns, rows = axes(svg)
-    assert from_zero == (min(value for _, value in rows) == 0)
-    line = svg.find("polyline")
-    assert line is not None
-    places = [pair.split(",") for pair in line.get("points", "").split()]
-    assert len(places) == len(points)
-    height = max(value for _, value in rows) - min(value for _, value in rows)
-    for (x, y), (update, value) in zip(places, points, strict=True):
-        assert read_off(float(x), columns) == pytest.approx(update, abs=0.1)
-        assert read_off(float(y), rows) == pytest.approx(value, abs=0.01 * height)
+def part_of(trainings: Any) -> tuple[str, list[dict[str, Any]]]:
+    """The section as text, and its live plots."""
+    figures = Figures()
+    part = training_part(trainings, figures)
+    assert part is not None
+    return part.text, figures.specs
 
 
 @pytest.mark.parametrize(
-    "figures",
+    "values",
     [[1.0], [0.0, 0.0], [5.0] * 9, [1e-12, 3e5], [-3.0, 2.0], [2e7, 3e7], [1e-5, 1.1e-5]],
 )
-def test_everything_lies_inside_the_picture(figures: list[float]) -> None:
-    curves = [
-        Curve("validation", kind, tuple((float(i + 1), y) for i, y in enumerate(figures)))
-        for kind in "ab"
-    ]
-    svg = svg_of(curve_plot("Loss", curves, mark=1))
+def test_every_curve_lies_inside_its_picture(values: list[float]) -> None:
+    history = [{"step": i + 1, "loss": y} for i, y in enumerate(values)]
+    text, _ = part_of([training(history=history, speed=[], kept=1)])
+    (svg,) = [ElementTree.fromstring(plot) for plot in re.findall("<svg.*?</svg>", text)]  # noqa: S314
     _, _, width, height = map(float, svg.get("viewBox", "").split())
-    for line in svg.findall("polyline"):
-        for pair in line.get("points", "").split():
-            x, y = map(float, pair.split(","))
-            assert 0 <= x <= width
-            assert 0 <= y <= height
-    names = [t for t in svg.findall("text") if t.get("class") in {"a", "b"}]
-    for text in names:
-        # Seven units a letter: the widest of the usual fonts at this size.
-        assert float(text.get("x", "")) + 7.2 * len(text.text or "") <= width
-        assert 0 < float(text.get("y", "")) <= height
-    assert abs(float(names[0].get("y", "")) - float(names[1].get("y", ""))) >= 4
+    assert len(svg.findall("circle")) == len(values)
+    for mark in svg.findall("circle"):
+        assert 0 <= float(mark.get("cx", "")) <= width
+        assert 0 <= float(mark.get("cy", "")) <= height
+    rows = [t for t in svg.findall("text") if t.get("text-anchor") == "end"]
+    assert len({t.text for t in rows}) == len(rows)
+    assert all(7.2 * len(t.text or "") <= float(t.get("x", "")) + 1 for t in rows)
 
 
-def test_what_is_no_number_is_left_out() -> None:
-    points = ((1.0, 2.0), (2.0, math.nan), (3.0, math.inf), (4.0, 1.0))
-    plot = curve_plot("Loss", [Curve("training", "a", points)])
-    assert len(svg_of(plot).findall("circle")) == 2
-    assert curve_plot("Loss", [Curve("training", "a", ((1.0, math.nan),))]) is None
-    assert curve_plot("Loss", []) is None
+@pytest.mark.parametrize("lost", [math.nan, math.inf, None])
+def test_what_is_no_number_is_left_out(lost: float | None) -> None:
+    history = [{"step": i, "loss": y} for i, y in enumerate([2.0, lost, 1.0], 1)]
+    _, (spec,) = part_of([training(history=history, speed=[], kept=None)])
+    assert (spec["data"][0]["x"], spec["data"][0]["y"]) == ([1.0, 3.0], [2.0, 1.0])
+    alone = [{"step": 1, "loss": lost}]
+    assert training_part([training(history=alone, speed=[], kept=None)], Figures()) is None
+
+
+def test_live_curves_are_the_history_and_later_seeds_are_pale() -> None:
+    seeds = [training(seed=seed) for seed in (4, 5)]
+    _, specs = part_of(seeds)
+    loss = [trace for trace in specs[0]["data"] if "hovertemplate" in trace]
+    rows = [record for record in seeds[0]["history"] if "loss" in record]
+    named = [trace for trace in loss if trace["name"] == "training 0.375"]
+    assert len(named) == 1
+    assert named[0]["x"] == [record["step"] for record in rows]
+    assert named[0]["y"] == [record["loss"] for record in rows]
+    assert ["opacity" in trace for trace in loss] == [True, True, False, False]
+    assert "seed 5" in loss[0]["hovertemplate"]
 
 
 def test_a_figure_is_told_in_few_letters() -> None:
@@ -105,20 +82,19 @@ def training(**changes: Any) -> dict[str, Any]:
 
 
 def titles(text: str) -> list[str]:
-    return re.findall(r"<h4>(.*?)</h4>", text)
+    return re.findall(r"<h3>(.*?)</h3>", text)
 
 
 def test_a_training_shows_loss_measures_rate_norm_and_speed() -> None:
-    part = training_part([training()])
-    assert part is not None
-    assert titles(part.text) == [
+    text, _ = part_of([training()])
+    assert titles(text) == [
         "Loss", "On validation", "Learning rate", "Gradient norm, before clipping",
         "Tokens per second",
     ]  # fmt: skip
-    assert "training 3 at update 1, 0.375 at update 8; validation 1.5 at update 4" in part.text
-    assert "accuracy 0.5 at update 4" in part.text
-    assert "Dashes: update 4, whose weights were kept." in part.text
-    assert "Over the whole training: 910." in part.text
+    assert "training 3 at update 1, 0.375 at update 8; validation 1.5 at update 4" in text
+    assert "accuracy 0.5 at update 4" in text
+    assert "Dashes: update 4, whose weights were kept." in text
+    assert "Over the whole training: 910." in text
 
 
 def test_seeds_share_a_plot_and_controls_are_folded() -> None:
@@ -126,40 +102,36 @@ def test_seeds_share_a_plot_and_controls_are_folded() -> None:
         *(training(seed=seed) for seed in (1, 2, 3)),
         training(name="other", role="control"),
     ]
-    part = training_part(several)
-    assert part is not None
-    assert part.text.count("<details") == 2
-    assert part.text.count("<details open") == 1
-    assert part.text.count("<h4>Loss</h4>") == 2
-    assert "Full colour: seed 1. Pale: seeds 2, 3." in part.text
-    assert "other, objective classify (control)" in part.text
+    text, _ = part_of(several)
+    assert text.count("<details") == 2
+    assert text.count("<details open") == 1
+    assert text.count("<h3>Loss</h3>") == 2
+    assert "Full colour: seed 1. Pale: seeds 2, 3." in text
+    assert "other, objective classify (control)" in text
 
 
 def test_numbers_are_measured_by_their_error() -> None:
     history = [{"step": 1, "loss": 1.0}, {"step": 1, "validation_loss": 1.0,
                "validation_mae": 0.5, "validation_r2": 0.1}]  # fmt: skip
-    part = training_part([training(objective="regress", history=history, speed=[], kept=None)])
-    assert part is not None
-    assert titles(part.text) == ["Loss", "Mean absolute error on validation", "R² on validation"]
-    assert "Mean absolute error on validation: validation 0.5 at update 1" in part.text
+    text, _ = part_of([training(objective="regress", history=history, speed=[], kept=None)])
+    assert titles(text) == ["Loss", "Mean absolute error on validation", "R² on validation"]
+    assert "Mean absolute error on validation: validation 0.5 at update 1" in text
 
 
 def test_a_measure_has_one_name_in_curves_and_tables() -> None:
     history = [{"step": 1, "loss": 1.0}, {"step": 1, "validation_reward_accuracy": 0.75}]
-    part = training_part([training(objective="dpo", history=history, speed=[], kept=None)])
-    assert part is not None
-    assert titles(part.text) == ["Loss", "Chosen preferred on validation"]
+    text, _ = part_of([training(objective="dpo", history=history, speed=[], kept=None)])
+    assert titles(text) == ["Loss", "Chosen preferred on validation"]
     assert figure_name("reward_accuracy") == figure_name("preference_accuracy", "preference")
     assert all(figure_name(name) != name for name in ("mae", "r2", "macro_f1", "entity_f1"))
 
 
 def test_a_training_without_figures_has_no_section() -> None:
-    assert training_part(None) is None
-    assert training_part([]) is None
-    assert training_part([training(history=[], speed=[])]) is None
+    assert training_part(None, Figures()) is None
+    assert training_part([], Figures()) is None
+    assert training_part([training(history=[], speed=[])], Figures()) is None
 
 
 def test_names_are_escaped() -> None:
-    part = training_part([training(name='</summary><script>alert("x")</script>')])
-    assert part is not None
-    assert "<script" not in part.text
+    text, _ = part_of([training(name='</summary><script>alert("x")</script>')])
+    assert "<script" not in text
