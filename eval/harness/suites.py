@@ -14,7 +14,7 @@ from typing import Any
 
 from eval.arms.likelihood import scored_prediction
 from eval.arms.rendered import answers_of, with_prompts
-from eval.record import Prediction
+from eval.record import OUT_OF_SCOPE, Prediction
 from pipeline.core.controls import Controls
 from pipeline.core.errors import DataError, IntegrityError
 from pipeline.core.model_config import read_config
@@ -130,7 +130,8 @@ def own_task(
     """
     settings = json.loads((folder / "render.json").read_text(encoding="utf-8"))
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-    if settings["render"] not in _ASKED or not labels or settings.get("multi_label"):
+    closed = bool(labels) and OUT_OF_SCOPE not in labels and not settings.get("multi_label")
+    if settings["render"] not in _ASKED or not closed:
         raise DataError(
             f"harness: suite {suite}: its rows are not asked for one of several labels in "
             "writing, so they make no multiple choice; name another suite, or a known task"

@@ -209,3 +209,17 @@ def test_what_was_installed_and_does_not_import_is_told(
 def _empty(place: Path) -> None:
     (place / "bin").mkdir()
     (place / "bin" / "python").symlink_to(sys.executable)
+
+
+def test_both_environments_read_a_checkpoint_with_the_same_code() -> None:
+    ours, theirs = (pins(install.checkout() / "requirements" / f"{name}.lock")
+                    for name in ("main", "harness"))  # fmt: skip
+    assert theirs["lm-eval"] == install.VERSION
+    shared = ours.keys() & theirs.keys()
+    assert {"torch", "transformers", "tokenizers", "peft", "safetensors", "datasets"} <= shared
+    assert {name: theirs[name] for name in shared} == {name: ours[name] for name in shared}
+
+
+def pins(lock: Path) -> dict[str, str]:
+    lines = [line for line in lock.read_text().splitlines() if line and line[0] != "#"]
+    return dict(line.split("==", 1) for line in lines)
