@@ -7,6 +7,7 @@ vocabulary's product is made only where labels stand. Scores must be equal to 1e
 
 from __future__ import annotations
 
+import bisect
 import json
 import random
 import statistics
@@ -122,9 +123,7 @@ def _words(tokenizer: Any, texts: Sequence[str]) -> int:
         renderer = Renderer(tokenizer, causal=True, system=_instruction(words))
         return statistics.median(len(renderer.question(text)) for text in texts)
 
-    return min(
-        range(1, len(_INSTRUCTION.split()) + 1), key=lambda words: abs(tokens(words) - TOKENS)
-    )
+    return bisect.bisect_left(range(len(_INSTRUCTION.split())), TOKENS, key=tokens)
 
 
 def _raced(name: str, case: Case, turns: int) -> float:
