@@ -34,14 +34,11 @@ class ClassFigures:
     support: int
 
 
-def accuracy(predictions: Sequence[Prediction]) -> float:
-    """Share of right answers; unparseable ones are wrong."""
-    return _mean([prediction.label == prediction.gold for prediction in predictions])
-
-
 def unparseable(predictions: Sequence[Prediction]) -> float:
     """Share of answers that are no label."""
-    return _mean([prediction.label is None for prediction in predictions])
+    if not predictions:
+        raise ValueError("a share of no items")
+    return sum(prediction.label is None for prediction in predictions) / len(predictions)
 
 
 def chance(golds: Sequence[str]) -> float:
@@ -51,11 +48,17 @@ def chance(golds: Sequence[str]) -> float:
     return max(Counter(golds).values()) / len(golds)
 
 
-def label_figures(pairs: Mapping[tuple[str, str | None], int]) -> dict[str, float]:
-    """Accuracy, macro F1, Matthews correlation and the share of no label, from ``confusion``."""
-    items = sum(pairs.values())
-    if not items:
+def label_figures(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Figures of items of one label.
+
+    Returns:
+        ``accuracy``, an answer that is no label being wrong; ``macro_f1``, the plain mean over
+        the labels that are gold or were answered; ``matthews``, the multiclass correlation in
+        [-1, 1], 0 where it is undefined (Gorodkin 2004); ``unparseable``, the share of no label.
+    """
+    if not predictions:
         raise ValueError("figures of no items")
+    pairs, items = confusion(predictions), len(predictions)
     return {
         "accuracy": sum(n for (gold, answer), n in pairs.items() if gold == answer) / items,
         "macro_f1": float(tallies.macro_f1(_class_counts(pairs)[1])),
@@ -119,18 +122,6 @@ def _label_counts(
     return labels, np.array(rows, dtype=float)
 
 
-def macro_f1(predictions: Sequence[Prediction]) -> float:
-    """Plain mean of F1 over the labels that are gold or were answered."""
-    if not predictions:
-        raise ValueError("F1 of no items")
-    return float(tallies.macro_f1(_class_counts(confusion(predictions))[1]))
-
-
-def matthews(predictions: Sequence[Prediction]) -> float:
-    """Multiclass Matthews correlation in [-1, 1]; 0 where it is undefined (Gorodkin 2004)."""
-    return _matthews(confusion(predictions))
-
-
 def _matthews(pairs: Mapping[tuple[str, str | None], int]) -> float:
     gold: Counter[str | None] = Counter()
     answered: Counter[str | None] = Counter()
@@ -187,9 +178,3 @@ def bits_per_byte(losses: Sequence[TextLoss]) -> float | None:
     if not size_bytes:
         return None
     return math.fsum(loss.nll_sum for loss in losses) / math.log(2) / size_bytes
-
-
-def _mean(values: Sequence[float]) -> float:
-    if not values:
-        raise ValueError("a mean of no items")
-    return sum(values) / len(values)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.costs import Cost
-from eval.metrics import confusion, label_figures
+from eval.metrics import label_figures
 from eval.record import Kind, Prediction, TextLoss
 from eval.scored import Scored, scored
 from pipeline.core.arms import Arm
@@ -77,7 +77,7 @@ class ModelResult:
     def label_figures(self, suite: str) -> Mapping[str, float]:
         """Accuracy and what goes with it, of items of one label."""
         if suite not in self._figures:
-            self._figures[suite] = label_figures(confusion(self.predictions[suite]))
+            self._figures[suite] = label_figures(self.predictions[suite])
         return self._figures[suite]
 
     # What is read of an evaluation many times is put in order once.

@@ -103,7 +103,8 @@ def pairs_of(ways: Sequence[Way]) -> list[dict[str, Any]]:
 
     Returns:
         Records of ``a``, ``b``, ``difference`` (a less b: estimate, low, high, covers), ``p`` of
-        no difference over what the interval covers, ``mcnemar_p`` (exact, for these weights),
+        no difference over what the interval covers, ``mcnemar_p`` (exact) and
+        ``mcnemar_mid_p``, both for these weights,
         ``holm_p`` (of ``p``, over all pairs of the list), ``smallest_difference``, ``seeds``,
         ``clusters`` and ``words``.
     """
@@ -116,6 +117,7 @@ def pairs_of(ways: Sequence[Way]) -> list[dict[str, Any]]:
             "difference": told(pair.difference),
             "p": pair.p,
             "mcnemar_p": pair.mcnemar,
+            "mcnemar_mid_p": pair.mid_p,
             "holm_p": holm_p,
             "smallest_difference": pair.smallest,
             "seeds": pair.seeds,

@@ -13,7 +13,7 @@ from ladder_case import ITEMS, answerer, ladder, losses, reader
 from eval.compare import Comparison, ModelResult, compare
 from eval.gates import Gate
 from eval.known_items import Known
-from eval.metrics import accuracy, token_loss
+from eval.metrics import label_figures, token_loss
 from eval.report import report_page
 from eval.results import Role
 from pipeline.core.arms import Arm
@@ -161,7 +161,7 @@ def test_models_table_has_every_model_with_its_seconds() -> None:
     results = ladder()
     models = compared(results).to_json()["models"]
     assert len(models) == len(results)
-    expected = accuracy(results[2].predictions["test"])
+    expected = label_figures(results[2].predictions["test"])["accuracy"]
     assert models[2]["accuracy"] == pytest.approx(expected)
     assert models[2]["seconds"] == {"train": 20.0, "evaluate": 2.0}
     assert models[0]["accuracy"] is None

@@ -12,7 +12,7 @@ from ladder_case import ITEMS, ladder
 
 from eval.compare import compare
 from eval.known_items import Known, read_known, with_and_without
-from eval.metrics import accuracy, token_loss
+from eval.metrics import label_figures, token_loss
 from eval.record import TextLoss
 from eval.report import report_page
 from eval.results import ModelResult
@@ -84,7 +84,7 @@ def test_accuracy_is_given_on_all_items_and_on_clean_ones() -> None:
     assert (found["seeds"], found["known"]) == (3, 40)
     assert (found["all"]["items"], found["clean"]["items"]) == (ITEMS, ITEMS - 40)
     for part, tables in (("all", rows), ("clean", clean)):
-        expected = sum(map(accuracy, tables)) / len(tables)
+        expected = sum(label_figures(table)["accuracy"] for table in tables) / len(tables)
         assert found[part]["estimate"] == pytest.approx(expected)
         assert found[part]["low"] < expected < found[part]["high"]
 

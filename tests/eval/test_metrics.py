@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sklearn import metrics as oracle  # type: ignore[import-untyped]
+from sklearn import metrics as oracle
 
 from eval import metrics
 from eval.record import Prediction, TextLoss
@@ -46,10 +46,11 @@ def table(rows: list[Prediction]) -> npt.NDArray[np.float64]:
 def test_accuracy_f1_and_matthews_are_scikit_learns(seed: int) -> None:
     rows = drawn(seed)
     gold, answer = golds(rows), answers(rows)
-    assert metrics.accuracy(rows) == pytest.approx(oracle.accuracy_score(gold, answer))
+    found = metrics.label_figures(rows)
+    assert found["accuracy"] == pytest.approx(oracle.accuracy_score(gold, answer))
     f1 = oracle.f1_score(gold, answer, labels=LABELS, average="macro", zero_division=0)
-    assert metrics.macro_f1(rows) == pytest.approx(f1)
-    assert metrics.matthews(rows) == pytest.approx(oracle.matthews_corrcoef(gold, answer))
+    assert found["macro_f1"] == pytest.approx(f1)
+    assert found["matthews"] == pytest.approx(oracle.matthews_corrcoef(gold, answer))
 
 
 def test_per_class_table_is_scikit_learns() -> None:
@@ -108,8 +109,8 @@ def test_unparseable_is_wrong_and_counted_by_itself() -> None:
         Prediction("1", "a", "a", None, "a", 0.0, 1, 1),
         Prediction("2", "a", None, None, "?", 0.0, 1, 1),
     ]
-    assert metrics.accuracy(rows) == 0.5
-    assert metrics.unparseable(rows) == 0.5
+    assert metrics.label_figures(rows)["accuracy"] == 0.5
+    assert metrics.unparseable(rows) == metrics.label_figures(rows)["unparseable"] == 0.5
     assert metrics.ece(rows) is metrics.nll(rows) is metrics.brier(rows) is None
 
 
@@ -119,7 +120,7 @@ def test_chance_is_the_commonest_class() -> None:
 
 def test_matthews_of_one_answer_for_all_is_zero() -> None:
     rows = [Prediction(str(i), g, "a", None, "a", 0.0, 1, 1) for i, g in enumerate("aab")]
-    assert metrics.matthews(rows) == 0.0
+    assert metrics.label_figures(rows)["matthews"] == 0.0
 
 
 def test_token_loss_weighs_documents_by_their_tokens() -> None:

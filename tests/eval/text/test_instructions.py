@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eval.metrics import accuracy
+from eval.metrics import label_figures
 from eval.record import Prediction
 from eval.text.checkers import CHECKERS, follows
 from eval.text.instructions import (
@@ -105,7 +105,7 @@ def test_answers_as_a_task_have_the_strict_accuracy_of_prompts() -> None:
     assert [p.label for p in task] == [FOLLOWED, NOT_FOLLOWED, NOT_FOLLOWED]
     assert {p.gold for p in task} == {FOLLOWED}
     strict = instruction_figures(ROWS, ANSWERS)["prompt_strict"]["estimate"]
-    assert accuracy(task) == pytest.approx(strict)
+    assert label_figures(task)["accuracy"] == pytest.approx(strict)
 
 
 def test_rows_are_known_as_instructions_by_what_they_hold() -> None:
