@@ -40,19 +40,18 @@ class Line:
         name: in the legend; empty: not there.
         points: (x, y).
         words: what is told of each point; nothing where empty.
-        template: plotly's, of what is told of each point, where many points make many words.
         colour: one of COLOURS, or ``soft``.
         band: (low, high) of y for each point, filled.
         bars: (low, high) for each point, as a bar through it.
         across: whether bars lie along x.
         dashed, joined, marked, hollow, faint: how it is drawn.
         labels: a word beside each point; nothing where empty.
+        template: plotly's, of what is told of each point, where many points make many words.
     """
 
     name: str
     points: Pairs
     words: tuple[str, ...] = ()
-    template: str = ""
     colour: str = "a"
     band: Pairs = ()
     bars: Pairs = ()
@@ -63,6 +62,7 @@ class Line:
     hollow: bool = False
     faint: bool = False
     labels: tuple[str, ...] = ()
+    template: str = ""
 
 
 @dataclass(frozen=True)

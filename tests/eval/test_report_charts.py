@@ -49,6 +49,12 @@ def test_the_curve_of_the_page_is_that_of_the_comparison() -> None:
         assert [list(point) for point in zip(trace["x"], trace["y"], strict=True)] == curve
 
 
+def test_a_reference_has_another_colour_than_what_was_trained() -> None:
+    accuracies, frontier, *_ = specs(report_page(comparison(), "Banking", facts()))
+    for plot, inks in ((accuracies, ["a", "b", "soft", "soft"]), (frontier, ["a", "soft"])):
+        assert [trace["line"]["color"]["ink"] for trace in plot["data"]] == inks
+
+
 def svg_of(markup: Any) -> ElementTree.Element:
     return ElementTree.fromstring(markup.text)  # noqa: S314
 
