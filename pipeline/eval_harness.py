@@ -17,18 +17,17 @@ from pipeline.core.errors import UserError
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.store import Store
 from pipeline.core.terminal import visible
+from pipeline.display import LiveDisplay
 from pipeline.eval_plan import SUITE, Wishes, evaluations_of, named_model, suites_of
 
 if TYPE_CHECKING:
     from eval.harness.run import Served
 
 _OTHERWISE = ("arms", "suite", "data", "form", "labels", "prompt", "system", "max_new_tokens")
-_BATCH = 16
+_BATCH, _NODE = 16, "harness"
 
 
-def evaluate_by_harness(
-    target: str, wishes: Wishes, store: Store, *, as_json: bool
-) -> tuple[dict[str, Any], Path]:
+def evaluate_by_harness(target: str, wishes: Wishes, store: Store) -> tuple[dict[str, Any], Path]:
     """Asks a model of the store or a served one; figures, and the folder of answers.
 
     Raises:
@@ -49,15 +48,20 @@ def evaluate_by_harness(
     tasks = "+".join(Path(task).stem for task in wishes.harness)
     plain = "".join(c if c.isalnum() or c in "-_.+" else "-" for c in f"{name}-{tasks}")
     folder = wishes.out or store.root / "evals" / f"{plain[:80]}-harness"
-    run = run_harness(
-        asked,
-        wishes.harness,
-        out=folder,
-        suites=suites,
-        limit=wishes.limit,
-        batch_size=_BATCH,
-        echo=lambda line: click.echo(line, err=as_json),
-    )
+    with LiveDisplay.of_stages({_NODE: "evaluate"}) as display:
+        run = run_harness(
+            asked,
+            wishes.harness,
+            out=folder,
+            suites=suites,
+            limit=wishes.limit,
+            batch_size=_BATCH,
+            echo=lambda line: click.echo(line, err=True),
+            on_progress=lambda done, total: display.on_event(
+                {"node": _NODE, "kind": "progress", "step": done, "total": total}
+            ),
+        )
+        display.on_event({"node": _NODE, "kind": "finished", "seconds": run.seconds})
     tables = [Answers(suite, "likelihood", "label", found) for suite, found in run.answers.items()]
     answered = Answered(name, target, tables, notes=run.notes)
     return {**write_answered(folder, answered), **run.to_json()}, folder
@@ -146,7 +150,6 @@ def _served(target: str, wishes: Wishes, store: Store) -> tuple[Any, dict[str, P
 def _of_recipe(recipe: Path, wishes: Wishes, store: Store) -> tuple[dict[str, Path], Path]:
     """The recipe's suites, prepared first where they are not yet, and its tokenizer."""
     from pipeline.conduct import planned, prepared_only
-    from pipeline.display import LiveDisplay
     from pipeline.plan import Plan
 
     plan = planned(recipe, store, wishes.overrides)

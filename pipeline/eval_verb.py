@@ -34,7 +34,7 @@ def evaluate(target: str, wishes: Wishes, *, as_json: bool) -> int:
     if wishes.harness:
         from pipeline.eval_harness import evaluate_by_harness, print_harness
 
-        tree, folder = evaluate_by_harness(target, wishes, store, as_json=as_json)
+        tree, folder = evaluate_by_harness(target, wishes, store)
         if as_json:
             click.echo(json.dumps({**tree, "folder": str(folder)}))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eval.batching import OnProgress
 from eval.harness.install import harness_python
 from eval.harness.suites import OwnTask, own_task
 from eval.record import Prediction
@@ -19,6 +21,9 @@ from pipeline.core.model_config import read_config
 
 _PROCESS = Path(__file__).with_name("process.py")
 _CUT = "Truncating"
+# "Running loglikelihood requests:  38%|███▊      | 17/45 [00:00<..."
+_BAR = re.compile(rb"requests: +\d+%\|[^|]*\| (\d+)/(\d+) ")
+_LOOKS_S, _TAIL = 1.0, 4096
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def run_harness(
     shots: int | None = None,
     batch_size: int = 16,
     echo: Callable[[str], None] = print,
+    on_progress: OnProgress | None = None,
 ) -> HarnessRun:
     """Evaluates a model on known benchmarks and on a recipe's own rows, by lm-evaluation-harness.
 
@@ -113,6 +119,7 @@ def run_harness(
             show none.
         batch_size: of a checkpoint.
         echo: told each step.
+        on_progress: called about once a second with (requests done, requests in all).
 
     Returns:
         Figures of all tasks, and the answers of own suites. ``harness.json`` and
@@ -139,7 +146,7 @@ def run_harness(
     if known:
         echo(f"harness: asking {', '.join(known)}; log: {out / 'harness.log'}")
         wishes = {**common, "tasks": known, "include": None, "ids": False}
-        parts.append(_process(python, wishes, out, target, suites or {}))
+        parts.append(_process(python, wishes, out, target, suites or {}, on_progress))
     answers: dict[str, list[Prediction]] = {}
     if ours:
         made = _own_tasks(target, ours, limit, out / "tasks")
@@ -151,7 +158,7 @@ def run_harness(
             "ids": True,
             "shots": None,
         }
-        parts.append(_process(python, wishes, out, target, {}))
+        parts.append(_process(python, wishes, out, target, {}, on_progress))
         for task in made:
             samples = parts[-1]["samples"][task.name]
             answers[task.suite] = task.predictions(samples, parts[-1]["seconds"])
@@ -214,6 +221,7 @@ def _process(
     out: Path,
     target: Checkpoint | Served,
     suites: Mapping[str, Path],
+    on_progress: OnProgress | None,
 ) -> dict[str, Any]:
     """One run of the harness's own process."""
     answer, asked = out / "answer.json", out / "asked.json"
@@ -230,7 +238,7 @@ def _process(
         ) as process,
     ):  # fmt: skip
         try:
-            code = process.wait()
+            code = _watched(process, log, on_progress)
         finally:
             process.kill()
     if code != 0 or not answer.is_file():
@@ -244,6 +252,19 @@ def _process(
     if "problem" in found:
         raise _problem(found["problem"], suites)
     return found
+
+
+def _watched(process: subprocess.Popen[bytes], log: Path, on_progress: OnProgress | None) -> int:
+    """Waits for its end, and reads its progress off the bars that it writes."""
+    while True:
+        try:
+            return process.wait(_LOOKS_S)
+        except subprocess.TimeoutExpired:
+            with log.open("rb") as stream:
+                stream.seek(max(0, log.stat().st_size - _TAIL))
+                told = _BAR.findall(stream.read())
+            if told and on_progress is not None:
+                on_progress(int(told[-1][0]), int(told[-1][1]))
 
 
 def _environment(

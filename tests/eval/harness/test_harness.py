@@ -158,6 +158,20 @@ def test_figures_of_known_tasks_are_the_harnesss_own(stand: Stand, base: Artifac
     assert (seen["limit"], seen["ids"], seen["model"]["dtype"]) == (4, False, "float32")
 
 
+def test_its_progress_is_read_off_its_bars(stand: Stand, base: Artifact) -> None:
+    bar = "Running loglikelihood requests:  38%|###       | 17/45 [00:00<00:00, 44.21it/s]"
+    stand.answers(
+        {"version": "0.4.13", "seconds": 0.0, "results": {}, "samples": {}},
+        f"import time; print({bar!r}, flush=True); time.sleep(2.5)",
+    )
+    seen: list[tuple[int, int]] = []
+    run_harness(
+        Checkpoint(base.path), ["arc"], out=stand.out, echo=lambda _line: None,
+        on_progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert set(seen) == {(17, 45)}
+
+
 def test_a_key_goes_by_the_environment_and_lies_nowhere(stand: Stand) -> None:
     stand.answers({"version": "0.4.13", "seconds": 0.0, "results": {}, "samples": {}})
     served = Served("http://127.0.0.1:9/v1", "demo", api_key="hidden-word")
