@@ -161,7 +161,14 @@ def _facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     data = [a for r, a in inputs.items() if r.startswith("data.")]
     first = next(iter(inputs.values()))
     packages = {k: v for a in inputs.values() for k, v in a.manifest.packages.items()}
+    rungs = {
+        a.manifest.config["name"]: dict(a.manifest.facts["reference"])
+        for a in inputs.values()
+        if a.manifest.stage == "reference"
+    }
     return {
+        # What was chosen for a rung, and how it was asked, belongs to its figures.
+        **({"references": rungs} if rungs else {}),
         "hardware": first.manifest.run["hardware"],
         "packages": packages,
         "data": {a.manifest.run["node"]: dict(a.manifest.facts) for a in data},
