@@ -3,6 +3,7 @@
 predictions-SUITE@ARM.jsonl   the one record, a line an item
 losses-SUITE.jsonl            of suites of plain text
 metrics.json                  every figure, what was asked of whom, and what could not be asked
+groups.json                   items that share a document or a phrase, by suite
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from eval.tasks import told
 from pipeline.core.errors import DataError, IntegrityError
 
 METRICS = "metrics.json"
+_GROUPS = "groups.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Table:
     Attributes:
         cost: by the clock alone where the model lies elsewhere.
         device: where the model lay; ``endpoint`` where nobody tells.
+        groups: item to what it shares with others; the rest stand by themselves.
     """
 
     suite: str
@@ -49,6 +52,16 @@ class Table:
     predictions: Sequence[Prediction]
     cost: Cost | None = None
     device: str = "endpoint"
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def clusters(self) -> list[str] | None:
+        """Of each item, in the order of their ids; None where each stands by itself."""
+        if not self.groups:
+            return None
+        ids = sorted(row.example_id for row in self.predictions)
+        # No group is called so.
+        return [self.groups.get(item, f"\0{item}") for item in ids]
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,8 @@ def write_answered(folder: Path, answered: Answered) -> dict[str, Any]:
     }
     text = json.dumps(tree, indent=1, ensure_ascii=False)
     (folder / METRICS).write_text(text + "\n", encoding="utf-8")
+    groups = {table.suite: dict(table.groups) for table in answered.tables if table.groups}
+    (folder / _GROUPS).write_text(json.dumps(groups, ensure_ascii=False), encoding="utf-8")
     return tree
 
 
@@ -113,12 +128,15 @@ def read_answered(folder: Path) -> Answered:
     try:
         tree = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         suites = tree["suites"].items()
+        known = folder / _GROUPS
+        groups = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
         tables = [
             Table(
                 name,
                 arm,
                 suite["kind"],
                 read_predictions(folder / f"predictions-{name}@{arm}.jsonl"),
+                groups=groups.get(name, {}),
             )
             for name, suite in suites
             for arm, row in suite.get("arms", {}).items()
@@ -150,7 +168,9 @@ def arm_figures(table: Table) -> dict[str, Any]:
     cost = table.cost
     return {
         "items": len(rows),
-        "figures": {name: told(f) for name, f in figures(table.kind, [rows]).items()},
+        "figures": {
+            name: told(f) for name, f in figures(table.kind, [rows], table.clusters).items()
+        },
         "unparseable": metrics.unparseable(rows) if table.kind == "label" else None,
         "calibration": _calibration(rows) if table.kind == "label" else None,
         "latency_p50_s": float(np.quantile(latency_N, 0.5)),

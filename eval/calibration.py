@@ -18,8 +18,10 @@ from eval.statistics import Interval, summed_interval
 BINS = 15
 Binning = Literal["equal width", "equal mass"]
 
-_COLDEST, _HOTTEST = 0.02, 50.0
+# Sums over the tokens of a long text lie hundreds of nats apart: that takes a hot one.
+_COLDEST, _HOTTEST = 0.02, 10_000.0
 _FEW = 50
+_AT_END = 1.01
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ def fit_temperature(table: Scored) -> Temperature:
     found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-6})
     value = float(np.exp(found.x))
     few = f"; {items} items tell it roughly" if items < _FEW else ""
+    if min(value / _COLDEST, _HOTTEST / value) < _AT_END:
+        few += "; it lies at the end of what is tried, and says no more than that"
     kind = "overconfident" if value > 1 else "underconfident"
     words = f"Fitted on {items} validation items: {value:.2f}, the model is {kind}{few}."
     return Temperature(value, items, words)

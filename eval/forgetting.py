@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eval.bits import bits_ratio_interval
+from eval.conclusions import ENOUGH_SEEDS
 from eval.metrics import bits_per_byte
 from eval.results import ModelResult, losses_in_order, reading
 from eval.tasks import told
@@ -54,7 +55,7 @@ def _of_text(results: Sequence[ModelResult], suite: str) -> list[dict[str, Any]]
         shown = f"[{ratio.low:.3f}, {ratio.high:.3f}]"
         words = (
             f"{figures[0]:.3f} bits per byte on {suite} against {figures[1]:.3f} of "
-            f"{below.name}: {ratio.estimate:.3f} times {shown}, {_verb(side)}."
+            f"{below.name}: {ratio.estimate:.3f} times {shown}, {_verb(side)} for these weights."
         )
         found.append(
             _record(suite, "bits_per_byte", None, model, below, figures, told(ratio), side, words)
@@ -77,7 +78,8 @@ def _of_task(ways: Sequence[Way]) -> list[dict[str, Any]]:
             figures = [way.accuracy.estimate for way in (model, below)]
             words = (
                 f"{model.first.arm} on {model.suite}: accuracy {figures[0]:.3f} against "
-                f"{figures[1]:.3f} of {below.first.name}: {spoken_interval(change)}, {_verb(side)}."
+                f"{figures[1]:.3f} of {below.first.name}: {spoken_interval(change)}, {_verb(side)}"
+                f"{'' if pair.seeds >= ENOUGH_SEEDS else ' for these weights'}."
             )
             found.append(
                 _record(model.suite, "accuracy", model.first.arm, model.first, below.first,

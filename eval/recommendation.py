@@ -53,6 +53,8 @@ def recommendation_of(
 
     Returns:
         ``key``, ``arm``, ``name``, ``trained``, ``margin``, ``undecided`` (keys), ``words``;
+        ``deploy``: False where none is shown to be better than chance, and ``key`` tells the
+        least bad;
         ``cost_is``, what costs are counted in; ``frontier``: of each way ``key``, ``arm``,
         ``name``, ``role``, ``level``, ``quality``, ``low``, ``high``, ``cost_s_per_1000``,
         ``standing`` and ``on_frontier``: no other is both as good and as cheap.
@@ -79,6 +81,7 @@ def recommendation_of(
         "arm": first.arm,
         "name": first.name,
         "trained": chosen.way.trained,
+        "deploy": not _by_chance(best, chance),
         "margin": margin,
         "undecided": [rung.way.key for rung in undecided],
         "words": _words(chosen, best, rungs, cheaper, chance, margin, cost_is),
@@ -178,7 +181,7 @@ def _lead(
     margin: float,
     cost_is: str,
 ) -> str:
-    if chance is not None and best.way.accuracy.low <= chance:
+    if chance is not None and _by_chance(best, chance):
         return (
             f"Deploy none: the best, {_name(best)}, is not shown to be better than always giving "
             f"the commonest label ({chance:.3f}): {_quality(best)}."
@@ -194,6 +197,10 @@ def _lead(
     if not chosen.way.trained:
         return f"Do not fine-tune: {_name(chosen)} is {how}; {figures}."
     return f"Deploy {_name(chosen)}: {how}; {figures}."
+
+
+def _by_chance(best: _Rung, chance: float | None) -> bool:
+    return chance is not None and best.way.accuracy.low <= chance
 
 
 def _open(cheaper: Sequence[_Rung], best: _Rung, margin: float) -> list[str]:

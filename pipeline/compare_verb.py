@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from eval.answered import METRICS, read_answered
+from eval.conclusions import SHOWN
 from eval.record import Kind, Prediction, read_predictions
 from eval.side_by_side import RIGHT_OR_WRONG, Side, side_by_side
+from eval.significance import holm
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import UserError
 from pipeline.core.store import Store
@@ -49,12 +51,25 @@ def compare(a: str, b: str, *, suite: str | None, as_json: bool) -> int:
         for name in _shared(one, other, suite)
         for arm_a, arm_b in _pairs(one, other, name)
     ]
+    _among_all(found)
     if as_json:
         click.echo(json.dumps({"a": one.name, "b": other.name, "pairs": found}))
     else:
         for pair in found:
             _print(pair)
     return 0
+
+
+def _among_all(pairs: Sequence[dict[str, Any]]) -> None:
+    """Allows for all comparisons that are told at once: adds ``holm_p``, and says what falls."""
+    adjusted = holm([pair["p"] for pair in pairs])
+    for pair, holm_p in zip(pairs, adjusted, strict=True):
+        pair["holm_p"] = holm_p
+        if pair["p"] < SHOWN <= holm_p:
+            many = len(pairs)
+            pair["words"] += (
+                f"; by itself: among all {many} comparisons here it is not shown (Holm)"
+            )
 
 
 def _answers(store: Store, target: str) -> _Answers:
@@ -73,7 +88,8 @@ def _of_folder(folder: Path, arm: str | None) -> _Answers:
     answered = read_answered(folder)
     sides: dict[str, dict[str, Side]] = {}
     for table in answered.tables:
-        side = Side(f"{answered.name} ({table.arm})", {0: table.predictions}, known=False)
+        title = f"{answered.name} ({table.arm})"
+        side = Side(title, {0: table.predictions}, known=False, groups=table.groups)
         sides.setdefault(table.suite, {})[table.arm] = side
     kinds = {table.suite: table.kind for table in answered.tables}
     return _Answers(answered.name, arm, kinds, _only(sides, arm, str(folder)))

@@ -152,9 +152,29 @@ def _wanted(
             config["labels"] = read_labels(wishes.labels)
         own = {role: i for role, i in inputs.items() if not role.startswith(SUITE)} | chosen
         options = {"batch_size": _BATCH, **template.options}
-        node = Node(f"{name}/eval.{arm}", "evaluate", config, own, options=options)
+        files = {}
+        if info_of(arm).labels:
+            files = _chat_template(name, arm, nodes[_task(suites, nodes)], store)
+        node = Node(f"{name}/eval.{arm}", "evaluate", config, own, files, options=options)
         keys = {role: nodes[i].key or "" for role, i in own.items()}
-        yield replace(node, key=stage_key("evaluate", config, keys, {}))
+        digests = {role: store.digests.of(path) for role, path in files.items()}
+        yield replace(node, key=stage_key("evaluate", config, keys, digests))
+
+
+def _chat_template(name: str, arm: str, dataset: Node, store: Store) -> dict[str, Path]:
+    """The recipe's own chat template, by which labels are written as the rows were.
+
+    Raises:
+        UserError: it brings one, and the store keeps no file of it.
+    """
+    if "chat_template" in dataset.files:
+        return {"chat_template": dataset.files["chat_template"]}
+    if "chat_template" in _local_files(dataset, store):
+        raise UserError(
+            f"--arms {arm}: the recipe of {name} brings a chat template of its own, and labels are "
+            f"written by it; name the recipe: gradus eval RECIPE --arms {arm}"
+        )
+    return {}
 
 
 def _suites(
@@ -244,11 +264,15 @@ def _tables(artifact: Artifact) -> Iterator[Table]:
     costs: dict[str, Any] = {}
     if (folder / "costs.json").is_file():
         costs = json.loads((folder / "costs.json").read_text(encoding="utf-8"))
+    shared: dict[str, Any] = {}
+    if (folder / "groups.json").is_file():
+        shared = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
     for path in sorted(folder.glob("predictions-*.jsonl")):
         suite, _, arm = path.stem.removeprefix("predictions-").partition("@")
         cost = Cost(**costs[suite]) if suite in costs else None
         device = cost.device if cost is not None else "not told"
-        yield Table(suite, arm or own, kinds[suite], read_predictions(path), cost, device)
+        rows, groups = read_predictions(path), shared.get(suite, {})
+        yield Table(suite, arm or own, kinds[suite], rows, cost, device, groups)
 
 
 def _digest(nodes: Sequence[Node]) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from click.testing import Result
 from endpoint_case import Served, serving
 
-from eval.record import Prediction
+from eval.answered import Answered, Table, write_answered
+from eval.record import Prediction, read_predictions
 from eval.stage import Suite
+from pipeline.compare_verb import _among_all
 from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.store import Store
@@ -164,6 +167,55 @@ def test_compare_pairs_the_seeds_of_two_models(made: Store, gradus: Gradus) -> N
     assert pair["difference"]["estimate"] == pytest.approx((94 - 63) / 120)
     # The page and the sentence are those of the first seed, which is the one that is served.
     assert pair["right"]["only_a"] == 10
+
+
+def test_several_comparisons_at_once_are_allowed_for(made: Store, gradus: Gradus) -> None:
+    found = json.loads(gradus("compare", "demo", "demo-x", "--json").stdout)["pairs"]
+    assert found[0]["holm_p"] == found[0]["p"]
+    pairs = [{"p": 0.03, "words": "one"}, {"p": 0.04, "words": "other"}, {"p": 0.6, "words": "x"}]
+    _among_all(pairs)
+    assert [pair["holm_p"] for pair in pairs] == pytest.approx([0.09, 0.09, 0.6])
+    assert pairs[0]["words"].endswith("among all 3 comparisons here it is not shown (Holm)")
+    assert pairs[2]["words"] == "x"
+
+
+def test_a_folder_of_answers_keeps_what_items_share(tmp_path: Path, gradus: Gradus) -> None:
+    groups = {f"i{n:02d}": f"document {n // 10}" for n in range(40)}
+    for name, right in (("one", 30), ("other", 20)):
+        (tmp_path / "rows.jsonl").write_text(answers(right), encoding="utf-8")
+        rows = read_predictions(tmp_path / "rows.jsonl")
+        table = Table("test", "generate", "label", rows, groups=groups)
+        tree = write_answered(tmp_path / name, Answered(name, name, [table]))
+        figure = tree["suites"]["test"]["arms"]["generate"]["figures"]["accuracy"]
+        assert figure["covers"] == "clusters of items, for these weights"
+    result = gradus("compare", str(tmp_path / "one"), str(tmp_path / "other"), "--json")
+    (pair,) = json.loads(result.stdout)["pairs"]
+    assert pair["clusters"] == 4
+
+
+def test_labels_are_written_by_the_recipes_own_template_or_not_at_all(
+    made: Store, tmp_path: Path
+) -> None:
+    template = tmp_path / "own.jinja"
+    template.write_text("{{ messages }}", encoding="utf-8")
+    entry = made.model("demo")
+    assert entry is not None
+    known = _of_artifacts(made, evaluations_of(made, entry))
+    keys = {}
+    for files in ({}, {"chat_template": template}):
+        nodes = {**known.nodes, "rows": replace(known.nodes["rows"], files=files)}
+        wishes = Wishes(arms=("likelihood",))
+        (node,) = _wanted("demo", known, wishes, nodes, made)
+        assert dict(node.files) == files
+        keys[len(files)] = node.key
+    assert keys[0] != keys[1]
+    kept = made.need("rows")
+    told = replace(kept, manifest=replace(kept.manifest, local_files={"chat_template": "x"}))
+    with (
+        mock.patch.object(Store, "get", return_value=told),
+        pytest.raises(UserError, match="brings a chat template of its own"),
+    ):
+        list(_wanted("demo", known, Wishes(arms=("likelihood",)), dict(known.nodes), made))
 
 
 def suite_of(*labels: str) -> Suite:

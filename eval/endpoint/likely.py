@@ -143,8 +143,11 @@ class Joint(_Weigher):
 
 
 def log_prior(labels: Sequence[str], counts: Mapping[str, int] | None) -> dict[str, float]:
-    """log P(y) by the rows of train; each label is taken to have one at least."""
-    rows = {label: max((counts or {}).get(label, 0), 1) for label in labels}
+    """log P(y) by the rows of train, with one more row for each label (Laplace's rule).
+
+    As ``eval.arms.joint`` has it: a served model and one of the store are scored alike.
+    """
+    rows = {label: (counts or {}).get(label, 0) + 1 for label in labels}
     total = sum(rows.values())
     return {label: math.log(count / total) for label, count in rows.items()}
 

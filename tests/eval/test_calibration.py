@@ -123,6 +123,18 @@ def test_few_validation_items_are_told() -> None:
     assert "30 items tell it roughly" in found.words
 
 
+def test_sums_of_long_texts_find_their_temperature_and_an_end_is_said_to_be_one() -> None:
+    def far(gap: float, right: int) -> Scored:
+        logs = np.where(np.arange(100)[:, None] < right, [[0.0, -gap]], [[-gap, 0.0]])
+        return Scored(("a", "b"), logs, np.zeros(100, dtype=int))
+
+    found = fit_temperature(far(400.0, 70))
+    # Where all are equally sure, the right temperature makes them as sure as they are right.
+    assert found.value == pytest.approx(400 / math.log(0.7 / 0.3), rel=1e-3)
+    assert "end of what is tried" not in found.words
+    assert "end of what is tried" in fit_temperature(far(700.0, 51)).words
+
+
 def test_infinite_scores_stay_within_bounds() -> None:
     row = {"a": 0.0, "b": -math.inf}
     rows = [Prediction(str(i), "b" if i == 3 else "a", "a", row, None, 0.0, 1, 0) for i in range(9)]

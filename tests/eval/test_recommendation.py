@@ -75,6 +75,8 @@ def test_small_test_sets_decide_nothing() -> None:
 def test_nothing_above_chance_means_deploy_none() -> None:
     found = recommended([asked("classifier", rights(0.26, 1)), asked("generate", rights(0.2, 2))])
     assert found["words"][0].startswith("Deploy none: the best, classifier of demo")
+    assert not found["deploy"]
+    assert recommended([asked("classifier", rights(0.9, 1))])["deploy"]
 
 
 def test_seconds_of_a_gpu_and_of_a_processor_are_not_set_off() -> None:
