@@ -132,7 +132,9 @@ def ece_interval(
         found: Floats = abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1]
         return found
 
-    return summed_interval(np.stack(moments), of_sums, np.random.default_rng(0), clusters=clusters)
+    return summed_interval(
+        np.stack(moments), of_sums, np.random.default_rng(0), clusters=clusters, bounds=(0.0, 1.0)
+    )
 
 
 def fit_temperature(table: Scored) -> Temperature:

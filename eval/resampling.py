@@ -77,6 +77,25 @@ class Spread:
         return float(seed * of_seeds + item * of_items) / (seed + item)
 
 
+def widened(half: float, figure_S: Floats) -> float:
+    """Half of the 95 % interval of the mean of seeds' figures, from that over items alone.
+
+    Seeds by Student's t on S - 1 degrees of freedom, both weighted as ``spread_of`` does.
+
+    Args:
+        half: over items, of the mean of the seeds' figures.
+        figure_S: the figure of each seed.
+    """
+    if len(figure_S) < 2:
+        return half
+    # Imported late: the plan reads gates without waiting for scipy.
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + LEVEL) / 2))
+    seed_error = float(figure_S.std(ddof=1)) / math.sqrt(len(figure_S))
+    return Spread(0.0, half / z, seed_error, z, 0, len(figure_S)).half
+
+
 def cluster_codes(clusters: Sequence[Hashable] | None, items: int) -> Ints:
     """A number from 0 for each item's cluster; without clusters each item has its own."""
     if clusters is None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.record import TextLoss
-from eval.resampling import Spread, cluster_codes, spread_of
+from eval.resampling import Spread, cluster_codes, spread_of, widened
 from pipeline.core.errors import IntegrityError
 
 Floats = npt.NDArray[np.float64]
@@ -227,11 +227,12 @@ def summed_interval(
     pseudo: Floats | None = None,
     *,
     clusters: Sequence[Hashable] | None = None,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
     """Percentile bootstrap over items of a figure of sums, such as F1 of counts.
 
-    Several seeds: the mean of their figures, all on the same drawn items; it speaks for these
-    weights, not for other seeds.
+    Several seeds: the mean of their figures, all on the same drawn items; then it is widened by
+    how far the seeds lie apart, see ``eval.resampling.widened``.
 
     Args:
         moment_SNK: K summands of each item under each seed.
@@ -240,8 +241,10 @@ def summed_interval(
         pseudo: [K] or [P, K]: further items to draw from (an item got wrong, so that a
             faultless test set does not claim certainty); not in the estimate.
         clusters: of each item, where items share a document or a phrase: those are drawn.
+        bounds: that the figure cannot leave.
     """
-    estimate = float(np.mean([figure(moment_NK.sum(axis=0)) for moment_NK in moment_SNK]))
+    figure_S = np.array([figure(moment_NK.sum(axis=0)) for moment_NK in moment_SNK], dtype=float)
+    estimate = float(figure_S.mean())
     if math.isnan(estimate) or moment_SNK.shape[1] < 2:
         return plain(estimate)
     if clusters is not None:
@@ -258,8 +261,9 @@ def summed_interval(
     if not len(figure_B):
         return plain(estimate)
     low, high = np.quantile(figure_B, [0.025, 0.975])
-    covers = THESE_WEIGHTS if clusters is None else CLUSTERS
-    return Interval(estimate, min(float(low), estimate), max(float(high), estimate), covers=covers)
+    low = estimate - widened(max(estimate - float(low), 0.0), figure_S)
+    high = estimate + widened(max(float(high) - estimate, 0.0), figure_S)
+    return _bounded(estimate, low, high, *bounds, _covers(len(figure_S), clusters))
 
 
 def _drawn(

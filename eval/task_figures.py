@@ -79,6 +79,7 @@ def f1_difference(
         _rng(),
         added,
         clusters=clusters,
+        bounds=(-1.0, 1.0),
     )
 
 
@@ -152,7 +153,10 @@ def _parts(sums: Floats) -> Floats:
 def _f1_interval(
     moment_SNK: Floats, of_sums: Callable[[Floats], Floats], clusters: Clusters
 ) -> Interval:
-    return summed_interval(moment_SNK, of_sums, _rng(), _both_wrong(moment_SNK), clusters=clusters)
+    pseudo = _both_wrong(moment_SNK)
+    return summed_interval(
+        moment_SNK, of_sums, _rng(), pseudo, clusters=clusters, bounds=(0.0, 1.0)
+    )
 
 
 def _both_wrong(moment_SNK: Floats) -> Floats:
@@ -176,7 +180,9 @@ def _entities(prediction: Prediction) -> list[float]:
 def _token_accuracy(tables: Sequence[Table], clusters: Clusters) -> Interval:
     moment_SN2 = _of_items(tables, _tokens)
     wrong_2 = np.array([0.0, moment_SN2[..., 1].mean()])
-    return summed_interval(moment_SN2, _share, _rng(), wrong_2, clusters=clusters)
+    return summed_interval(
+        moment_SN2, _share, _rng(), wrong_2, clusters=clusters, bounds=(0.0, 1.0)
+    )
 
 
 def _tokens(prediction: Prediction) -> list[float]:

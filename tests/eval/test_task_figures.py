@@ -230,7 +230,24 @@ def test_several_seeds_are_told_together() -> None:
     alone = [figure("labels", "micro_f1", [rows]).estimate for rows in (one, other)]
     assert both.estimate == pytest.approx(sum(alone) / 2)
     assert both.low < both.estimate < both.high
-    assert both.covers == "items, for these weights"
+    assert both.covers == "seeds and items"
+
+
+def test_seeds_that_lie_apart_widen_f1_and_a_difference_of_luck_is_seldom_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both sides are drawn alike: 5 % of the intervals may leave 0 out."""
+    monkeypatch.setattr("eval.statistics._DRAWS", 200)
+    rng, shown = np.random.default_rng(3), 0
+    for draw in range(200):
+        sides = [
+            [chosen(1000 * draw + 10 * n + side, level) for n, level in enumerate(levels)]
+            for side, levels in enumerate(0.7 + rng.normal(0, 0.06, (2, 3)))
+        ]
+        found = f1_difference("label", "macro_f1", sides[0], sides[1])
+        shown += not found.low <= 0 <= found.high
+        assert found.covers == "seeds and items"
+    assert shown / 200 <= 0.08
 
 
 def test_preferences_are_counted_and_their_margin_is_the_mean() -> None:
