@@ -141,7 +141,7 @@ class TrieScorer:
 
 def rows_at_once(model: Any, positions: int, batch_size: int) -> int:
     """How many rows of so many scored positions are taken together: ``batch_size`` at most."""
-    vocabulary: int = model.get_output_embeddings().weight.shape[0]
+    vocabulary: int = plain_model(model).config.get_text_config().vocab_size
     most = _LOGITS["cuda" if device_of(model).type == "cuda" else "cpu"]
     return max(1, min(batch_size, most // (positions * vocabulary)))
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from arms_case import ANSWERS, PAD, STOP, alone, model_of, prompts
+from peft import LoraConfig, get_peft_model
 from scipy.special import log_softmax
 
 from eval.arms import likelihood
+from eval.arms.constrained import ConstrainedPredictor
 from eval.arms.likelihood import LikelihoodPredictor
 from eval.arms.scoring import TrieScorer, reads_trees, score_pairs
 from eval.arms.trie import Trie
@@ -72,6 +74,26 @@ def test_models_that_cannot_read_trees_are_given_pairs(name: str) -> None:
         sums = [alone(model, row["prompt_ids"], ids) for ids in ANSWERS.values()]
         assert prediction.scores is not None
         assert list(prediction.scores.values()) == pytest.approx(log_softmax(sums), abs=1e-4)
+
+
+def test_an_adapter_beside_the_weights_is_read_as_it_is_when_merged() -> None:
+    torch.manual_seed(1)
+    config = LoraConfig(
+        r=2, target_modules=["q_proj", "v_proj", "up_proj"], init_lora_weights=False
+    )
+    model: Any = get_peft_model(model_of("qwen3"), config).eval()
+    rows = prompts(5)
+    asked = predictor(model)
+    found = asked.predict(rows)
+    greedy = ConstrainedPredictor(model, ANSWERS, pad_id=PAD, batch_size=3).predict(rows)
+    assert asked.in_one_pass
+    merged = model.merge_and_unload()
+    for row, prediction in zip(rows, found, strict=True):
+        sums = [alone(merged, row["prompt_ids"], ids) for ids in ANSWERS.values()]
+        assert prediction.scores is not None
+        assert list(prediction.scores.values()) == pytest.approx(log_softmax(sums), abs=1e-4)
+    again = ConstrainedPredictor(merged, ANSWERS, pad_id=PAD, batch_size=3).predict(rows)
+    assert [p.label for p in greedy] == [p.label for p in again]
 
 
 def test_a_window_longer_than_the_rows_does_not_count() -> None:
