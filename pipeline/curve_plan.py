@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.schema_evaluate import LearningCurve
+from pipeline.judged_beside import rung_node, rung_rows
 from pipeline.judgement_arms import asked_arms, evaluation_label
 from pipeline.plan import Built, Node
 
@@ -186,23 +187,12 @@ class _Made:
 
     def _rung(self, name: str) -> Node:
         """The recipe's own reference, or what it would be."""
-        named = f"{self._name}/reference.{name}"
-        known = self._ladder.nodes.get(named)
+        known = self._ladder.nodes.get(f"{self._name}/reference.{name}")
         if known is not None:
             return known
-        evaluate = self._built.loaded.recipe.evaluate
-        config = {
-            "name": name,
-            "seed": self._train.seeds[0],
-            "shots": evaluate.shots,
-            "max_new_tokens": evaluate.max_new_tokens,
-            "answer_after": evaluate.answer_after,
-        }
-        prepared = self._built.prepared
-        # Any rendering has the texts; that of a head has one row for each of them.
-        data = prepared.get("classify", next(iter(prepared.values())))
-        options = {"batch_size": evaluate.batch_size}
-        return Node(named, "reference", config, {"data": data}, options=options)
+        data = rung_rows(self._built)
+        assert data is not None
+        return rung_node(self._built, name, {"data": data}, {})
 
     def _judged(self, point: _Point, arm: str, report: str, data: str) -> None:
         self.inputs[f"curve{len(self.points)}"] = report

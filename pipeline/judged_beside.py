@@ -49,7 +49,7 @@ def reference_nodes(
         return
     assert recipe.train is not None
     assert recipe.data is not None
-    data = _rows(built)
+    data = rung_rows(built)
     if data is None or suites.get("test") in (None, "text"):
         raise loaded.error(
             "evaluate.references", "are asked the recipe's own items: they need a task in data.test"
@@ -76,20 +76,27 @@ def reference_nodes(
                 "retrieved answers open questions, and data.test is of format classification; "
                 "leave it out",
             )
-        config = {
-            "name": name,
-            "seed": recipe.train.seeds[0],
-            "shots": evaluate.shots,
-            "max_new_tokens": evaluate.max_new_tokens,
-            "answer_after": evaluate.answer_after,
-        }
-        node = Node(
-            f"{recipe.name}/reference.{name}", "reference", config, inputs, files,
-            options={"batch_size": evaluate.batch_size},
-        )  # fmt: skip
+        node = rung_node(built, name, inputs, files)
         about = {"name": base.name if name in _ASK else name, "level": "L0", "arm": name,
                  "role": "reference", "seed": recipe.train.seeds[0]}  # fmt: skip
         yield ladder.add(node), about
+
+
+def rung_node(
+    built: Built, name: str, inputs: Mapping[str, str], files: Mapping[str, Path]
+) -> Node:
+    """The node of one rung, as a recipe's settings have it."""
+    recipe, evaluate = built.loaded.recipe, built.loaded.recipe.evaluate
+    assert recipe.train is not None
+    config = {
+        "name": name,
+        "seed": recipe.train.seeds[0],
+        "shots": evaluate.shots,
+        "max_new_tokens": evaluate.max_new_tokens,
+        "answer_after": evaluate.answer_after,
+    }
+    options = {"batch_size": evaluate.batch_size}
+    return Node(f"{recipe.name}/reference.{name}", "reference", config, inputs, files, options)
 
 
 def risk_nodes(ladder: Ladder, built: Built, asked: Mapping[str, dict[str, str]]) -> list[str]:
@@ -221,7 +228,7 @@ def _written(
     return ladder.add(Node(node, "generated", config, inputs, options=options))
 
 
-def _rows(built: Built) -> str | None:
+def rung_rows(built: Built) -> str | None:
     """The Dataset from which a rung reads texts and labels."""
     by_render = {OBJECTIVES[o].render: node for o, node in built.prepared.items()}
     return next((by_render[render] for render in _ROWS if render in by_render), None)
