@@ -143,8 +143,12 @@ def compare(
         heads={head: figures for head, figures in heads.items() if figures is not None},
         forms=forms_apart(results, task_suite),
         chance=chance,
-        gates=[result for gate in gates for result in judged(gate, every, contamination.rows)],
-        models=[_model(result, suites) for result in results],
+        gates=[
+            result
+            for gate in gates
+            for result in judged(gate, every, contamination.rows, confidence_bins)
+        ],
+        models=[_model(result, suites, confidence_bins) for result in results],
         classes=classes_of(results, task_suite),
         contamination=contamination.rows,
         clean=with_and_without(results, contamination),
@@ -198,7 +202,7 @@ def _steps(
     return steps
 
 
-def _model(result: ModelResult, suites: dict[str, str | None]) -> dict[str, Any]:
+def _model(result: ModelResult, suites: dict[str, str | None], bins: int) -> dict[str, Any]:
     """One row of the table of all models; None where a figure was not measured."""
     row: dict[str, Any] = {
         name: getattr(result, name) for name in ("name", "level", "arm", "role", "seed")
@@ -213,7 +217,8 @@ def _model(result: ModelResult, suites: dict[str, str | None]) -> dict[str, Any]
             row[name] = figure(asked, name, [predictions]).estimate
     table = result.scored(suite) if predictions and asked == "label" else None
     if table is not None and (table.golds >= 0).all():
-        row |= {name: getattr(calibration, name)(table) for name in _OF_SCORES}
+        row |= {"brier": calibration.brier(table), "nll": calibration.nll(table)}
+        row["ece"] = calibration.ece(table, bins)
     for kind in ("domain", "general"):
         losses = result.losses.get(suites[kind] or "")
         row[f"{kind}_loss"] = metrics.token_loss(losses) if losses else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from eval.bits import bits_interval, bits_ratio_interval
-from eval.calibration import ece_interval
+from eval.calibration import BINS, ece_interval
 from eval.gates import OF_TEXT, Gate, GateResult, judge
 from eval.metrics import chance
 from eval.results import (
@@ -43,13 +43,20 @@ _ROLES: Mapping[str, tuple[Role, ...]] = {
 }
 
 
-def judged(gate: Gate, results: Sequence[ModelResult], contamination: int) -> list[GateResult]:
-    """One result for each arm that the gate holds for; one alone for texts and contamination."""
+def judged(
+    gate: Gate, results: Sequence[ModelResult], contamination: int, bins: int = BINS
+) -> list[GateResult]:
+    """One result for each arm that the gate holds for; one alone for texts and contamination.
+
+    Args:
+        contamination: training rows that know an item of an evaluation set.
+        bins: of the calibration error.
+    """
     if gate.metric == "contamination":
         return [judge(gate, exact(contamination))]
     if gate.metric in OF_TEXT:
         return [_judged_text(gate, results)]
-    found = [_judged_task(gate, models, results) for models in _judged_models(gate, results)]
+    found = [_judged_task(gate, models, results, bins) for models in _judged_models(gate, results)]
     return found or [judge(gate, None, arm=gate.arm, missing="no model has it on this suite")]
 
 
@@ -76,13 +83,13 @@ def _judged_models(gate: Gate, results: Sequence[ModelResult]) -> list[list[Mode
 
 
 def _judged_task(
-    gate: Gate, models: Sequence[ModelResult], results: Sequence[ModelResult]
+    gate: Gate, models: Sequence[ModelResult], results: Sequence[ModelResult], bins: int
 ) -> GateResult:
     # Two of one seed are refused.
     answering(models, gate.suite, models[0].arm, "model")
     arm = models[0].arm if models[0].kind(gate.suite) in LABELLED else None
     if gate.against == "none":
-        measured = _figure(gate, models)
+        measured = _figure(gate, models, bins)
         if measured is None or math.isnan(measured.low):
             return judge(gate, None, arm=arm, missing="too few items, or no scores")
         return judge(gate, measured, arm=arm)
@@ -100,11 +107,11 @@ def _judged_task(
     return judge(gate, _difference(gate, *pair), arm=arm)
 
 
-def _figure(gate: Gate, models: Sequence[ModelResult]) -> Interval | None:
+def _figure(gate: Gate, models: Sequence[ModelResult], bins: int) -> Interval | None:
     clusters = clusters_in_order(models[0], gate.suite)
     tables = [model.predictions[gate.suite] for model in models]
     if gate.metric == "ece":
-        return ece_interval(tables, clusters)
+        return ece_interval(tables, clusters, bins)
     return figure(models[0].kind(gate.suite), gate.metric, tables, clusters)
 
 

@@ -24,17 +24,19 @@ _PROBE = "Question"
 def offered(labels: Sequence[str], train: Path | None) -> list[str]:
     """The labels that a model chooses from.
 
-    Those of the suite; where some of its rows are out of scope, those of train, which are what
-    the rows are outside of.
+    All of train where those of the suite are among them: a suite that happens to hold some of
+    them would else be easier than the task, and than it is for a head. Rows out of scope are
+    outside of train's. Those of the suite where it is another task.
 
     Args:
         labels: of the suite's Dataset.
         train: the Dataset that the model was trained on.
     """
-    if OUT_OF_SCOPE not in labels or train is None:
+    if not labels or train is None:
         return list(labels)
     known: list[str] = json.loads((train / "labels.json").read_text(encoding="utf-8"))
-    return known
+    mine = {*labels} - {OUT_OF_SCOPE}
+    return known if OUT_OF_SCOPE in labels or mine <= {*known} else list(labels)
 
 
 class Turn(NamedTuple):

@@ -271,6 +271,22 @@ def test_gates_stand_against_references_and_other_arms() -> None:
     assert "no few_shot answered this suite" in comparison.gates[-1].text
 
 
+def test_a_gate_on_the_calibration_error_has_the_bins_that_the_table_has() -> None:
+    def told(bins: int) -> tuple[float | None, float, float]:
+        gates = [Gate("test", "ece", "classifier", at_most=0.2)]
+        found = compared(with_references(), gates=gates, confidence_bins=bins)
+        (row,) = [
+            row for row in found.arms if row["arm"] == "classifier" and row["role"] == "model"
+        ]
+        seeds = [
+            m["ece"] for m in found.models if m["arm"] == "classifier" and m["role"] == "model"
+        ]
+        return found.gates[0].estimate, row["calibration"]["ece"], sum(seeds) / len(seeds)
+
+    for bins in (2, 15):
+        assert told(bins) == pytest.approx([told(bins)[1]] * 3)
+
+
 def test_gates_and_forgetting_look_at_what_was_measured_beside() -> None:
     def follows(role: Role, accuracy: float) -> ModelResult:
         one = answerer("generate", role, 0, accuracy)

@@ -234,6 +234,24 @@ def test_a_head_is_not_asked_for_labels_that_it_never_learned(
     assert {p.gold for p in found["classifier"]} == {"card"}
 
 
+def test_a_suite_with_some_labels_of_train_is_asked_with_all_and_another_task_with_its_own(
+    base: Artifact, suites: dict[str, Path], tmp_path: Path
+) -> None:
+    for arm, name in (("likelihood", "sft"), ("joint", "channel")):
+        system = {"system": SYSTEM} if name == "sft" else {}
+        for label, offered in (("card", LABELS), ("praise", ["praise"])):
+            if arm == "joint" and label == "praise":
+                continue
+            few = [{"text": f"row {n}", "label": label} for n in range(3)]
+            made, _ = prepare(tmp_path / arm / label, base, {"test": few}, render=name, **system)
+            rows = read_rows(made.path / "test.arrow")
+            _, found = loaded(base, tmp_path).answers(
+                rows, [label], arm=arm, data=made.path, train=suites[name]
+            )
+            for prediction in found[arm]:
+                assert sorted(prediction.scores or {}) == sorted(offered)
+
+
 def test_rows_out_of_scope_are_scored_by_the_labels_of_train_and_no_answer_is_right(
     base: Artifact, suites: dict[str, Path], tmp_path: Path
 ) -> None:
