@@ -22,6 +22,8 @@ from eval.report.plots import percent
 
 Tree = Mapping[str, Any]
 
+_MARGIN = "Recommended is the cheapest that is not worse than the best by {:g}."
+
 
 def arms_section(comparison: Tree, figures: Figures) -> Markup | None:
     """Every way of answering with its accuracy and cost."""
@@ -135,34 +137,35 @@ def frontier_section(comparison: Tree, figures: Figures) -> Markup | None:
         _prices("on the frontier: none is both cheaper and better", best, names, labelled=True),
         _prices("beaten by another in both", rest, names),
     ]
-    told_words = "; ".join(
+    shown = "; ".join(
         f"{names[id(row)]} {row['quality']:.3f} for {significant(row['cost_s_per_1000'])} s"
         for row in rows
     )
     chart = Chart(
-        f"Quality against cost: {told_words}",
+        f"Quality against cost: {shown}",
         Axis(f"{told.get('cost_is') or 'compute seconds'} for 1,000 items", log=True),
         Axis("accuracy", percent=True),
         tuple(line for line in lines if line.points),
         width=720,
         height=360,
     )
-    note = (
-        f"Recommended is the cheapest that is not worse than the best by {told['margin']:g}."
-        if told.get("margin") is not None
-        else ""
-    )
+    margin = told.get("margin")
+    notes = [] if margin is None else [_MARGIN.format(margin)]
+    plot = figures.add("", chart, notes)
+    parts = [tag("div", plot, class_="wide"), _every_price(every, names)]
+    return section("Quality against cost", joined(parts))
+
+
+def _every_price(rows: list[Tree], names: Mapping[int, str]) -> Markup:
     cells: list[list[Content]] = [
         [
             names[id(row)], number(row["quality"]), interval(row["low"], row["high"]),
             significant(row["cost_s_per_1000"]), "yes" if row["on_frontier"] else "",
         ]
-        for row in sorted(every, key=lambda row: -(row["quality"] or 0))
+        for row in sorted(rows, key=lambda row: -(row["quality"] or 0))
     ]  # fmt: skip
     columns = ["way of answering", "accuracy", "95 % interval", "for 1,000 (s)", "on the frontier"]
-    every_row = tag("details", tag("summary", "All figures"), table(columns, cells))
-    plot = figures.add("", chart, [note] if note else [])
-    return section("Quality against cost", joined([tag("div", plot, class_="wide"), every_row]))
+    return tag("details", tag("summary", "All figures"), table(columns, cells))
 
 
 def _prices(name: str, rows: list[Tree], names: Mapping[int, str], labelled: bool = False) -> Line:

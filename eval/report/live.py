@@ -74,54 +74,56 @@ def live_heat(heat: Heat) -> Spec:
 
 
 def _traces(line: Line) -> list[Spec]:
-    xs, ys = ([point[i] for point in line.points] for i in (0, 1))
+    """The band's two edges, then the line itself."""
     ink = {"ink": line.colour}
-    traces: list[Spec] = []
-    if line.band:
-        for end, fill in ((0, None), (1, "tonexty")):
-            edge: Spec = {
-                "type": "scatter", "x": xs, "y": [ends[end] for ends in line.band],
-                "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False,
-            }  # fmt: skip
-            if fill:
-                edge |= {"fill": fill, "fillcolor": {**ink, "alpha": 0.16}}
-            traces.append(edge)
-    mode = "+".join(
-        part
-        for part, wanted in (
-            ("lines", line.joined), ("markers", line.marked), ("text", bool(line.labels)),
-        )
-        if wanted
-    )  # fmt: skip
+    parts = (("lines", line.joined), ("markers", line.marked), ("text", bool(line.labels)))
+    mode = "+".join(part for part, wanted in parts if wanted)
+    marker = {"color": ink, "size": 8, "symbol": "circle-open" if line.hollow else "circle"}
     trace: Spec = {
-        "type": "scatter", "x": xs, "y": ys, "mode": mode, "name": escape(line.name, quote=False),
+        "type": "scatter",
+        **_places(line),
+        "mode": mode or "markers",
+        "name": escape(line.name, quote=False),
         "line": {"color": ink, "width": 2, "dash": "dash" if line.dashed else "solid"},
-        "marker": {"color": ink, "size": 8, "symbol": "circle-open" if line.hollow else "circle"},
-    }  # fmt: skip
-    if line.words:
-        trace |= {
-            "text": [escape(words, quote=False) for words in line.words],
-            "hovertemplate": "%{text}<extra></extra>",
-        }
-    elif line.template:
-        trace["hovertemplate"] = f"{line.template}<extra></extra>"
-    else:
-        trace["hoverinfo"] = "skip"
+        # Bars alone: plotly would draw lines where no mode is asked for.
+        "marker": marker if mode else {"color": ink, "opacity": 0},
+        **_hover(line),
+    }
     if line.faint:
         trace["opacity"] = _FAINT
-    if not mode:
-        # Bars alone: plotly would draw lines where nothing is asked for.
-        trace |= {"mode": "markers", "marker": {"color": ink, "opacity": 0}}
     if line.labels:
-        trace["hovertext"] = trace.pop("text", [])
-        trace["hovertemplate"] = "%{hovertext}<extra></extra>"
         trace["text"] = [escape(shortened(w, _MOST_LETTERS), quote=False) for w in line.labels]
-        trace["textposition"] = "bottom right"
         # A word may hang over the edge of the plot, not be cut by it.
-        trace["cliponaxis"] = False
+        trace |= {"textposition": "bottom right", "cliponaxis": False}
     if line.bars:
         trace["error_x" if line.across else "error_y"] = _bars(line, ink)
-    return [*traces, trace]
+    return [*_edges(line, ink), trace]
+
+
+def _places(line: Line) -> Spec:
+    return {"x": [x for x, _ in line.points], "y": [y for _, y in line.points]}
+
+
+def _hover(line: Line) -> Spec:
+    """What is told of a point; nothing of a line that is there to be seen only."""
+    if line.words:
+        words = [escape(words, quote=False) for words in line.words]
+        return {"hovertext": words, "hovertemplate": "%{hovertext}<extra></extra>"}
+    if line.template:
+        return {"hovertemplate": f"{line.template}<extra></extra>"}
+    return {"hoverinfo": "skip"}
+
+
+def _edges(line: Line, ink: Spec) -> list[Spec]:
+    if not line.band:
+        return []
+    shared = {
+        "type": "scatter", "x": _places(line)["x"], "mode": "lines", "line": {"width": 0},
+        "hoverinfo": "skip", "showlegend": False,
+    }  # fmt: skip
+    lower, upper = ([ends[end] for ends in line.band] for end in (0, 1))
+    fill = {"fill": "tonexty", "fillcolor": {**ink, "alpha": 0.16}}
+    return [{**shared, "y": lower}, {**shared, "y": upper, **fill}]
 
 
 def _bars(line: Line, ink: Spec) -> Spec:
