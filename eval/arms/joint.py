@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eval.arms.likelihood import require_numbers, scored_prediction
-from eval.arms.scoring import last_logits, reads_trees, rows_at_once, score_pairs
+from eval.arms.scoring import last_logits, log_sums, reads_trees, rows_at_once, score_pairs
 from eval.arms.trie import require_known
 from eval.batching import (
     OnProgress,
@@ -188,5 +188,6 @@ class _Told:
             position_ids=positions_T.expand(rows, -1),
             past_key_values=cache,
             use_cache=True,
-        ).float()
-        return logits_BTV.log_softmax(dim=-1).gather(2, ids_BT[:, 1:, None]).squeeze(2)
+        )
+        told_BT = logits_BTV.gather(2, ids_BT[:, 1:, None]).squeeze(2).float()
+        return told_BT - log_sums(logits_BTV)

@@ -116,7 +116,7 @@ class TrieScorer:
             position_ids=torch.cat([positions_BT, positions_BT[:, -1:] + self.depths_N], dim=1),
             use_cache=False,
         )
-        wholes_BN = _log_sums(logits_BNV)
+        wholes_BN = log_sums(logits_BNV)
         told_BE = logits_BNV[:, self.starts_E, self.follow_E].float()
         told_BE -= wholes_BN[:, self.starts_E]
         return told_BE.double().cpu() @ self.on_LE.T
@@ -181,7 +181,7 @@ def last_logits(model: Any, positions: int, **inputs: Any) -> torch.Tensor:
     return logits[:, -positions:]
 
 
-def _log_sums(logits_BNV: torch.Tensor) -> torch.Tensor:
+def log_sums(logits_BNV: torch.Tensor) -> torch.Tensor:
     """logsumexp over the vocabulary, [B, N].
 
     By way of log_softmax, some rows at a time: it runs several times as fast on a CPU as

@@ -84,7 +84,9 @@ class Evaluate(Section):
     """What a model is judged on, and how it is asked."""
 
     suites: dict[str, Source | RecipeSuite] = Field(
-        default_factory=dict, description="Extra suites beside the recipe's own test split"
+        default_factory=dict,
+        description="Extra suites beside the recipe's own test split; rows labelled "
+        "`out_of_scope` belong to none of the labels: how well a model tells them is measured",
     )
     control: str | None = Field(None, description="The same recipe straight over another base")
     arms: Annotated[tuple[ChosenArm, ...] | None, BeforeValidator(as_list)] = Field(
