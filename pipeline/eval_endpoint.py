@@ -78,8 +78,14 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
     for name, node in nodes.items():
         dataset = store.need(plan.nodes[node].key or "")
         tokenizer = store.path_of(plan.nodes[plan.nodes[node].inputs["tokenizer"]].key or "")
-        after = plan.recipe.recipe.evaluate.answer_after
-        found.append(asked_of_dataset(dataset, tokenizer, suite=name, answer_after=after))
+        asked = asked_of_dataset(
+            dataset,
+            tokenizer,
+            suite=name,
+            answer_after=plan.recipe.recipe.evaluate.answer_after,
+            chat_template=plan.nodes[node].files.get("chat_template"),
+        )
+        found.append(asked)
     return found
 
 

@@ -45,6 +45,8 @@ def read_chat(body: Any) -> Written:
         text = ""
     if not isinstance(text, str):
         raise ValueError("its choice holds no text")
+    # Half of a surrogate pair, as JSON may hold it, can stand in no file: it becomes a mark.
+    text = text.encode("utf-8", "replace").decode("utf-8")
     usage = body.get("usage") or {}
     prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return Written(text, str(finish), int(prompt or 0), int(output or 0))

@@ -17,12 +17,18 @@ from pipeline.core.errors import DataError
 
 
 def asked_of_dataset(
-    dataset: Artifact, tokenizer: Path, *, suite: str, answer_after: str | None = None
+    dataset: Artifact,
+    tokenizer: Path,
+    *,
+    suite: str,
+    answer_after: str | None = None,
+    chat_template: Path | None = None,
 ) -> Asked:
     """The test rows of a prepared Dataset, with the ids that the recipe renders.
 
     Args:
         tokenizer: the folder whose tokenizer rendered it.
+        chat_template: by which it was rendered; None: the tokenizer's own.
 
     Raises:
         DataError: no test rows, rows that cannot be asked, or a conversation that the
@@ -44,7 +50,7 @@ def asked_of_dataset(
             "asked for one answer in writing; name another suite"
         )
     renderer = Renderer(
-        load_tokenizer(tokenizer),
+        load_tokenizer(tokenizer, chat_template),
         causal=True,
         system=settings["system"],
         template_kwargs=settings["chat_template_kwargs"],

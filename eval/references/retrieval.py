@@ -83,7 +83,10 @@ def passages_of(task: Task, corpus: Path | None) -> list[str]:
             "reference retrieved: no corpus is given, and no questions share a passage to look "
             "in; name a corpus, or take it out of evaluate.references"
         )
-    text = corpus.read_text(encoding="utf-8")
+    try:
+        text = corpus.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{corpus}: cannot be read ({error}); name a text file") from None
     lines = corpus.suffix == ".jsonl"
     pieces = _json_lines(corpus, text) if lines else _LINE_BREAK.split(text)
     found = list(dict.fromkeys(piece.strip() for piece in pieces if piece.strip()))

@@ -29,7 +29,8 @@ def read_lines(path: Path, keys: Sequence[str], what: str) -> list[dict[str, Any
     found: list[dict[str, Any]] = []
     for file in files:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            # Not splitlines: a text may hold U+2028, which ends no line of JSON Lines.
+            lines = file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{what}: {file}: cannot be read ({error}); name a JSON Lines file"

@@ -108,6 +108,15 @@ def test_what_is_not_exactly_a_label_is_unparseable(
     assert found["generate"].predictions[0].raw_text == written  # type: ignore[index]
 
 
+def test_half_of_a_surrogate_pair_is_an_answer_like_any_other(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    served.answer = lambda _text: "card\ud800"
+    found = ask(served, asked_of(rows), ["generate"], tmp_path / "out")["generate"].predictions
+    assert found is not None
+    assert {(row.raw_text, row.label) for row in found} == {("card?", None)}
+
+
 def test_an_answer_that_was_cut_is_no_label(served: Served, rows: Path, tmp_path: Path) -> None:
     def cut(_request: Any, body: dict[str, Any]) -> Any:
         from aiohttp import web

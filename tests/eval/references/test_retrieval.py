@@ -70,6 +70,14 @@ def test_a_corpus_is_read_by_line_or_by_paragraph(tmp_path: Path) -> None:
         passages_of(task, plain)
 
 
+def test_a_corpus_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    for corpus in (path, tmp_path):
+        with pytest.raises(DataError, match=r"cannot be read .*; name a text file"):
+            passages_of(Task((), False, (), (), ()), corpus)
+
+
 def test_questions_without_passages_need_a_corpus() -> None:
     task = Task((), False, (), (), (Item("a", "where?", ("there",)),))
     with pytest.raises(DataError, match="no corpus is given"):

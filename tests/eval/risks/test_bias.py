@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from eval.risks.bias import BbqItem, bbq_lines, bbq_scores, read_bbq
+from eval.risks.files import read_lines
 from pipeline.core.errors import DataError
 from tests.eval.risks.voices import Said
 
@@ -107,6 +108,13 @@ def test_rows_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
     path.write_text('{"id": "7", "question": "Who?"}\n')
     with pytest.raises(DataError, match=r"evaluate.risks.bbq: bbq.jsonl:1: it has no context"):
         read_bbq(path)
+
+
+def test_a_line_ends_where_json_lines_has_it_end(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "one\u2028line"}\r\n{"prompt": "two"}\n', encoding="utf-8")
+    found = read_lines(path, ("prompt",), "evaluate.risks.harmful")
+    assert [row["prompt"] for row in found] == ["one\u2028line", "two"]
 
 
 @pytest.mark.skipif(not BBQ.is_dir(), reason="the shared data sets are not beside the checkout")
