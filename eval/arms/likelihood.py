@@ -80,9 +80,11 @@ class LikelihoodPredictor:
             check_length(row["example_id"], len(row["prompt_ids"]), limit, room)
             require_known(row, self.answers)
         with judged_model(self.model):
-            self.in_one_pass = self._passes(rows, room)
+            nodes = len(self.trie.tokens)
+            longest = max(len(row["prompt_ids"]) for row in rows)
+            self.in_one_pass = self._passes(rows, longest + room)
             at_once = (
-                rows_at_once(self.model, len(self.trie.tokens) + 1, self.batch_size)
+                rows_at_once(self.model, nodes + 1, self.batch_size, sight=longest + nodes)
                 if self.in_one_pass
                 else self.batch_size
             )
@@ -96,8 +98,7 @@ class LikelihoodPredictor:
                 on_done=on_done,
             )
 
-    def _passes(self, rows: Sequence[Row], room: int) -> bool:
-        longest = max(len(row["prompt_ids"]) for row in rows) + room
+    def _passes(self, rows: Sequence[Row], longest: int) -> bool:
         if not reads_trees(self.model, longest):
             return False
         self._scorer = TrieScorer(self.model, self.trie, pad_id=self.pad_id)

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from eval.arms.trie import Trie
 
 Ids = Sequence[int]
-# Logits in memory at a time, in numbers: what fits a CPU's caches well, and a GPU's memory.
-_PART = 64
+# In memory at a time, in numbers. Of logits a CPU is fastest with few; a GPU takes many.
 _LOGITS = {"cpu": 1 << 22, "cuda": 1 << 28}
+_SIGHT = {"cpu": 1 << 24, "cuda": 1 << 29}
+# Rows of logits whose exponentials are summed together.
+_PART = 64
 
 
 def score_pairs(
@@ -139,11 +141,17 @@ class TrieScorer:
         return added.masked_fill_(~seen, torch.finfo(kind).min)[:, None]
 
 
-def rows_at_once(model: Any, positions: int, batch_size: int) -> int:
-    """How many rows of so many scored positions are taken together: ``batch_size`` at most."""
+def rows_at_once(model: Any, positions: int, batch_size: int, *, sight: int = 0) -> int:
+    """How many rows are taken together: ``batch_size`` at most, fewer where memory would go.
+
+    Args:
+        positions: of a row, whose logits are held over the whole vocabulary.
+        sight: tokens of a row of which each is told whom it sees.
+    """
+    device = "cuda" if device_of(model).type == "cuda" else "cpu"
     vocabulary: int = plain_model(model).config.get_text_config().vocab_size
-    most = _LOGITS["cuda" if device_of(model).type == "cuda" else "cpu"]
-    return max(1, min(batch_size, most // (positions * vocabulary)))
+    most = min(_LOGITS[device] // (positions * vocabulary), _SIGHT[device] // max(1, sight * sight))
+    return max(1, min(batch_size, most))
 
 
 def reads_trees(model: Any, longest: int) -> bool:

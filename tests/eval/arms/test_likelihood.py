@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 from eval.arms import likelihood
 from eval.arms.constrained import ConstrainedPredictor
 from eval.arms.likelihood import LikelihoodPredictor
-from eval.arms.scoring import TrieScorer, reads_trees, score_pairs
+from eval.arms.scoring import TrieScorer, reads_trees, rows_at_once, score_pairs
 from eval.arms.trie import Trie
 from pipeline.core.errors import DataError, ModelError
 
@@ -188,3 +188,12 @@ def test_rows_that_do_not_fit_are_named() -> None:
 
 def test_no_rows_are_no_answers() -> None:
     assert predictor(model_of("qwen3")).predict([]) == []
+
+
+def test_fewer_rows_are_taken_where_memory_would_go() -> None:
+    model = model_of("qwen3")
+    assert rows_at_once(model, 8, 64) == 64
+    # Logits over the vocabulary of 60, and pairs of tokens of which one may see the other.
+    assert rows_at_once(model, 10_000, 64) == (1 << 22) // (10_000 * 60)
+    assert rows_at_once(model, 8, 64, sight=1000) == (1 << 24) // 1_000_000
+    assert rows_at_once(model, 10**9, 64, sight=10**6) == 1
