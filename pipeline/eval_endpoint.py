@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ARMS = ("generate", "constrained", "likelihood")
 """``joint`` has a meaning for a channel model alone: who serves one names it."""
+_SCORED = ("likelihood", "joint")
 ROWS = "rows"
 """What a suite is called that is a file of rows."""
 
@@ -119,6 +120,11 @@ async def _evaluated(
         for table in tables
         if table.arm == "joint" and table.suite not in known
     ]
+    if endpoint.adapters and any(table.arm in _SCORED for table in tables):
+        notes.append(
+            "likelihoods were asked one at a time: this engine holds adapters, and vLLM dies "
+            "where it scores two prompts at once (vllm-project/vllm issue 16668)"
+        )
     answered = Answered(model, endpoint.url, tables, missing=missing, notes=notes)
     return write_answered(folder, answered), folder
 

@@ -83,6 +83,7 @@ class Endpoint:
 
     Attributes:
         model: the name that is asked for, once ``choose_model`` has settled it.
+        adapters: whether the engine holds LoRA adapters, as vLLM's list of models tells.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Endpoint:
         if api_key is not None and not api_key.isprintable():
             raise UserError("--api-key: holds a character that no header may hold; check the key")
         self.concurrency = concurrency
+        self.adapters = False
         self._key = api_key
         self._patience = patience or Patience()
         self._gate = asyncio.Semaphore(concurrency)
@@ -141,7 +143,7 @@ class Endpoint:
             UserError: the endpoint has no model of that name, or several and none was named.
         """
         try:
-            names, _ = await self._ask("GET", "/models", None, _model_names, "its list of models")
+            cards, _ = await self._ask("GET", "/models", None, _model_cards, "its list of models")
         except Refused as refusal:
             raise UserError(f"{self.url}: refuses to list its models ({refusal})") from None
         except _Missing:
@@ -149,6 +151,8 @@ class Endpoint:
             if not self.model:
                 raise
             return self.model
+        names = [str(card["id"]) for card in cards]
+        self.adapters = any(card.get("parent") for card in cards)
         known = ", ".join(names[:20]) or "none"
         if self.model and self.model not in names:
             raise UserError(f"{self.url}: has no model {self.model!r}; it has: {known}")
@@ -277,8 +281,9 @@ def _parsed(data: bytes) -> Any:
         raise ValueError(f"no JSON, it begins {begin!r}") from None
 
 
-def _model_names(body: Any) -> list[str]:
-    return [str(card["id"]) for card in body["data"]]
+def _model_cards(body: Any) -> list[dict[str, Any]]:
+    cards = [dict(card) for card in body["data"]]
+    return [card for card in cards if card["id"]]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -71,6 +71,7 @@ class IdScorer:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self._turns = _turns(endpoint)
 
     async def probe(self, pair: Pair) -> str | None:
         """Asks for one pair."""
@@ -84,6 +85,12 @@ class IdScorer:
 
     async def scores(self, pairs: Sequence[Pair], who: str) -> tuple[list[Score], float]:
         """See ``Scorer``."""
+        if not self.endpoint.adapters:
+            return await self._scored(pairs, who)
+        found = [await self._scored([pair], who) for pair in pairs]
+        return [score for scores, _ in found for score in scores], sum(s for _, s in found)
+
+    async def _scored(self, pairs: Sequence[Pair], who: str) -> tuple[list[Score], float]:
         body = {
             "prompt": [[*pair.question_ids, *pair.answer_ids] for pair in pairs],
             "echo": True,
@@ -91,7 +98,8 @@ class IdScorer:
             "max_tokens": 1,
             "temperature": 0,
         }
-        return await self.endpoint.post(COMPLETIONS, body, lambda b: _echoed(b, pairs), who)
+        async with self._turns:
+            return await self.endpoint.post(COMPLETIONS, body, lambda b: _echoed(b, pairs), who)
 
 
 class MessageScorer:
@@ -99,6 +107,7 @@ class MessageScorer:
 
     def __init__(self, endpoint: Endpoint, asked: Asked) -> None:
         self.endpoint, self.asked = endpoint, asked
+        self._turns = _turns(endpoint)
         self._opening = 0
         self._closing: list[int] = []
         # By the identity of the messages, which are kept beside: a channel's are few.
@@ -165,14 +174,16 @@ class MessageScorer:
         self, messages: list[Message], prompt: bool, who: str
     ) -> tuple[list[int], float]:
         body = {**self._body(messages), "add_generation_prompt": prompt}
-        return await self.endpoint.post(CHAT, body, lambda b: _prompt_ids(b), who)
+        async with self._turns:
+            return await self.endpoint.post(CHAT, body, _prompt_ids, who)
 
     async def _turn(
         self, messages: Sequence[Message], answer: str, who: str
     ) -> tuple[tuple[list[int], list[Any], int], float]:
         whole = [*messages, {"role": "assistant", "content": answer}]
         body = {**self._body(whole), "add_generation_prompt": False, "prompt_logprobs": 0}
-        return await self.endpoint.post(CHAT, body, _with_logprobs, who)
+        async with self._turns:
+            return await self.endpoint.post(CHAT, body, _with_logprobs, who)
 
     def _body(self, messages: Sequence[Message]) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -184,6 +195,11 @@ class MessageScorer:
         if self.asked.template_kwargs:
             body["chat_template_kwargs"] = dict(self.asked.template_kwargs)
         return body
+
+
+def _turns(endpoint: Endpoint) -> asyncio.Semaphore:
+    """How many prompts may be scored at once."""
+    return asyncio.Semaphore(1 if endpoint.adapters else endpoint.concurrency)
 
 
 class _Closed(Exception):

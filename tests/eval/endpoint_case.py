@@ -48,6 +48,8 @@ class Served:
         constrains: whether it heeds structured_outputs.
         scores: whether it gives log-probabilities of prompts.
         key: the bearer token that it wants.
+        adapters: further models, which it says are adapters over the first.
+        most_scoring: the most prompts that it was asked to score at once.
         script: replies to the next questions, before it answers as it would.
         asked: questions by their last message's text.
         seen: every body it was sent.
@@ -58,6 +60,8 @@ class Served:
         self.constrains, self.scores = True, True
         self.key: str | None = None
         self.models = ["demo"]
+        self.adapters: list[str] = []
+        self.scoring, self.most_scoring = 0, 0
         self.delay_s = 0.0
         self.script: list[Reply] = []
         self.asked: Counter[str] = Counter()
@@ -77,19 +81,29 @@ class Served:
     async def _models(self, request: web.Request) -> web.StreamResponse:
         if self._locked_out(request):
             return web.json_response({"error": {"message": "wrong key"}}, status=401)
-        return web.json_response({"data": [{"id": name} for name in self.models]})
+        cards = [{"id": name, "parent": None} for name in self.models]
+        cards += [{"id": name, "parent": self.models[0]} for name in self.adapters]
+        return web.json_response({"data": cards})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         text = body["messages"][-1]["content"]
         self.asked[text] += 1
         self.seen.append(body)
-        if self.delay_s:
-            await asyncio.sleep(self.delay_s)
+        self._begin_scoring(body.get("return_token_ids"), 1)
+        await asyncio.sleep(self.delay_s)
+        self._end_scoring(body.get("return_token_ids"), 1)
         if self.script:
             reply = self.script.pop(0)(request, body)
             return await reply if asyncio.iscoroutine(reply) else reply
         return web.json_response(self.chat(body))
+
+    def _begin_scoring(self, scores: Any, prompts: int) -> None:
+        self.scoring += prompts if scores else 0
+        self.most_scoring = max(self.most_scoring, self.scoring)
+
+    def _end_scoring(self, scores: Any, prompts: int) -> None:
+        self.scoring -= prompts if scores else 0
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         """A whole and right answer."""
@@ -118,6 +132,9 @@ class Served:
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.seen.append(body)
+        self._begin_scoring(body.get("echo"), len(body["prompt"]))
+        await asyncio.sleep(self.delay_s)
+        self._end_scoring(body.get("echo"), len(body["prompt"]))
         if not self.scores or not body.get("echo"):
             return web.json_response({"error": {"message": "no echo here"}}, status=400)
         choices = [

@@ -57,6 +57,7 @@ def ask(
         async with Endpoint(
             served.url, model="demo", patience=QUICK, concurrency=concurrency
         ) as endpoint:
+            await endpoint.choose_model()
             return await ask_suite(
                 endpoint, asked, arms, folder, max_new_tokens=24, on_progress=lambda *_: None
             )
@@ -243,6 +244,28 @@ def test_exact_ids_are_scored_where_the_endpoint_echoes_them(
             sums.append(sum(value for value in own if value is not None))
         assert answer.scores is not None
         assert [answer.scores[label] for label in asked.labels] == pytest.approx(softmax_log(sums))
+
+
+@pytest.mark.parametrize("by_ids", [False, True], ids=["messages", "ids"])
+@pytest.mark.parametrize("adapters", [False, True])
+def test_an_engine_with_adapters_scores_one_prompt_at_a_time(
+    served: Served, rows: Path, tmp_path: Path, by_ids: bool, adapters: bool
+) -> None:
+    """vLLM dies of two in one batch (vllm-project/vllm issue 16668)."""
+    served.adapters = ["demo-l2"] if adapters else []
+    served.delay_s = 0.01
+    asked = asked_of(rows)
+    if by_ids:
+        items = tuple(_with_ids(item) for item in asked.items)
+        asked = Asked("rows", "x", items, tuple(sorted(LABELS)), renderer=_Renderer())
+    found = ask(served, asked, ["likelihood"], tmp_path / "out")["likelihood"].predictions
+    assert found is not None
+    assert (served.most_scoring == 1) == adapters
+    alone = found[0].scores
+    served.adapters = []
+    again = ask(served, asked, ["likelihood"], tmp_path / "again")["likelihood"].predictions
+    assert again is not None
+    assert again[0].scores == pytest.approx(alone)
 
 
 def _with_ids(item: Item) -> Item:
