@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.intp]
 
 LEVEL = 0.95
 DRAWS = 10_000
+_LEAST_CHANCE, _HALVINGS = 1e-200, 60
 _CHUNK = 2_000_000  # cells of the resampling table held at once: 16 MB
 
 
@@ -59,18 +60,29 @@ class Spread:
         return self._weighted(of_seeds, self.quantile) * self.error
 
     def chance_of(self, distance: float) -> float:
-        """Chance of a mean at least so far above the truth; its 2.5 % lies at ``half``."""
-        from scipy.special import stdtr, stdtrit
+        """Chance of a mean at least so far above the truth; its 2.5 % lies at ``half``.
+
+        The level whose interval ends there, so that no p says other than an interval does.
+        """
+        from scipy.special import stdtrit
 
         if not self.error:
             return 0.5 if not distance else float(distance < 0)
-        errors = distance / self.error
-        free = self.clusters - 1
+        if distance < 0:
+            return 1 - self.chance_of(-distance)
+        errors, free = distance / self.error, self.clusters - 1
         # The bootstrap knows the quantile; beyond its draws the tail is Student's.
-        stretch = stdtrit(free, (1 + LEVEL) / 2) / self.quantile
-        of_items = stdtr(free, -errors * stretch)
-        of_seeds = stdtr(self.seeds - 1, -errors) if self.seeds > 1 else 0.0
-        return self._weighted(of_seeds, of_items)
+        stretch = self.quantile / stdtrit(free, (1 + LEVEL) / 2)
+        low, high = math.log(_LEAST_CHANCE), math.log(0.5)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            tail = math.exp(middle)
+            of_seeds = -stdtrit(self.seeds - 1, tail) if self.seeds > 1 else 0.0
+            if self._weighted(of_seeds, -stdtrit(free, tail) * stretch) > errors:
+                low = middle
+            else:
+                high = middle
+        return math.exp(high)
 
     def _weighted(self, of_seeds: float, of_items: float) -> float:
         seed, item = self.seed_error**2, self.item_error**2

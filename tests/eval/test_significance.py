@@ -10,6 +10,7 @@ from statsmodels.stats.contingency_tables import (  # type: ignore[import-untype
 )
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 
+from eval.resampling import Spread
 from eval.significance import compared, holm, mcnemar, smallest_difference
 
 PAIRS = [(0, 0), (5, 0), (12, 7), (3, 19), (40, 40), (220, 180)]
@@ -26,6 +27,25 @@ def test_exact_is_statsmodels(only_a: int, only_b: int) -> None:
     both = [[50, only_a], [only_b, 20]]
     expected = oracle_mcnemar(both, exact=True).pvalue
     assert mcnemar(only_a, only_b)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 8])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.6, 0.95])
+def test_p_is_5_percent_where_the_interval_ends(seeds: int, share: float) -> None:
+    """Else a pair would be told apart by its p, and not by the interval beside it."""
+    seed_error = share**0.5 if seeds > 1 else 0.0
+    spread = Spread(0.0, (1 - share) ** 0.5, seed_error, 1.97, 400, seeds)
+    assert 2 * spread.chance_of(spread.half) == pytest.approx(0.05, rel=1e-9)
+    assert spread.chance_of(-spread.half) == pytest.approx(0.975)
+    assert spread.chance_of(0.0) == pytest.approx(0.5)
+    assert 0 <= spread.chance_of(1e6) < 1e-6
+
+
+def test_p_of_one_seed_is_students() -> None:
+    quantile = stats.t.ppf(0.975, 99)
+    spread = Spread(0.0, 0.5, 0.0, quantile, 100, 1)
+    for distance in (0.1, 0.7, 3.0):
+        assert spread.chance_of(distance) == pytest.approx(stats.t.sf(2 * distance, 99))
 
 
 def test_mid_p_takes_half_of_the_observed_chance_off() -> None:
