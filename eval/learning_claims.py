@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eval.conclusions import ENOUGH_SEEDS
-from eval.report.names import arm_name
+from pipeline.core.arms import arm_name
 
 if TYPE_CHECKING:
     from eval.learning_curve import Figures

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eval.report.markup import interval, number
-from eval.report.names import arm_name, row_name, significant, times
+from eval.report.names import row_name, significant, times
+from pipeline.core.arms import arm_name
 from pipeline.core.objectives import OBJECTIVES
 
 if TYPE_CHECKING:

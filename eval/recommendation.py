@@ -10,7 +10,6 @@ from eval.arm_figures import cost_of
 from eval.conclusions import ENOUGH_SEEDS
 from eval.significance import Pair, holm
 from eval.ways import Way, compare_ways, spoken_interval
-from pipeline.core.arms import info_of
 
 MARGIN = 0.01
 _ONE_SIDED = 0.025
@@ -157,7 +156,7 @@ def _words(
     said += _open(cheaper, best, margin)
     worse = [rung for rung in cheaper if rung.standing == "worse" and rung.pair is not None]
     if worse:
-        told = ", ".join(f"{r.way.key} ({_shown(r)})" for r in worse)
+        told = ", ".join(f"{r.way.title} ({_shown(r)})" for r in worse)
         said.append(
             f"Cheaper, and shown to be worse than the best by more than {margin:g}: {told}."
         )
@@ -208,16 +207,18 @@ def _open(cheaper: Sequence[_Rung], best: _Rung, margin: float) -> list[str]:
     undecided = [rung for rung in cheaper if rung.standing == "undecided"]
     if not undecided:
         return []
-    told = ", ".join(f"{rung.way.key} ({_shown(rung)})" for rung in undecided)
+    told = ", ".join(f"{rung.way.title} ({_shown(rung)})" for rung in undecided)
     verb = "is" if len(undecided) == 1 else "are"
     return [
         f"Undecided: {told} {verb} cheaper, and neither shown to be within {margin:g} of "
-        f"{best.way.key} nor to be worse by more; more test items or seeds would tell."
+        f"{best.way.title} nor to be worse by more; more test items or seeds would tell."
     ]
 
 
 def _name(rung: _Rung) -> str:
-    return f"{rung.way.key} of {rung.way.first.name} ({info_of(rung.way.first.arm).says})"
+    first = rung.way.first
+    # A rung of words has no model of its own.
+    return rung.way.title if first.name == first.arm else f"{rung.way.title} of {first.name}"
 
 
 def _quality(rung: _Rung) -> str:

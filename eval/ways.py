@@ -23,7 +23,7 @@ from eval.results import (
 from eval.significance import Pair, compared, holm
 from eval.statistics import Floats, Interval, mean_interval
 from eval.tasks import told
-from pipeline.core.arms import REFERENCES, info_of
+from pipeline.core.arms import REFERENCES, arm_name, info_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,13 @@ class Way:
     def accuracy(self) -> Interval:
         """Over seeds and items."""
         return mean_interval(self.correct, self.clusters)
+
+    @property
+    def title(self) -> str:
+        """As people call it; the model is named where two would be called the same."""
+        first, (_, also, model) = self.first, self.key.partition(" of ")
+        control = "" if first.role in ("model", "reference") else f" ({first.role})"
+        return arm_name(first.arm) + control + (f" of {model}" if also else "")
 
     def rows(self, results: Sequence[ModelResult]) -> Floats:
         """Right and wrong of some of the seeds."""
@@ -122,7 +129,7 @@ def pairs_of(ways: Sequence[Way]) -> list[dict[str, Any]]:
             "smallest_difference": pair.smallest,
             "seeds": pair.seeds,
             "clusters": pair.clusters,
-            "words": _words(a.key, b.key, pair, holm_p, len(found)),
+            "words": _words(a.title, b.title, pair, holm_p, len(found)),
         }
         for (a, b, pair), holm_p in zip(found, adjusted, strict=True)
     ]
@@ -143,17 +150,22 @@ def _words(a: str, b: str, pair: Pair, holm_p: float, comparisons: int) -> str:
     shown = spoken_interval(difference, flipped=difference.estimate < 0)
     if holm_p < SHOWN:
         if pair.seeds >= ENOUGH_SEEDS:
-            return f"{better} beats {worse} by {shown} over {pair.seeds} paired seeds."
+            return f"{_upper(better)} beats {worse} by {shown} over {pair.seeds} paired seeds."
         return f"For these weights {better} is better than {worse} by {shown}."
     if pair.p < SHOWN:
         return (
-            f"{better} looks better than {worse} by {shown}; among {comparisons} comparisons "
-            "that is not shown."
+            f"{_upper(better)} looks better than {worse} by {shown}; among {comparisons} "
+            "comparisons that is not shown."
         )
     return (
-        f"{a} and {b} cannot be told apart: {spoken_interval(difference)}; a difference of "
+        f"{_upper(a)} and {b} cannot be told apart: {spoken_interval(difference)}; a difference of "
         f"{pair.smallest:.3f} would have been shown four times in five."
     )
+
+
+def _upper(words: str) -> str:
+    """As a sentence begins."""
+    return words[:1].upper() + words[1:]
 
 
 def spoken_interval(interval: Interval, flipped: bool = False) -> str:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.core.arms import arm_name
+
 
 def print_comparison(tree: Mapping[str, Any]) -> None:
     """Levels, forms, ways of answering and other tasks, each where it was measured."""
@@ -52,8 +54,8 @@ def _arms_table(arms: Sequence[Mapping[str, Any]]) -> Table:
             continue
         calibration, cost = row["calibration"] or {}, row["cost"] or {}
         table.add_row(
-            row["arm"].replace("_", " "),
-            row["name"],
+            arm_name(row["arm"]),
+            "" if row["name"] == row["arm"] else row["name"],
             Text(_interval(row["accuracy"], "estimate")),
             _figure(row["macro_f1"]),
             "" if row["unparseable"] is None else f"{row['unparseable']:.1%}",

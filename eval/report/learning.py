@@ -8,7 +8,7 @@ from typing import Any
 from eval.report.chart import Axis, Chart, Line, colour_of
 from eval.report.figures import Figures
 from eval.report.markup import Content, Markup, interval, joined, number, section, table, tag
-from eval.report.names import arm_name
+from pipeline.core.arms import arm_name
 
 Tree = Mapping[str, Any]
 

@@ -6,26 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-_ARMS = {
-    "classifier": "classifier head",
-    "generate": "free writing",
-    "constrained": "writing, labels only",
-    "likelihood": "likelihood of labels",
-    "likelihood_mean": "likelihood, by token",
-    "joint": "joint of text and label",
-    "joint_untrained": "joint, untrained",
-    "tfidf_bayes": "TF-IDF naive Bayes",
-    "tfidf_logreg": "TF-IDF logistic regression",
-    "nearest": "nearest neighbours",
-    "zero_shot": "base, zero-shot",
-    "few_shot": "base, few-shot",
-    "retrieved": "base with passages",
-}
-
-
-def arm_name(arm: str) -> str:
-    """A way of answering as people call it."""
-    return _ARMS.get(arm, arm.replace("_", " "))
+from pipeline.core.arms import arm_name
 
 
 def row_name(row: Mapping[str, Any]) -> str:

@@ -16,8 +16,9 @@ from eval.report.markup import (
     table,
     tag,
 )
-from eval.report.names import arm_name, unique_names
+from eval.report.names import unique_names
 from eval.report.plots import percent
+from pipeline.core.arms import arm_name
 
 Tree = Mapping[str, Any]
 

@@ -24,7 +24,8 @@ class ArmInfo:
 
     Attributes:
         form: what it models; None of a reader of text.
-        says: how it answers, in a few words, for people.
+        name: what people call it, where a sentence begins or goes on.
+        says: how it answers, in a few words.
         scores: it gives every label a log-probability.
         labels: it needs to know the labels there are.
         along: the arm whose pass over the model gives this one too.
@@ -32,6 +33,7 @@ class ArmInfo:
     """
 
     form: Form | None
+    name: str
     says: str
     scores: bool = False
     labels: bool = False
@@ -40,39 +42,78 @@ class ArmInfo:
 
 
 ARMS: Mapping[str, ArmInfo] = {
-    "classifier": ArmInfo("discriminative", "a head's logits", scores=True),
-    "generate": ArmInfo("generative", "writes freely, read strictly"),
-    "constrained": ArmInfo("generative", "writes nothing but a label", labels=True),
+    "classifier": ArmInfo("discriminative", "classifier head", "a head's logits", scores=True),
+    "generate": ArmInfo("generative", "free writing", "writes freely, read strictly"),
+    "constrained": ArmInfo(
+        "generative", "constrained writing", "writes nothing but a label", labels=True
+    ),
     "likelihood": ArmInfo(
-        "generative", "the likeliest label, its end included", scores=True, labels=True
+        "generative",
+        "label likelihood",
+        "the likeliest label, its end included",
+        scores=True,
+        labels=True,
     ),
     "likelihood_mean": ArmInfo(
-        "generative", "the likeliest label for each of its tokens", scores=True, labels=True,
-        along="likelihood", chosen=False,
+        "generative",
+        "label likelihood by token",
+        "the likeliest label for each of its tokens",
+        scores=True,
+        labels=True,
+        along="likelihood",
+        chosen=False,
     ),
-    "joint": ArmInfo("generative", "P(text | label) P(label)", scores=True, labels=True),
+    "joint": ArmInfo(
+        "generative", "joint model", "P(text | label) P(label)", scores=True, labels=True
+    ),
     "joint_untrained": ArmInfo(
-        "generative", "the same before its training", scores=True, labels=True
+        "generative",
+        "untrained joint model",
+        "the same before its training",
+        scores=True,
+        labels=True,
     ),
-    "tagger": ArmInfo("discriminative", "a tag for each token", chosen=False),
-    "regressor": ArmInfo("discriminative", "a number", chosen=False),
-    "channel": ArmInfo("generative", "reads a text told by its label", chosen=False),
-    "text": ArmInfo(None, "reads text", chosen=False),
-}  # fmt: skip
+    "tagger": ArmInfo("discriminative", "tagger", "a tag for each token", chosen=False),
+    "regressor": ArmInfo("discriminative", "regressor", "a number", chosen=False),
+    "channel": ArmInfo("generative", "channel", "reads a text told by its label", chosen=False),
+    "text": ArmInfo(None, "reader", "reads text", chosen=False),
+}
 
 REFERENCES: Mapping[str, ArmInfo] = {
-    "tfidf_bayes": ArmInfo("generative", "naive Bayes over words", scores=True, labels=True),
-    "tfidf_logreg": ArmInfo(
-        "discriminative", "logistic regression over words", scores=True, labels=True
+    "tfidf_bayes": ArmInfo(
+        "generative", "TF-IDF naive Bayes", "naive Bayes over words", scores=True, labels=True
     ),
-    "nearest": ArmInfo("discriminative", "the nearest rows of train", scores=True, labels=True),
-    "zero_shot": ArmInfo("generative", "the base, told the labels", scores=True, labels=True),
-    "few_shot": ArmInfo("generative", "the base, shown some rows", scores=True, labels=True),
-    "retrieved": ArmInfo("generative", "the base, given passages"),
+    "tfidf_logreg": ArmInfo(
+        "discriminative",
+        "TF-IDF logistic regression",
+        "logistic regression over words",
+        scores=True,
+        labels=True,
+    ),
+    "nearest": ArmInfo(
+        "discriminative",
+        "nearest-neighbour vote",
+        "the nearest rows of train",
+        scores=True,
+        labels=True,
+    ),
+    "zero_shot": ArmInfo(
+        "generative", "zero-shot base", "the base, told the labels", scores=True, labels=True
+    ),
+    "few_shot": ArmInfo(
+        "generative", "few-shot base", "the base, shown some rows", scores=True, labels=True
+    ),
+    "retrieved": ArmInfo("generative", "base with passages", "the base, given passages"),
 }
 
 FORM_NAMES: Mapping[str, Arm] = {"generative": "generate", "classifier": "classifier"}
 """A head, as DESIGN and reports name the two forms, and the arm by which it is judged first."""
+
+
+def arm_name(arm: str) -> str:
+    """A way of answering as people call it; one that no table has keeps its word."""
+    found = ARMS.get(arm) or REFERENCES.get(arm)
+    return arm.replace("_", " ") if found is None else found.name
 
 
 def info_of(arm: str) -> ArmInfo:

@@ -52,7 +52,7 @@ class Generated(Section):
     """Generated text in three sides: quality, diversity, speed."""
 
     suites: tuple[str, ...] = Field((), description="Names of suites; default: all open answers")
-    samples: int = Field(200, ge=1, description="Items of each suite, drawn by the first of train.seeds")
+    samples: int = Field(200, ge=1, description="Items of each suite, drawn by train.seeds")
     temperature: float = Field(
         0.7, ge=0, le=2, description="Of open answers; instructions are answered greedily"
     )
@@ -76,7 +76,7 @@ class Risks(Section):
         None, description="A file of questions, each with its context and its answer"
     )
     audit: str | None = Field(None, description="What `gradus audit privacy` wrote with --out")
-    items: int = Field(200, ge=1, description="Test items for each line, drawn by the first of train.seeds")
+    items: int = Field(200, ge=1, description="Test items for each line, drawn by train.seeds")
     price_per_hour: float | None = Field(None, gt=0, description="Of the device, for the cost")
 
 

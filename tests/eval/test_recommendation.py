@@ -30,11 +30,11 @@ def test_the_cheapest_that_is_not_worse_is_recommended_with_its_evidence() -> No
     assert standing(found)["classifier"] == "not worse"
     assert standing(found)["tfidf_logreg"] == "worse"
     words = found["words"]
-    assert words[0].startswith("Deploy classifier of demo (a head's logits): the cheapest that is")
+    assert words[0].startswith("Deploy classifier head of demo: the cheapest that is")
     assert "at 3 processor seconds for 1,000 items" in words[0]
-    assert words[1].startswith("Against the best, generate of demo")
+    assert words[1].startswith("Against the best, free writing of demo")
     assert any(
-        "shown to be worse than the best by more than 0.02: tfidf_logreg" in w for w in words
+        "shown to be worse than the best by more than 0.02: TF-IDF logistic" in w for w in words
     )
     assert any("these weights (1 seed)" in line for line in words)
 
@@ -46,7 +46,7 @@ def test_a_reference_that_is_as_good_means_do_not_fine_tune() -> None:
     ])  # fmt: skip
     assert (found["arm"], found["trained"]) == ("tfidf_logreg", False)
     assert found["words"][0].startswith(
-        "Do not fine-tune: tfidf_logreg of rung (logistic regression over words) is the cheapest"
+        "Do not fine-tune: TF-IDF logistic regression of rung is the cheapest"
     )
 
 
@@ -56,7 +56,9 @@ def test_what_is_cheaper_and_not_shown_either_way_is_undecided_and_not_recommend
         asked("tfidf_logreg", rights(0.88, 2), role="reference", seconds=0.1),
     ])  # fmt: skip
     assert (found["arm"], found["undecided"]) == ("classifier", ["tfidf_logreg"])
-    assert any(line.startswith("Undecided: tfidf_logreg (-0.0") for line in found["words"])
+    assert any(
+        line.startswith("Undecided: TF-IDF logistic regression (-0.0") for line in found["words"]
+    )
 
 
 def test_small_test_sets_decide_nothing() -> None:
@@ -74,7 +76,7 @@ def test_small_test_sets_decide_nothing() -> None:
 
 def test_nothing_above_chance_means_deploy_none() -> None:
     found = recommended([asked("classifier", rights(0.26, 1)), asked("generate", rights(0.2, 2))])
-    assert found["words"][0].startswith("Deploy none: the best, classifier of demo")
+    assert found["words"][0].startswith("Deploy none: the best, classifier head of demo")
     assert not found["deploy"]
     assert recommended([asked("classifier", rights(0.9, 1))])["deploy"]
 

@@ -53,10 +53,12 @@ def test_holm_over_the_pairs_and_mcnemar_are_statsmodels() -> None:
 def test_three_seeds_may_say_beats_and_one_speaks_of_these_weights() -> None:
     three = [*seeds("classifier", 0.9), *seeds("generate", 0.7)]
     (pair,) = pairs_of(ways_of(three, "test"))
-    assert pair["words"].startswith("classifier beats generate by +0.")
+    assert pair["words"].startswith("Classifier head beats free writing by +0.")
     assert pair["seeds"] == 3
     (pair,) = pairs_of(ways_of([three[0], three[3]], "test"))
-    assert pair["words"].startswith("For these weights classifier is better than generate by +0.")
+    assert pair["words"].startswith(
+        "For these weights classifier head is better than free writing by +0."
+    )
 
 
 def test_what_is_not_shown_says_what_would_have_been() -> None:
@@ -72,7 +74,7 @@ def test_the_worse_of_two_is_told_from_the_side_of_the_better() -> None:
     results = [asked("generate", rights(0.6, 1)), asked("classifier", rights(0.9, 2))]
     (pair,) = pairs_of(ways_of(results, "test"))
     assert pair["difference"]["estimate"] < 0
-    assert "classifier is better than generate by +0." in pair["words"]
+    assert "classifier head is better than free writing by +0." in pair["words"]
 
 
 def test_every_seed_stands_against_a_reference_and_strangers_are_not_paired() -> None:
