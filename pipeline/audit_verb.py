@@ -19,6 +19,7 @@ import click
 from pipeline.conduct import planned, prepared_only
 from pipeline.core.digest import canonical_json, text_digest
 from pipeline.core.errors import UserError
+from pipeline.core.places import require_file
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay
 from pipeline.plan import Node, Outcome, Plan, with_keys
@@ -47,8 +48,10 @@ def audit_privacy(
             ``evaluate.risks.audit``.
 
     Raises:
-        UserError: the recipe trains nothing.
+        UserError: the recipe trains nothing, or ``out`` cannot be written.
     """
+    if out is not None:
+        require_file("--out", out)
     store = Store()
     plan = planned(recipe, store, overrides)
     copies = [_copied(plan, outcome, settings) for outcome in _audited(plan)]

@@ -84,6 +84,14 @@ def test_a_recipe_that_trains_nothing_is_refused(
     assert "trains nothing, so there is nothing to audit" in refusal("audit", "privacy", recipe)
 
 
+def test_findings_that_could_not_be_written_are_refused_before_the_training(
+    refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "l0.yaml"
+    out = tmp_path / "nowhere" / "audit.json"
+    assert "its folder is not there" in refusal("audit", "privacy", recipe, "--out", out)
+
+
 def test_an_objective_whose_rows_hold_no_canary_is_refused(
     ladder: Path, refusal: Callable[..., str]
 ) -> None:

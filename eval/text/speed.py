@@ -160,7 +160,9 @@ class _Load:
             return await self._stream(body)
         except TimeoutError:
             return f"no end within {self.session.timeout.total:g} s"
-        except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as error:
+        except (
+            aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError
+        ) as error:  # fmt: skip
             return str(error)[:_SAID] or type(error).__name__
 
     async def _stream(self, body: Mapping[str, Any]) -> Stream:

@@ -112,6 +112,9 @@ def test_an_endpoint_without_a_whole_stream_is_one_clear_line(served: Streaming)
     served.script = [lambda *_: web.Response(text="data: {nonsense\n\n")]
     with pytest.raises(EngineError, match="none of 1 streams"):
         speed(served.url, ["one"])
+    served.script = [lambda *_: web.Response(text="data: [1]\n\n")]
+    with pytest.raises(EngineError, match="none of 1 streams"):
+        speed(served.url, ["one"])
     served.script = [lambda *_: web.json_response({"choices": [{"message": {}}]})]
     with pytest.raises(EngineError, match="a stream without text"):
         speed(served.url, ["one"])
