@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pipeline.core.errors import UserError
+from pipeline.core.places import require_folder
 from pipeline.core.store import Store
 from pipeline.eval_plan import Wishes
 
@@ -30,6 +31,8 @@ def evaluate(target: str, wishes: Wishes, *, as_json: bool) -> int:
         raise UserError("--suite: names a suite of a recipe; leave it out beside --data")
     if wishes.form is not None and wishes.data is None:
         raise UserError("--format: is that of --data; give it, or leave --format out")
+    if wishes.out is not None:
+        require_folder("--out", wishes.out)
     store = Store()
     if wishes.harness:
         from pipeline.eval_harness import evaluate_by_harness, print_harness

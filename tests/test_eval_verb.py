@@ -187,6 +187,12 @@ def test_an_address_without_a_scheme_is_told_from_a_model(
     assert f"write http://{target}" in refusal("eval", target, "--data", rows)
 
 
+def test_answers_need_a_folder(refusal: Refusal, served: Served, rows: Path) -> None:
+    said = refusal("eval", served.url, "--data", rows, "--out", rows)
+    assert "is a file and no folder; name another folder" in said
+    assert not served.seen
+
+
 def test_an_unknown_model_lists_those_of_the_store(refusal: Refusal) -> None:
     assert "no such model" in refusal("eval", "nobody")
     assert "see `gradus models`" in refusal("eval", "nobody")
