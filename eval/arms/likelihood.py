@@ -16,13 +16,15 @@ Both = tuple[Prediction, Prediction]
 # Of a sum of log-probabilities: what rounding may change, by precision.
 _ROUNDING = {"torch.float32": 1e-4, "torch.float64": 1e-8}
 _COARSE_ROUNDING = 3e-2
+# Of the row on which both ways are compared: tokens of its prompt, and its longest labels.
+_PROBE, _PROBED = 32, 6
 
 
 class LikelihoodPredictor:
     """Scores every label, its end of turn included, and normalises over the labels.
 
     Where the model's attention allows it, prompt and labels are read in one pass; this is
-    proved on one row against pairs scored by themselves, and other models are given pairs.
+    proved on part of a row against pairs scored by themselves, and other models are given pairs.
     """
 
     def __init__(self, model: Any, answers: Answers, *, pad_id: int, batch_size: int) -> None:
@@ -39,6 +41,8 @@ class LikelihoodPredictor:
         self.model, self.answers = model, {label: tuple(ids) for label, ids in answers.items()}
         self.trie = Trie(self.answers)
         self.pad_id, self.batch_size = pad_id, batch_size
+        self._scorer: TrieScorer | None = None
+        self._proved = False
         self.in_one_pass: bool | None = None
         """Whether labels share a pass; None before the first row was asked."""
 
@@ -101,28 +105,40 @@ class LikelihoodPredictor:
     def _passes(self, rows: Sequence[Row], longest: int) -> bool:
         if not reads_trees(self.model, longest):
             return False
-        self._scorer = TrieScorer(self.model, self.trie, pad_id=self.pad_id)
-        # Tables of architectures are never whole: the model at hand is asked both ways.
-        prompt = min((row["prompt_ids"] for row in rows), key=len)
-        apart = self._in_pairs(prompt)
-        joined = self._scorer.scores([prompt])[0].tolist()
+        if self._scorer is None:
+            self._scorer = TrieScorer(self.model, self.trie, pad_id=self.pad_id)
+            self._proved = self._agrees(self._scorer, rows[0]["prompt_ids"][:_PROBE])
+        return self._proved
+
+    def _agrees(self, scorer: TrieScorer, prompt: Sequence[int]) -> bool:
+        """Whether the one pass scores some labels as pairs do: first, last and the longest.
+
+        Tables of architectures are never whole, so the model at hand is asked both ways.
+        """
+        lengths = self.trie.lengths
+        order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+        some = sorted({0, len(lengths) - 1, *order[:_PROBED]})
+        answers = list(self.answers.values())
+        apart = self._in_pairs(prompt, [answers[index] for index in some])
+        joined = scorer.scores([prompt])[0].tolist()
         allowed = _ROUNDING.get(str(self.model.dtype), _COARSE_ROUNDING)
         return all(
-            math.isclose(one, other, rel_tol=allowed, abs_tol=allowed)
-            for one, other in zip(joined, apart, strict=True)
-            if math.isfinite(other)
+            math.isclose(joined[index], one, rel_tol=allowed, abs_tol=allowed)
+            for index, one in zip(some, apart, strict=True)
+            if math.isfinite(one)
         )
 
     def _scores(self, rows: Sequence[Row]) -> list[list[float]]:
         """Of each row, every label's log-probability in nats."""
-        if self.in_one_pass:
+        if self.in_one_pass and self._scorer is not None:
             prompts = [row["prompt_ids"] for row in rows]
             found: list[list[float]] = self._scorer.scores(prompts).tolist()
             return found
-        return [self._in_pairs(row["prompt_ids"]) for row in rows]
+        answers = list(self.answers.values())
+        return [self._in_pairs(row["prompt_ids"], answers) for row in rows]
 
-    def _in_pairs(self, prompt: Sequence[int]) -> list[float]:
-        pairs = [(prompt, answer) for answer in self.answers.values()]
+    def _in_pairs(self, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> list[float]:
+        pairs = [(prompt, answer) for answer in answers]
         return score_pairs(self.model, pairs, batch_size=self.batch_size, pad_id=self.pad_id)
 
     def _both(self, row: Row, sums: list[float], seconds: float) -> Both:
