@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.eval_labels import SHAPES, build
 
-ROWS, TURNS = 24, 3
+ROWS, TURNS = 16, 3
 SIZES = (8, 32, 128)
 TOLERANCE = 1e-5
 _PEER = Path(__file__).with_name("eval_harness_peer.py")
@@ -53,13 +53,13 @@ class Peer:
         )
         self.version: str = self._answer()["version"]
 
-    def scored(self, rows: int, batch_size: int) -> tuple[float, list[float]]:
-        """Seconds of scoring the first ``rows`` prompts, and the sums, prompt by prompt."""
+    def scored(self, rows: int, batch_size: int) -> tuple[float, float, list[float]]:
+        """Seconds and processor seconds of scoring ``rows`` prompts, and the sums of each."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"rows": rows, "batch_size": batch_size}) + "\n")
         self.process.stdin.flush()
         found = self._answer()
-        return found["seconds"], found["sums"]
+        return found["seconds"], found["cpu"], found["sums"]
 
     def stop(self) -> None:
         """Ends it."""
@@ -111,27 +111,29 @@ def _raced(name: str, shape: dict[str, int], rows: int, turns: int) -> float:
             few = max(1, rows // 4)
             speeds = {size: peer.scored(few, size)[0] for size in SIZES}
             best = min(speeds, key=lambda size: speeds[size])
-            ours_s, theirs_s = [], []
+            timed: dict[str, list[tuple[float, float]]] = {"harness": [], "ours": []}
             predictor.predict(asked)
             sums: list[float] = []
             for _ in range(turns):
-                seconds, sums = peer.scored(rows, best)
-                theirs_s.append(seconds)
-                began = time.perf_counter()
+                seconds, cpu, sums = peer.scored(rows, best)
+                timed["harness"].append((seconds, cpu))
+                began, spent = time.perf_counter(), time.process_time()
                 answers = predictor.predict(asked)
-                ours_s.append(time.perf_counter() - began)
+                timed["ours"].append((time.perf_counter() - began, time.process_time() - spent))
         finally:
             peer.stop()
-    speedup = statistics.median(t / o for t, o in zip(theirs_s, ours_s, strict=True))
+    pairs = zip(timed["harness"], timed["ours"], strict=True)
+    speedup = statistics.median(theirs[0] / ours[0] for theirs, ours in pairs)
     print(
         f"lm-evaluation-harness {peer.version}: {len(case.answers)} labels, {rows} prompts, "
         f"{name}: hidden {case.model.config.hidden_size} x {case.model.config.num_hidden_layers}"
     )
-    print(f"  {'':<8}{'items/s':>10}   seconds of every turn")
-    for side, seconds_of in (("harness", theirs_s), ("ours", ours_s)):
-        every = " ".join(f"{s:.2f}" for s in seconds_of)
+    print(f"  {'':<8}{'items/s':>10}{'CPU s an item':>16}   seconds of every turn")
+    for side, figures in timed.items():
+        every = " ".join(f"{wall:.2f}" for wall, _ in figures)
+        wall, cpu = (statistics.median(of) for of in zip(*figures, strict=True))
         more = f" (batches of {best}, the best of {SIZES})" if side == "harness" else ""
-        print(f"  {side:<8}{rows / statistics.median(seconds_of):>10.2f}   {every}{more}")
+        print(f"  {side:<8}{rows / wall:>10.2f}{cpu / rows:>16.4f}   {every}{more}")
     worst = _difference(case, answers, sums)
     print(f"  speed-up {speedup:.2f} (at least 1.5); log-likelihoods differ by {worst:.1e}")
     return speedup

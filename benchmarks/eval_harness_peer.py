@@ -44,10 +44,10 @@ def main(case_file: str, threads: str) -> None:
                 for ids in case["answers"]
             )
         ]
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         found = model.loglikelihood(requests, disable_tqdm=True)
-        seconds = time.perf_counter() - began
-        told({"seconds": seconds, "sums": [total for total, _ in found]})
+        seconds, cpu = time.perf_counter() - began, time.process_time() - spent
+        told({"seconds": seconds, "cpu": cpu, "sums": [total for total, _ in found]})
 
 
 def _written(ids: list[int]) -> str:
