@@ -72,7 +72,9 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
 
     plan = planned(recipe, store, wishes.overrides)
     nodes = suites_of(plan, wishes.suite)
-    goal = Plan(plan.recipe, plan.nodes, (), tuple(nodes.values()))
+    # The recipe's own rows: what the model was trained on tells all labels and their prior.
+    own = suites_of(plan, None).get("test")
+    goal = Plan(plan.recipe, plan.nodes, (), tuple({*nodes.values(), *([own] if own else [])}))
     with LiveDisplay(goal, store) as display:
         prepared_only(goal, store, None, display)
     found = []
@@ -85,6 +87,7 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
             suite=name,
             answer_after=plan.recipe.recipe.evaluate.answer_after,
             chat_template=plan.nodes[node].files.get("chat_template"),
+            train=None if own is None else store.path_of(plan.nodes[own].key or ""),
         )
         found.append(asked)
     return found

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eval.arms.rendered import offered
 from eval.endpoint.items import Asked, Item
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
@@ -23,12 +24,15 @@ def asked_of_dataset(
     suite: str,
     answer_after: str | None = None,
     chat_template: Path | None = None,
+    train: Path | None = None,
 ) -> Asked:
     """The test rows of a prepared Dataset, with the ids that the recipe renders.
 
     Args:
         tokenizer: the folder whose tokenizer rendered it.
         chat_template: by which it was rendered; None: the tokenizer's own.
+        train: the Dataset that the model was trained on, whose labels are offered and whose rows
+            are the prior, as ``eval.arms.rendered.offered`` has it; None: this one.
 
     Raises:
         DataError: no test rows, rows that cannot be asked, or a conversation that the
@@ -59,7 +63,7 @@ def asked_of_dataset(
     items = tuple(_prepared_item(row, renderer, suite) for row in rows)
     if (dataset.manifest.config["sources"].get("test") or {}).get("prompt"):
         items = tuple(replace(item, text="") for item in items)
-    labels = tuple(_json(folder / "labels.json")) or None
+    labels = tuple(offered(_json(folder / "labels.json"), train)) or None
     return Asked(
         suite,
         dataset.digest,
@@ -67,7 +71,7 @@ def asked_of_dataset(
         labels,
         template_kwargs=settings["chat_template_kwargs"],
         answer_after=answer_after,
-        prior=_prior(folder),
+        prior=_prior(train or folder),
         renderer=renderer,
     )
 

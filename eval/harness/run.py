@@ -149,7 +149,7 @@ def run_harness(
         parts.append(_process(python, wishes, out, target, suites or {}, on_progress))
     answers: dict[str, list[Prediction]] = {}
     if ours:
-        made = _own_tasks(target, ours, limit, out / "tasks")
+        made = _own_tasks(target, ours, limit, out / "tasks", (suites or {}).get("test"))
         echo(f"harness: asking {', '.join(ours)}, rows of our own; log: {out / 'harness.log'}")
         wishes = {
             **common,
@@ -175,7 +175,11 @@ def run_harness(
 
 
 def _own_tasks(
-    target: Checkpoint | Served, ours: Mapping[str, Path], limit: int | None, folder: Path
+    target: Checkpoint | Served,
+    ours: Mapping[str, Path],
+    limit: int | None,
+    folder: Path,
+    train: Path | None,
 ) -> list[OwnTask]:
     tokenizer = target.root if isinstance(target, Checkpoint) else target.tokenizer
     if tokenizer is None:
@@ -190,7 +194,7 @@ def _own_tasks(
     folder.mkdir(parents=True)
     found = []
     for name, data in ours.items():
-        task = own_task(name, data, tokenizer, limit, context=context)
+        task = own_task(name, data, tokenizer, limit, context=context, train=train)
         task.write(folder)
         found.append(task)
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.arms.likelihood import scored_prediction
-from eval.arms.rendered import answers_of, with_prompts
+from eval.arms.rendered import answers_of, offered, with_prompts
 from eval.record import OUT_OF_SCOPE, Prediction
 from pipeline.core.controls import Controls
 from pipeline.core.errors import DataError, IntegrityError
@@ -116,6 +116,7 @@ def own_task(
     limit: int | None,
     *,
     context: int | None = None,
+    train: Path | None = None,
 ) -> OwnTask:
     """The test rows of a prepared Dataset as a task.
 
@@ -124,6 +125,8 @@ def own_task(
         tokenizer_folder: of the model, or of the tokenizer that the Dataset was prepared with.
         limit: the first so many rows; None: all.
         context: tokens that the model takes; the harness would cut what is longer.
+        train: the Dataset that the model was trained on: its labels are offered, as arm
+            `likelihood` has it.
 
     Raises:
         DataError: its rows are not asked for one label of a closed set, or one is too long.
@@ -147,7 +150,7 @@ def own_task(
         template_kwargs=settings["chat_template_kwargs"],
         controls=Controls.from_json(settings["controls"]),
     )
-    answers = answers_of(renderer, labels, stops)
+    answers = answers_of(renderer, offered(labels, train), stops)
     rows = read_rows(folder / "test.arrow")[:limit]
     if not rows:
         raise DataError(f"harness: suite {suite} has no test rows; give data.test")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from eval.arms.choosing import Choosing
 from eval.arms.rendered import answers_of, label_counts, prompts_of
+from eval.endpoint.prepared import asked_of_dataset
+from eval.harness.suites import own_task
 from eval.loaded import Loaded
 from eval.record import OUT_OF_SCOPE
 from eval.stage import Suite
@@ -250,6 +253,20 @@ def test_a_suite_with_some_labels_of_train_is_asked_with_all_and_another_task_wi
             )
             for prediction in found[arm]:
                 assert sorted(prediction.scores or {}) == sorted(offered)
+
+
+def test_a_served_model_and_the_harness_are_offered_the_same_labels(
+    base: Artifact, suites: dict[str, Path], tmp_path: Path
+) -> None:
+    few = [{"text": f"row {n}", "label": "card"} for n in range(3)]
+    made, _ = prepare(tmp_path / "few", base, {"test": few}, render="sft", system=SYSTEM)
+    made = replace(made, manifest=replace(made.manifest, config={"sources": {}}))
+    asked = asked_of_dataset(made, base.path, suite="few", train=suites["sft"])
+    assert asked.labels == tuple(sorted(LABELS))
+    assert asked.prior == Counter(row["label"] for row in rows_of("train", 40))
+    assert asked_of_dataset(made, base.path, suite="few").labels == ("card",)
+    task = own_task("few", made.path, base.path, None, train=suites["sft"])
+    assert sorted(task.answers) == sorted(LABELS)
 
 
 def test_rows_out_of_scope_are_scored_by_the_labels_of_train_and_no_answer_is_right(
