@@ -104,7 +104,10 @@ def _judged_task(
     pair = matched(models, others)
     if pair is None:
         return judge(gate, None, arm=arm, missing=f"no seed in common with {gate.against}")
-    return judge(gate, _difference(gate, *pair), arm=arm)
+    difference = _difference(gate, *pair)
+    if math.isnan(difference.low):
+        return judge(gate, None, arm=arm, missing="too few items")
+    return judge(gate, difference, arm=arm)
 
 
 def _figure(gate: Gate, models: Sequence[ModelResult], bins: int) -> Interval | None:

@@ -14,6 +14,7 @@ from eval.compare import Comparison, ModelResult, compare
 from eval.gates import Gate
 from eval.known_items import Known
 from eval.metrics import label_figures, token_loss
+from eval.record import Prediction
 from eval.report import report_page
 from eval.results import Role
 from pipeline.core.arms import Arm
@@ -269,6 +270,18 @@ def test_gates_stand_against_references_and_other_arms() -> None:
         ("generate", "undecided"),
     ]
     assert "no few_shot answered this suite" in comparison.gates[-1].text
+
+
+def test_a_difference_of_one_item_is_not_measured_and_no_number_is_told() -> None:
+    one = Prediction("i", "card", "card", None, None, 0.0, 1, 1)
+    results = [
+        ModelResult("demo", "L2", arm, "model", 0, predictions={"test": [one]})
+        for arm in ("classifier", "generate")
+    ]
+    gate = Gate("test", "macro_f1", "classifier", "generate", not_worse_by=0.1)
+    (found,) = compared(results, gates=[gate]).gates
+    assert (found.status, found.estimate) == ("undecided", None)
+    assert "too few items" in found.text
 
 
 def test_a_gate_on_the_calibration_error_has_the_bins_that_the_table_has() -> None:
