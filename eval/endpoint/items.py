@@ -90,8 +90,16 @@ def asked_of_file(
         labels: the answers there are; None: those of the rows themselves.
 
     Raises:
-        DataError: no rows, rows without one answer, or labels that are not among ``labels``.
+        DataError: no rows, rows without one answer, labels that are not among ``labels``, or a
+            prompt that puts nothing of a row into its question.
     """
+    from pipeline.data.rows import fields_of
+
+    if prompt is not None and not fields_of(prompt):
+        raise DataError(
+            f"--prompt {prompt!r}: names no field of the rows, so all would be asked the same; "
+            "write one in braces, such as {text}"
+        )
     found, columns = form_of_file(path, form)
     if found not in FORMS:
         raise DataError(

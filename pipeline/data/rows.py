@@ -76,6 +76,11 @@ def fill(template: str, row: Mapping[str, Any]) -> str:
     return _PLACEHOLDER.sub(value, template)
 
 
+def fields_of(template: str) -> list[str]:
+    """The fields that ``fill`` would put in."""
+    return _PLACEHOLDER.findall(template)
+
+
 def row_text(row: Mapping[str, Any]) -> str:
     """The text by which a row is recognised: what the model is given, without the answer."""
     if row.get("source_text"):

@@ -77,6 +77,13 @@ def test_one_row_that_cannot_be_read_is_not_left_out_in_silence(tmp_path: Path) 
         asked_of_file(path, suite="rows", form="classification")
 
 
+@pytest.mark.parametrize("prompt", ["Which label?", "Label of {text"])
+def test_a_prompt_that_names_no_field_is_refused(tmp_path: Path, prompt: str) -> None:
+    path = rows_of(tmp_path / "r.jsonl", {"text": "x", "label": "a"}, {"text": "y", "label": "b"})
+    with pytest.raises(DataError, match="names no field of the rows"):
+        asked_of_file(path, suite="rows", prompt=prompt)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         asked_of_file(tmp_path / "nowhere.jsonl", suite="rows")
