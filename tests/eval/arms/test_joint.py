@@ -35,7 +35,6 @@ def predictor(model: Any, batch_size: int = 4, **changes: Any) -> JointPredictor
 @pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2", "mistral", "bloom", "mamba"])
 def test_each_text_is_scored_for_each_label_as_if_alone(name: str) -> None:
     model, rows = model_of(name), texts(9)
-    assert any(len(row["text_ids"]) == 1 for row in rows) or len(rows) == 9
     for row, found in zip(rows, predictor(model).predict(rows), strict=True):
         joint = [
             alone(model, list(ids), row["text_ids"]) + math.log((COUNTS[label] + 1) / 24)
