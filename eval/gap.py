@@ -12,8 +12,12 @@ from eval.ways import Way
 
 
 def gaps_of(ways: Sequence[Way]) -> list[dict[str, Any]]:
-    """``arm``, ``name``, ``role``, ``train``, ``test`` and ``gap`` (train less test) of each way
-    that was asked a sample of its training rows."""
+    """Right answers on training rows against those on the test, for each way that was asked some.
+
+    Returns:
+        Records of ``arm``, ``name``, ``role``, ``train_items`` (rows of train that were asked),
+        ``train``, ``test`` and ``gap`` (train less test).
+    """
     found = []
     for way in ways:
         tables = [result.held_out.get("train") for result in way.results]
@@ -22,13 +26,17 @@ def gaps_of(ways: Sequence[Way]) -> list[dict[str, Any]]:
         rows = {tuple(p.example_id for p in table) for table in ordered}
         if len(asked) != len(way.results) or len(rows) > 1:
             continue
-        train = mean_interval([[p.label == p.gold for p in table] for table in ordered])
         first = way.first
+        shared = first.clusters.get("train")
+        items = [p.example_id for p in ordered[0]]
+        clusters = [shared.get(item, item) for item in items] if shared else None
+        train = mean_interval([[p.label == p.gold for p in table] for table in ordered], clusters)
         found.append(
             {
                 "arm": first.arm,
                 "name": first.name,
                 "role": first.role,
+                "train_items": len(items),
                 "train": told(train),
                 "test": told(way.accuracy),
                 "gap": told(difference_of(train, way.accuracy)),

@@ -38,7 +38,7 @@ class ModelResult:
         kinds: suite > what its items ask for; one label where it says nothing (text has none).
         seconds: wall-clock seconds by step, such as `train` and `evaluate`.
         clusters: suite > item > what it shares with others, such as a document or a phrase;
-            suites whose items stand by themselves are absent.
+            suites whose items stand by themselves are absent; `train` are the training rows.
         costs: suite > what answering it cost.
         held_out: `validation` and `train` > answers to items of these splits of the same data:
             temperatures are fitted on the one, and the other shows the gap to the test items.

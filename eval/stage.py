@@ -70,6 +70,8 @@ class Evaluate:
                 told["costs"][name] = asdict(found.cost)
             if suite.groups:
                 told["groups"][name] = suite.groups
+            if "train" in found.held_out:
+                told["groups"]["train"] = shared_by(suite.held_out("train"))
             digest = inputs[_SUITE + name].manifest.files["test.arrow"]
             told["looks"][name] = context.count_look(digest, inputs["root"].key[:12])
         seconds = {"evaluate": round(time.monotonic() - began, 2)}
@@ -108,7 +110,7 @@ class Suite:
     @property
     def groups(self) -> dict[str, str]:
         """Items that share something with others; the rest stand alone."""
-        return {row["example_id"]: row["group"] for row in self.rows if row["group"] is not None}
+        return shared_by(self.rows)
 
     def held_out(self, split: Literal["validation", "train"]) -> list[dict[str, Any]]:
         """Rows of another split that can be asked: whole ones, each by itself.
@@ -271,6 +273,11 @@ class Asked:
             answered = journal.done()
             tables[arm] = [answered[row["example_id"]] for row in rows]
         return self.loaded.kind(self.arm), tables, journals[self.arm].cost
+
+
+def shared_by(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Row to the document or phrase that it shares with others; the rest stand alone."""
+    return {row["example_id"]: row["group"] for row in rows if row["group"] is not None}
 
 
 def _drawn(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:

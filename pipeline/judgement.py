@@ -96,8 +96,9 @@ def _suites(built: Built) -> dict[str, str]:
     if own is not None:
         found["test"] = own
     for name in recipe.evaluate.suites:
-        if name == "test":
-            raise built.loaded.error("evaluate.suites.test", "is data.test; choose another name")
+        if name in {"test", "validation", "train"}:
+            key = f"evaluate.suites.{name}"
+            raise built.loaded.error(key, f"is data.{name}; choose another name")
         found[name] = suite_source(built.loaded, name).form
     return found
 

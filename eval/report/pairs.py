@@ -135,11 +135,18 @@ def gap_section(comparison: Tree) -> Markup | None:
     if not rows:
         return None
     cells: list[list[Content]] = [
-        [name, *(number(_plain(row[part])) for part in ("train", "test")),
+        [name, row["train_items"], *(number(_plain(row[part])) for part in ("train", "test")),
          number(_plain(row["gap"]), sign=True), _ends(row["gap"])]
         for name, row in zip(unique_names(rows), rows, strict=True)
     ]  # fmt: skip
-    columns = ["way of answering", "on training rows", "on the test", "gap", "95 % interval"]
+    columns = [
+        "way of answering",
+        "training rows",
+        "on them",
+        "on the test",
+        "gap",
+        "95 % interval",
+    ]
     note = "A large gap means that a model knows its rows by heart."
     found = joined([table(columns, cells, left=1), tag("p", note, class_="soft")])
     return section("Known by heart?", found)

@@ -40,7 +40,7 @@ class RenderPlan:
             so that a training row which thinks is an error.
         tags: of entities, in the order of their numbers (``tag`` only).
         features: specifications of hand-made features.
-        grouped: columns of ``meta`` that tell which judged rows belong together.
+        grouped: columns of ``meta`` that tell which rows belong together.
     """
 
     render: str
@@ -191,8 +191,11 @@ class RenderStep:
             example.lost = "over-length"
 
     def _group(self, split: str, row: Row) -> str | None:
-        """What a judged row shares with others: its document or phrase; None: it stands alone."""
-        meta = {} if split == "train" else row.get("meta", {})
+        """What a row shares with others: its document or phrase; None: it stands alone.
+
+        Training rows of classes have it too: some of them are asked beside the test.
+        """
+        meta = row.get("meta", {}) if split != "train" or _of_classes(row) else {}
         found = next((meta[name] for name in self.plan.grouped if name in meta), None)
         return None if found is None else str(found)
 
@@ -239,9 +242,13 @@ def _cut(whole: Row, longest: int, policy: str) -> Row:
 def _kept_text(row: Row, split: str) -> str:
     """A row's text where something reads it again: what is judged, and rows of classes, from
     which rungs without a model learn."""
-    if split == "test" or (labels_of(row) is not None and "entities" not in row):
+    if split == "test" or _of_classes(row):
         return str(row.get("text") or row_text(row))
     return ""
+
+
+def _of_classes(row: Row) -> bool:
+    return labels_of(row) is not None and "entities" not in row
 
 
 def _entry(row: Row, reason: str, text: str) -> dict[str, Any]:

@@ -224,7 +224,7 @@ class Preparation:
             judged=index,
             features=self.config["features"],
             # Of items that share a document or a phrase intervals must know.
-            grouped=() if train else grouping(self.config),
+            grouped=grouping(self.config),
         )
 
     def _chunks(

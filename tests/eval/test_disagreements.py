@@ -102,6 +102,19 @@ def test_gap_is_told_of_ways_that_were_asked_their_training_rows() -> None:
     test = found["test"]["estimate"]
     assert found["gap"]["estimate"] == pytest.approx(0.95 - test)
     assert found["gap"]["low"] > 0.15
+    assert found["train_items"] == 200
+
+
+def test_training_rows_that_share_a_document_make_the_gap_less_sure() -> None:
+    told = answers([n < 190 for n in range(200)])
+    alone = replace(asked("classifier", rights(0.7, 1)), held_out={"train": told})
+    shared = {p.example_id: f"d{n // 10}" for n, p in enumerate(told)}
+    together = replace(alone, clusters={"train": shared})
+    widths = []
+    for result in (alone, together):
+        (found,) = gaps_of(ways_of([result], "test"))
+        widths.append(found["gap"]["high"] - found["gap"]["low"])
+    assert widths[1] > 1.2 * widths[0]
 
 
 def test_text_of_the_base_that_reads_worse_is_forgotten() -> None:

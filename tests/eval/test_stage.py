@@ -120,6 +120,7 @@ def test_likelihood_brings_its_mean_along_on_every_split(
         found[0].clusters["test"][names["test"][0]] == found[0].clusters["test"][names["test"][1]]
     )
     assert len(set(found[0].clusters["test"].values())) == 10
+    assert set(found[0].clusters["train"].values()) <= {f"d{n}" for n in range(15)}
 
 
 def test_a_free_writer_is_asked_train_too_and_needs_no_temperature(

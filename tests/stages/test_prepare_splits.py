@@ -133,3 +133,10 @@ def test_judged_rows_keep_what_they_share(root: Artifact, tmp_path: Path) -> Non
     assert [row["group"] for row in rows["test"]] == ["7", "own", None]
     assert {row["group"] for row in rows["validation"]} < {"d0", "d1", "d2", "d3"}
     assert rows["validation"]
+    # Some training rows are asked beside the test.
+    assert {row["group"] for row in read_rows(made.path / "train.arrow")} <= {
+        "d0",
+        "d1",
+        "d2",
+        "d3",
+    }
