@@ -12,7 +12,7 @@ from typing import Any
 from eval.arms.likelihood import scored_prediction
 from eval.endpoint.client import Endpoint
 from eval.endpoint.items import Asked, Item, Message
-from eval.endpoint.scores import IdScorer, MessageScorer, Pair, Score, Scorer
+from eval.endpoint.scores import ANSWERS, IdScorer, MessageScorer, Pair, Score, Scorer, shared
 from eval.record import Prediction
 
 
@@ -157,15 +157,22 @@ def rendered(
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """The ids that an answer adds to its question, and which of them are its own.
 
-    Ends with the end of its turn. Nothing where there is no renderer.
+    Ends with the end of its turn: a template may put more behind it (a line break), which is
+    learned and which no engine ever writes. Nothing where there is no renderer.
     """
     if renderer is None:
         return (), ()
-    row = {"messages": [*messages, {"role": "assistant", "content": answer}]}
-    made = renderer.conversation(row["messages"], loss_on="last")[0]
-    last = max(place for place, counts in enumerate(made.supervised) if counts) + 1
-    added = slice(made.prompt, last)
-    return tuple(made.input_ids[added]), tuple(bool(c) for c in made.supervised[added])
+    one, other = (_added(renderer, messages, text)[0][::-1] for text in ANSWERS)
+    behind = shared(one, other) - 1
+    ids, counted = _added(renderer, messages, answer)
+    own = slice(len(ids) - behind)
+    return tuple(ids[own]), tuple(counted[own])
+
+
+def _added(renderer: Any, messages: Sequence[Message], answer: str) -> tuple[list[int], list[bool]]:
+    whole = [*messages, {"role": "assistant", "content": answer}]
+    made = renderer.conversation(whole, loss_on="last")[0]
+    return made.input_ids[made.prompt :], [bool(one) for one in made.supervised[made.prompt :]]
 
 
 def _without_system(asked: Asked) -> Any:

@@ -20,8 +20,8 @@ from eval.endpoint.items import Asked, Message
 from pipeline.core.errors import DataError, EngineError, UserError
 
 COMPLETIONS = "/completions"
-# They share no token, whatever the tokenizer.
-_ANSWERS = ("A", "7")
+ANSWERS = ("A", "7")
+"""Two answers without a token in common: what they share is the template's."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,19 @@ class MessageScorer:
         try:
             question, _ = await self._ids(list(pair.messages), True, who)
             (one, _, _), (other, _, _) = [
-                (await self._turn(pair.messages, answer, who))[0] for answer in _ANSWERS
+                (await self._turn(pair.messages, answer, who))[0] for answer in ANSWERS
             ]
         except (Refused, UserError) as refusal:
             return f"the endpoint gives no prompt log-probabilities ({refusal})"
         except _Closed as reason:
             return str(reason)
-        shared = _shared(one, other)
-        closing = _shared(one[::-1], other[::-1])
-        if one[: len(question)] != question or shared < len(question):
+        opening = shared(one, other) - len(question)
+        closing = shared(one[::-1], other[::-1])
+        if one[: len(question)] != question or opening < 0:
             return "its chat template changes the question once it is answered"
         if not closing:
             return "its chat template puts no token at the end of an answer"
-        self._opening = shared - len(question)
+        self._opening = opening
         self._closing = one[len(one) - closing :]
         return None
 
@@ -255,7 +255,7 @@ def _echoed(body: Any, pairs: Sequence[Pair]) -> list[Score]:
     return found
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+def shared(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids both begin with."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

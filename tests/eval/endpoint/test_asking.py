@@ -274,14 +274,15 @@ def _with_ids(item: Item) -> Item:
 
 
 class _Renderer:
-    """Renders as the recipe would, with an opening (99) that is not the answer's own."""
+    """Renders as the recipe would: before an answer 99, which is not its own, behind its end a
+    line break, which is learned and never written."""
 
     def conversation(self, messages: Sequence[Any], *, loss_on: str) -> list[Any]:
         from pipeline.data.rendering import Rendered
 
         assert loss_on == "last"
         answer = answer_ids(messages[-1]["content"])
-        return [Rendered([7, 99, *answer, 3], [0, 0, *[1] * len(answer), 0], prompt=1)]
+        return [Rendered([7, 99, *answer, 3], [0, 0, *[1] * len(answer), 1], prompt=1)]
 
 
 def test_finished_items_are_kept_when_the_endpoint_goes_away(
