@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -61,9 +62,7 @@ def test_without_a_recipe_there_are_no_ids() -> None:
     assert rendered(None, ({"role": "user", "content": "x"},), "card") == ((), ())
 
 
-def test_a_prior_counts_the_rows_of_train() -> None:
-    import math
-
+def test_a_prior_counts_the_rows_of_train_and_one_more_of_each() -> None:
     found = log_prior(["a", "b"], {"a": 3, "b": 1})
-    assert found == {"a": math.log(0.75), "b": math.log(0.25)}
-    assert log_prior(["a", "b"], None) == {"a": math.log(0.5), "b": math.log(0.5)}
+    assert found == pytest.approx({"a": math.log(4 / 6), "b": math.log(2 / 6)})
+    assert log_prior(["a", "b"], None) == pytest.approx({"a": math.log(0.5), "b": math.log(0.5)})
