@@ -1,0 +1,175 @@
+"""The real vLLM, asked as `gradus eval URL` asks it, against the same weights offline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.arms.likelihood import LikelihoodPredictor
+from eval.arms.rendered import answers_of
+from eval.endpoint.asking import Answers, ask_suite
+from eval.endpoint.client import Endpoint
+from eval.endpoint.items import Asked, Item
+
+pytestmark = pytest.mark.engine
+LABELS = ("card", "card declined", "top up", "我的卡")
+PROMPTS = ("My card was declined", "I want to top up", "new account by transfer", "a card", "me")
+TOKENS = 12
+# Of one token float32 kernels of two libraries differ by 1e-3 at most (test_vllm_engine holds
+# that); the longest label has nine tokens, and a normalised score stands on two of them.
+TOLERANCE = 2e-2
+
+
+@pytest.fixture(scope="session")
+def engine_url(vllm_server: Any, descendants: Any) -> str:
+    """The engine behind the gateway, which lets no prompt log-probabilities through."""
+    vllm_server.line("curl ", 1)
+    for pid, _ in descendants(vllm_server.process.pid):
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if "--port" in words and "--served-model-name" in words:
+            return f"http://127.0.0.1:{words[words.index('--port') + 1]}/v1"
+    raise AssertionError("no process of the engine names its port")
+
+
+@pytest.fixture(scope="session")
+def renderer(family: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    from pipeline.data.rendering import Renderer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(family.base)
+    return Renderer(tokenizer, causal=True)
+
+
+@pytest.fixture(scope="session")
+def model(family: Any) -> Any:
+    import torch
+    from peft import PeftModel
+    from transformers import Qwen3ForCausalLM
+
+    base: Any = Qwen3ForCausalLM.from_pretrained(family.base, dtype=torch.float32)
+    merged: Any = PeftModel.from_pretrained(base, family.adapters["demo-l2"])
+    return merged.merge_and_unload().eval()
+
+
+def asked_of(renderer: Any, with_ids: bool) -> Asked:
+    items = []
+    for number, text in enumerate(PROMPTS):
+        messages = ({"role": "user", "content": text},)
+        ids = tuple(renderer.prompt(list(messages))) if with_ids else None
+        items.append(Item(str(number), LABELS[number % len(LABELS)], messages, text, ids))
+    return Asked("test", "x", tuple(items), LABELS, renderer=renderer if with_ids else None)
+
+
+def ask(url: str, asked: Asked, arms: Sequence[str], folder: Path) -> dict[str, Answers]:
+    async def run() -> dict[str, Answers]:
+        async with Endpoint(url, model="demo-l2", concurrency=4) as endpoint:
+            await endpoint.choose_model()
+            return await ask_suite(
+                endpoint, asked, arms, folder, max_new_tokens=TOKENS, on_progress=lambda *_: None
+            )
+
+    return asyncio.run(run())
+
+
+def test_free_answers_are_the_greedy_ones(
+    vllm_server: Any, renderer: Any, offline: Any, tmp_path: Path
+) -> None:
+    found = ask(f"{vllm_server.url}/v1", asked_of(renderer, False), ["generate"], tmp_path)
+    answers = found["generate"].predictions
+    assert answers is not None
+    for text, answer in zip(PROMPTS, answers, strict=True):
+        expected = offline("demo-l2", text, TOKENS)
+        assert answer.raw_text == expected.text
+        ended = expected.ids[-1] == 2
+        assert answer.label == (
+            expected.text.strip() if ended and expected.text in LABELS else None
+        )
+        assert answer.prompt_tokens == len(renderer.prompt([{"role": "user", "content": text}]))
+
+
+def test_constrained_answers_are_the_greedy_path_through_the_labels(
+    vllm_server: Any, renderer: Any, model: Any, tmp_path: Path
+) -> None:
+    found = ask(f"{vllm_server.url}/v1", asked_of(renderer, False), ["constrained"], tmp_path)
+    answers = found["constrained"].predictions
+    assert answers is not None, found["constrained"].reason
+    for text, answer in zip(PROMPTS, answers, strict=True):
+        prompt = renderer.prompt([{"role": "user", "content": text}])
+        assert answer.label == greedy_label(model, renderer.tokenizer, prompt)
+
+
+def greedy_label(model: Any, tokenizer: Any, prompt: Sequence[int]) -> str:
+    """The likeliest token at each step, of all whose bytes go on towards a label, or its end."""
+    import torch
+
+    labels = [label.encode() for label in LABELS]
+    parts = {token: tokenizer.decode([token]) for token in range(3, len(tokenizer))}
+    # A byte that is no character by itself is left to the tokenizer's own table.
+    table = {token: text.encode() for token, text in parts.items() if "\ufffd" not in text}
+    table |= {
+        token: bytes([byte])
+        for byte in range(256)
+        for token in tokenizer.convert_tokens_to_ids([byte_characters()[byte]])
+    }
+    written, ids = b"", list(prompt)
+    for _ in range(64):
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+        allowed = [
+            token
+            for token, piece in table.items()
+            if piece and any(label.startswith(written + piece) for label in labels)
+        ]
+        allowed += [2] if written in labels else []
+        token = max(allowed, key=lambda one: float(logits[one]))
+        if token == 2:
+            return written.decode()
+        written, ids = written + table[token], [*ids, token]
+        if written in labels and not any(
+            label != written and label.startswith(written) for label in labels
+        ):
+            return written.decode()
+    raise AssertionError("no label was ever reached")
+
+
+def byte_characters() -> dict[int, str]:
+    """GPT-2's table of a visible character for each byte."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    found: dict[int, str] = bytes_to_unicode()
+    return found
+
+
+@pytest.mark.parametrize("by_ids", [False, True], ids=["messages", "ids"])
+def test_likelihoods_are_those_of_the_predictor_offline(
+    engine_url: str, renderer: Any, model: Any, tmp_path: Path, by_ids: bool
+) -> None:
+    asked = asked_of(renderer, by_ids)
+    found = ask(engine_url, asked, ["likelihood"], tmp_path)
+    answers = answers_of(renderer, LABELS, [renderer.tokenizer.eos_token_id])
+    predictor = LikelihoodPredictor(model, answers, pad_id=0, batch_size=4)
+    rows = [
+        {"example_id": item.example_id, "label": item.gold,
+         "prompt_ids": renderer.prompt(list(item.messages))}
+        for item in asked.items
+    ]  # fmt: skip
+    expected = predictor.predict_both(rows)
+    for arm, place in (("likelihood", 0), ("likelihood_mean", 1)):
+        served = found[arm].predictions
+        assert served is not None, found[arm].reason
+        for one, pair in zip(served, expected, strict=True):
+            assert one.label == pair[place].label
+            assert one.scores == pytest.approx(pair[place].scores, abs=TOLERANCE)
+
+
+def test_the_gateway_gives_no_prompt_log_probabilities_and_says_so(
+    vllm_server: Any, renderer: Any, tmp_path: Path
+) -> None:
+    found = ask(f"{vllm_server.url}/v1", asked_of(renderer, True), ["likelihood"], tmp_path)
+    assert found["likelihood"].predictions is None
+    assert "gives no prompt log-probabilities" in str(found["likelihood"].reason)
