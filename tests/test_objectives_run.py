@@ -96,7 +96,7 @@ def valued(rng: random.Random, _index: int) -> dict[str, Any]:
 CASES = {
     "hybrid": Case(
         "hybrid", "classification", labelled, ("tiny-hybrid", "tiny-hybrid-classifier"), (),
-        "{suite: test, metric: macro_f1, head: classifier, at_least: 0}",
+        "{suite: test, metric: macro_f1, arm: classifier, at_least: 0}",
     ),
     "dpo": Case(
         "dpo", "preference", preferred, ("tiny-dpo",), ("label", "preference"),
