@@ -12,6 +12,7 @@ from pipeline.judged_beside import weights
 from pipeline.judgement_arms import (
     answers_suite,
     asked_arms,
+    control_arms,
     evaluation_label,
     judged_name,
     needs_reference,
@@ -46,7 +47,8 @@ def seed_evaluations(
         if objective == "mlm":
             # An encoder has no next-token loss; what stands over it is judged by its task.
             continue
-        for arm in asked_arms(objective, asked.loaded.recipe.evaluate):
+        arms = control_arms if role == "control" else asked_arms
+        for arm in arms(objective, asked.loaded.recipe.evaluate):
             if arm == "joint_untrained":
                 found += _untrained(ladder, built, suites, objective, seed, role)
                 continue

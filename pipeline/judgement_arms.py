@@ -52,6 +52,12 @@ def asked_arms(objective: str, evaluate: Evaluate) -> tuple[str, ...]:
     return (*fixed, *chosen)
 
 
+def control_arms(objective: str, evaluate: Evaluate) -> tuple[str, ...]:
+    """The ways in which a control is asked: whether a level helps is asked of each form once."""
+    asked = asked_arms(objective, evaluate)
+    return tuple(arm for arm in asked if arm in arms_of(objective)) or asked[:1]
+
+
 def require_asked(loaded: LoadedRecipe) -> None:
     """An arm that no objective of the recipe answers in would be missing without a word.
 

@@ -14,6 +14,7 @@ from pipeline.judgement_arms import (
     READS,
     answers_suite,
     asked_arms,
+    control_arms,
     gives,
     needs_reference,
 )
@@ -92,6 +93,13 @@ def _require_rung(
     if gate.arm is not None and gate.arm not in there:
         known = ", ".join(sorted(there - {"text"}))
         raise loaded.error(f"{key}.arm", f"no model of this recipe is asked so (known: {known})")
+    train = loaded.recipe.train
+    of_control = {a for o in (train.objective if train else ()) for a in control_arms(o, evaluate)}
+    if gate.against == "control" and gate.arm is not None and gate.arm not in of_control:
+        raise loaded.error(
+            f"{key}.arm",
+            f"the control is asked in {' and '.join(sorted(of_control))} alone; take one of them",
+        )
     if gate.against in REFERENCES and gate.against not in evaluate.references:
         raise loaded.error(
             f"{key}.against", f"{gate.against} is not measured; add it to evaluate.references"

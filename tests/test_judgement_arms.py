@@ -55,6 +55,26 @@ def test_every_named_arm_is_asked_of_the_objective_that_has_it(ladder: Path, sto
     assert {"suite.domain", "suite.general"} <= set(by_arm["generate"].inputs)
 
 
+def test_the_control_answers_once_in_each_form(ladder: Path, store: Store) -> None:
+    text = ladder.read_text()
+    ladder.write_text(
+        text.replace(
+            "  control: l2-from-l0.yaml\n", f"  control: l2-from-l0.yaml\n  {ALL}\n"
+        ).replace("[sft, classify]", "[sft, classify, channel]")
+    )
+    plan = make_plan(ladder, store)
+    asked = [
+        n.config["arm"]
+        for name, n in plan.nodes.items()
+        if n.stage == "evaluate" and name.startswith("tiny-task-from-l0/")
+    ]
+    assert sorted(asked) == ["channel", "classifier", "generate"]
+    gate = "{suite: test, metric: accuracy, arm: likelihood, against: control, superior_by: 0}"
+    ladder.write_text(ladder.read_text().replace("gates:\n", f"gates:\n  - {gate}\n"))
+    with pytest.raises(RecipeError, match="the control is asked in channel and classifier and gen"):
+        make_plan(ladder, store)
+
+
 def test_a_writer_that_is_not_let_write_still_reads(ladder: Path, store: Store) -> None:
     judged(ladder, "arms: [classifier, likelihood]")
     plan = make_plan(ladder, store)

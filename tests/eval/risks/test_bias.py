@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.harness.install import harness_python
 from eval.risks.bias import BbqItem, bbq_lines, bbq_scores, read_bbq
 from eval.risks.files import read_lines
 from pipeline.core.errors import DataError
@@ -74,11 +75,11 @@ def test_a_page_without_known_answers_says_so_instead_of_0(tmp_path: Path) -> No
     assert [line.value for line in lines if line.what.startswith("bias score")] == [1.0, 1.0]
 
 
+@pytest.mark.long
 def test_scores_are_those_of_lm_evaluation_harness(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).resolve().parents[3]
-    found = list(root.glob(".venv*/lib/python*/site-packages/lm_eval/tasks/bbq/utils.py"))
-    if not found:
-        pytest.skip("lm-evaluation-harness is not installed")
+    """Its environment is made at first use."""
+    place = harness_python(lambda _line: None).parents[1]
+    found = list(place.glob("lib/python*/site-packages/lm_eval/tasks/bbq/utils.py"))
     # Its module wants this name of numpy's.
     monkeypatch.setattr("numpy.NaN", math.nan, raising=False)
     spec = importlib.util.spec_from_file_location("their_bbq", found[0])
