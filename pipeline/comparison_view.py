@@ -15,7 +15,7 @@ from pipeline.core.arms import arm_name
 
 def print_comparison(tree: Mapping[str, Any]) -> None:
     """Levels, forms, ways of answering and other tasks, each where it was measured."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     measured = {k: v for k, v in tree["levels"].items() if v.get("general_loss") is not None
                 or v.get("domain_loss") is not None}  # fmt: skip
     if measured:
@@ -44,7 +44,7 @@ def print_comparison(tree: Mapping[str, Any]) -> None:
 def _arms_table(arms: Sequence[Mapping[str, Any]]) -> Table:
     """Every way of answering, the recipe's models first, the rungs that nobody trained last."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("answered by")
+    table.add_column("answered by", no_wrap=True)
     table.add_column("model")
     for name in ("accuracy", "macro F1", "no label", "ECE", "items/s", "s per 1,000"):
         table.add_column(name, justify="right")
