@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.core import environments
 from pipeline.core.errors import EngineError, UserError
 from serve import engine_install
 from serve.engine_install import install_engine, lock_file, read_home
@@ -67,7 +68,7 @@ def test_an_install_that_failed_leaves_no_marker(
 ) -> None:
     home = stub_home(**stub)
     # Without a working pip the installer would make a real virtual environment over the stub.
-    monkeypatch.setattr(engine_install, "_status", lambda _: 0)
+    monkeypatch.setattr(environments, "_works", lambda _command: True)
     with pytest.raises(EngineError, match=word):
         install_engine("cpu", home, echo=lambda _: None)
     assert read_home(home) is None

@@ -17,6 +17,7 @@ from eval.harness.run import Checkpoint, Served, run_harness
 from eval.harness.suites import own_task
 from eval.loaded import prompt_ids
 from pipeline.core.artifact import Artifact
+from pipeline.core.environments import LockedEnvironment
 from pipeline.core.errors import DataError, EngineError, IntegrityError, UserError
 from pipeline.data.arrow import read_rows
 
@@ -197,8 +198,10 @@ def test_an_environment_of_another_lock_file_is_made_anew(
     monkeypatch.setattr(install, "lock_file", lambda: lock)
     monkeypatch.setenv(install.HOME_VARIABLE, str(tmp_path / "home"))
     made: list[list[str]] = []
-    monkeypatch.setattr(install, "_run", lambda command, _name: made.append(command))
-    monkeypatch.setattr(install, "_probe", lambda _python: {"lm_eval": "0.4.13"})
+    monkeypatch.setattr(
+        LockedEnvironment, "_run", lambda _self, command, _name: made.append(command)
+    )
+    monkeypatch.setattr(LockedEnvironment, "_probed", lambda _self: {"lm_eval": "0.4.13"})
     told: list[str] = []
     for _ in range(2):
         found = install.harness_python(told.append)
@@ -214,7 +217,7 @@ def test_what_was_installed_and_does_not_import_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(install.HOME_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(install, "_install", lambda place, _echo: _empty(place))
+    monkeypatch.setattr(LockedEnvironment, "_install", lambda self, _echo: _empty(self.home))
     with pytest.raises(EngineError, match=r"does not import .* delete the folder and run it again"):
         install.harness_python(lambda _line: None)
     assert not (tmp_path / install.MARKER).exists()
