@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eval.arms.scoring import last_logits, reads_trees
-from eval.arms.trie import Answers, Trie, require_known
+from eval.arms.trie import Answers, Trie, require_askable
 from eval.batching import (
     OnProgress,
     Row,
     ask_in_batches,
-    check_length,
     device_of,
     judged_model,
     padded,
@@ -64,11 +63,7 @@ class ConstrainedPredictor:
                 unknown.
             ModelError: a logit is no number; names the row.
         """
-        room = max(self.trie.lengths)
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        for row in rows:
-            check_length(row["example_id"], len(row["prompt_ids"]), limit, room)
-            require_known(row, self.answers)
+        require_askable(self.model, rows, "prompt_ids", max(self.trie.lengths), self.answers)
         with judged_model(self.model):
             return ask_in_batches(
                 rows,

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from eval.arms.likelihood import require_numbers, scored_prediction
 from eval.arms.scoring import last_logits, log_sums, reads_trees, rows_at_once, score_pairs
-from eval.arms.trie import require_known
+from eval.arms.trie import require_askable
 from eval.batching import (
     OnProgress,
     Row,
     ask_in_batches,
-    check_length,
     device_of,
     judged_model,
     padded,
@@ -39,9 +38,7 @@ class JointPredictor:
     """Scores a label by log P(text | label) + log P(label).
 
     The text's log-probability is the sum over its tokens, its end of turn included, and is not
-    normalised by length: only so is it a probability of the text. The prior is counted in
-    train with one more row for each label (Laplace's rule of succession), so that a label
-    without rows keeps a chance.
+    normalised by length: only so is it a probability of the text. The prior is ``log_prior``.
     """
 
     def __init__(
@@ -76,8 +73,7 @@ class JointPredictor:
             )
         self.model, self.arm = model, arm
         self.prompts = {label: tuple(ids) for label, ids in prompts.items()}
-        whole = sum(counts.values()) + len(prompts)
-        self.log_prior = [math.log((counts[label] + 1) / whole) for label in prompts]
+        self.log_prior = log_prior(list(prompts), counts)
         self.pad_id, self.batch_size = pad_id, batch_size
         self._told: list[_Told] | None = None
 
@@ -97,10 +93,7 @@ class JointPredictor:
         if not rows:
             return []
         room = max(map(len, self.prompts.values()))
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        for row in rows:
-            check_length(row["example_id"], len(row["text_ids"]), limit, room)
-            require_known(row, self.prompts)
+        require_askable(self.model, rows, "text_ids", room, self.prompts)
         longest = max(len(row["text_ids"]) for row in rows)
         with judged_model(self.model):
             self._told = None
@@ -140,6 +133,16 @@ class JointPredictor:
     def _in_pairs(self, prompt: Ids, texts: Sequence[Ids]) -> list[float]:
         pairs = [(prompt, text) for text in texts]
         return score_pairs(self.model, pairs, batch_size=self.batch_size, pad_id=self.pad_id)
+
+
+def log_prior(labels: Sequence[str], counts: Mapping[str, int] | None) -> list[float]:
+    """log P(label) of each label, counted in train; uniform where no rows are known.
+
+    With one more row for each label (Laplace's rule of succession), so that a label without
+    rows keeps a chance.
+    """
+    rows = [(counts or {}).get(label, 0) + 1 for label in labels]
+    return [math.log(one / sum(rows)) for one in rows]
 
 
 class _Told:

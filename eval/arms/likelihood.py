@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from eval.arms.scoring import TrieScorer, reads_trees, rows_at_once, score_pairs
-from eval.arms.trie import Answers, Trie, require_known
-from eval.batching import OnProgress, Row, ask_in_batches, check_length, judged_model
+from eval.arms.trie import Answers, Trie, require_askable
+from eval.batching import OnProgress, Row, ask_in_batches, judged_model
 from eval.record import Prediction
 from pipeline.core.errors import ModelError
 
@@ -79,10 +79,7 @@ class LikelihoodPredictor:
         if not rows:
             return []
         room = max(self.trie.lengths)
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        for row in rows:
-            check_length(row["example_id"], len(row["prompt_ids"]), limit, room)
-            require_known(row, self.answers)
+        require_askable(self.model, rows, "prompt_ids", room, self.answers)
         with judged_model(self.model):
             nodes = len(self.trie.tokens)
             longest = max(len(row["prompt_ids"]) for row in rows)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.batching import check_length
 from eval.record import OUT_OF_SCOPE
 from pipeline.core.errors import DataError
 
@@ -135,6 +136,29 @@ def require_labels(labels: Sequence[str]) -> None:
         if label in seen:
             raise DataError(f"labels: {label!r} stands twice; name each label once")
         seen.add(label)
+
+
+def require_askable(
+    model: Any,
+    rows: Sequence[Mapping[str, Any]],
+    column: str,
+    room: int,
+    labels: Collection[str],
+) -> None:
+    """Refuses what the model could not be asked, before anything runs.
+
+    Args:
+        column: of the ids that a row brings.
+        room: tokens that what is weighed or written takes beside them, at most.
+        labels: that the model chooses from.
+
+    Raises:
+        DataError: a row has no ids or leaves no room, or no label could be its answer.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for row in rows:
+        check_length(row["example_id"], len(row[column]), limit, room)
+        require_known(row, labels)
 
 
 def require_known(row: Mapping[str, Any], labels: Collection[str]) -> None:

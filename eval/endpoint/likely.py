@@ -5,10 +5,11 @@ Legend: x the text, y a label; log-probabilities in nats.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+from eval.arms.joint import log_prior
 from eval.arms.likelihood import scored_prediction
 from eval.endpoint.client import Endpoint
 from eval.endpoint.items import Asked, Item, Message
@@ -16,7 +17,7 @@ from eval.endpoint.scores import ANSWERS, IdScorer, MessageScorer, Pair, Score, 
 from eval.record import Prediction
 
 
-class _Weigher:
+class _Weigher(ABC):
     """Asks for the scores of one pair for each label."""
 
     arm = ""
@@ -48,13 +49,13 @@ class _Weigher:
         scores, seconds = await self._scorer.scores(self.pairs(item), who)
         return self.weigh(item, scores, seconds)
 
+    @abstractmethod
     def pairs(self, item: Item) -> list[Pair]:
         """One for each label."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weigh(self, item: Item, scores: Sequence[Score], seconds: float) -> dict[str, Prediction]:
         """What the scores of all labels say."""
-        raise NotImplementedError
 
     def _prediction(
         self,
@@ -137,19 +138,9 @@ class Joint(_Weigher):
 
     def weigh(self, item: Item, scores: Sequence[Score], seconds: float) -> dict[str, Prediction]:
         """By the joint probability; its sum is the evidence."""
-        pairs = zip(self.labels, scores, strict=True)
-        logs = [score.logprob + self._prior[label] for label, score in pairs]
+        pairs = zip(self._prior, scores, strict=True)
+        logs = [score.logprob + prior for prior, score in pairs]
         return {self.arm: self._prediction(item, logs, scores, seconds, with_evidence=True)}
-
-
-def log_prior(labels: Sequence[str], counts: Mapping[str, int] | None) -> dict[str, float]:
-    """log P(y) by the rows of train, with one more row for each label (Laplace's rule).
-
-    As ``eval.arms.joint`` has it: a served model and one of the store are scored alike.
-    """
-    rows = {label: (counts or {}).get(label, 0) + 1 for label in labels}
-    total = sum(rows.values())
-    return {label: math.log(count / total) for label, count in rows.items()}
 
 
 def rendered(
