@@ -6,22 +6,20 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from eval.calibration import temperature_of
 from eval.costs import Cost, Meter
 from eval.journal import Journal
 from eval.loaded import Loaded, PairLosses
-from eval.record import OUT_OF_SCOPE, Prediction, TextLoss, write_losses, write_predictions
+from eval.record import Prediction, TextLoss, write_losses, write_predictions
+from eval.suite import Suite, drawn, shared_by
 from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.core.stage import StageContext
-from pipeline.data.arrow import read_rows
 
 OWN = "test"
 """The suite of the recipe's own rows; its Dataset holds train and validation too."""
@@ -82,93 +80,6 @@ class Evaluate:
         for name in ("kinds", "costs", "groups"):
             _write_json(context.out / f"{name}.json", told[name])
         return {"looks_at_test": told["looks"]}
-
-
-@dataclass(frozen=True)
-class Suite:
-    """The rows of a Dataset and how they were rendered.
-
-    Attributes:
-        rows: those of the test split, which are judged.
-        folder: of the Dataset.
-        limit: rows of each split that are asked at most, the first ones; None: all.
-        groups: item to the document or phrase that it shares with others.
-    """
-
-    rows: list[dict[str, Any]]
-    render: str
-    labels: list[str]
-    folder: Path
-    limit: int | None = None
-
-    @property
-    def pairs(self) -> bool:
-        """Whether each row has a chosen and a rejected answer."""
-        asked = self.render == "preference"
-        return asked and all(row["rejected_ids"] is not None for row in self.rows)
-
-    @property
-    def groups(self) -> dict[str, str]:
-        """Items that share something with others; the rest stand alone."""
-        return shared_by(self.rows)
-
-    def held_out(self, split: Literal["validation", "train"]) -> list[dict[str, Any]]:
-        """Rows of another split that can be asked: whole ones, each by itself.
-
-        Neither a block of several rows, nor a row that was cut to ``max_length``: a question or
-        an answer of which a part is missing is asked nowhere else.
-        """
-        path = self.folder / f"{split}.arrow"
-        rows = read_rows(path) if path.is_file() else []
-        cut = self._cut(split)
-        return [
-            row
-            for row in rows
-            if row["members"] is None
-            and row["example_id"].rpartition("#")[0] not in cut
-            and row["example_id"] not in cut
-        ][: self.limit]
-
-    def _cut(self, split: str) -> set[str]:
-        """Ids of rows that `prepare` cut or split because they were too long."""
-        path = self.folder / "dropped.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        entries = [json.loads(line) for line in lines]
-        return {entry["id"] for entry in entries if entry["split"] == split}
-
-    def narrowed(self, name: str, labels: list[str] | None, limit: int | None) -> Suite:
-        """The first rows alone, and all labels that there are beside those of the rows.
-
-        Raises:
-            DataError: a row's label is none of them.
-        """
-        rows = self.rows[:limit]
-        if labels is None or not self.labels:
-            return replace(self, rows=rows, limit=limit)
-        for row in rows:
-            own = row["labels"] if row["labels"] is not None else [row["label"]]
-            strange = next((one for one in own if one not in (*labels, OUT_OF_SCOPE)), None)
-            if strange is not None:
-                raise DataError(
-                    f"evaluate: suite {name}: row {row['example_id']}: label {strange!r} is none "
-                    f"of the {len(labels)} labels of the model; mend the rows, or give --labels"
-                )
-        return replace(self, rows=rows, labels=labels, limit=limit)
-
-    @classmethod
-    def read(cls, name: str, artifact: Artifact) -> Suite:
-        """Reads the suite from its Dataset.
-
-        Raises:
-            DataError: it has no test rows.
-        """
-        folder = artifact.path
-        rows = read_rows(folder / "test.arrow")
-        if not rows:
-            raise DataError(f"evaluate: suite {name} has no test rows; give data.test")
-        return cls(
-            rows, _json(folder / "render.json")["render"], _json(folder / "labels.json"), folder
-        )
 
 
 @dataclass(frozen=True)
@@ -238,7 +149,7 @@ class Asked:
         if ARMS[self.arm].scores:
             wanted["validation"] = suite.held_out("validation")
         if suite.labels:
-            wanted["train"] = _drawn(suite.held_out("train"), train_items)
+            wanted["train"] = drawn(suite.held_out("train"), train_items)
         return {
             split: self._answers(f"{OWN}-{split}", suite, rows)[1]
             for split, rows in wanted.items()
@@ -273,18 +184,6 @@ class Asked:
             answered = journal.done()
             tables[arm] = [answered[row["example_id"]] for row in rows]
         return self.loaded.kind(self.arm), tables, journals[self.arm].cost
-
-
-def shared_by(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Row to the document or phrase that it shares with others; the rest stand alone."""
-    return {row["example_id"]: row["group"] for row in rows if row["group"] is not None}
-
-
-def _drawn(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    if len(rows) <= most:
-        return rows
-    chosen = np.random.default_rng(0).choice(len(rows), size=most, replace=False)
-    return [rows[index] for index in sorted(chosen.tolist())]
 
 
 def _below(

@@ -15,7 +15,7 @@ from endpoint_case import Served, serving
 
 from eval.answered import Answered, Table, write_answered
 from eval.record import Prediction, read_predictions
-from eval.stage import Suite
+from eval.suite import Suite
 from pipeline.compare_verb import _among_all
 from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.errors import DataError, UserError

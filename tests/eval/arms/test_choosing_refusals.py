@@ -11,7 +11,7 @@ from choosing_case import LABELS, SYSTEM, loaded, rows_of
 from eval.arms.choosing import Choosing
 from eval.arms.rendered import answers_of, prompts_of
 from eval.record import OUT_OF_SCOPE
-from eval.stage import Suite
+from eval.suite import Suite
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError, ModelError
 from pipeline.data.arrow import read_rows

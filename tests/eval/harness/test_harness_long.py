@@ -20,7 +20,7 @@ from eval.harness.run import Checkpoint, HarnessRun, Served, run_harness
 from eval.harness.suites import own_task
 from eval.loaded import Loaded
 from eval.record import Prediction
-from eval.stage import Suite
+from eval.suite import Suite
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import UserError
 
