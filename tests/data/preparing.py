@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import Qwen3Config
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.schema_data import Clean
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import read_rows
+from pipeline.modeling.loading import load_tokenizer
 from pipeline.stages.prepare import Prepare
 from pipeline.stages.scratch import train_tokenizer
 
@@ -37,6 +39,20 @@ def tiny_base(folder: Path) -> Artifact:
         str(folder)
     )
     return artifact(folder)
+
+
+def tiny_model(folder: Path) -> Artifact:
+    """The same base with random weights, told apart enough to prefer something."""
+    found = tiny_base(folder)
+    tokenizer = load_tokenizer(folder)
+    torch.manual_seed(5)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, initializer_range=0.3,
+        max_position_embeddings=256, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(str(folder))
+    return found
 
 
 def prepare(

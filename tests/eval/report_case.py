@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from report_case_parts import curve, figure, forgetting, gap, generated, risks, signed
 
 _THINGS = ["card", "transfer", "top-up", "refund", "exchange rate", "PIN", "direct debit",
            "cash withdrawal", "identity check", "account limit", "statement"]  # fmt: skip
@@ -39,9 +40,9 @@ def comparison(labels: list[str] | None = None) -> dict[str, Any]:
     return {
         **_ladder(), "arms": [_arm(*arm, rng) for arm in ARMS], "pairs": _pairs(),
         "classes": _classes(labels, rng), "disagreements": _disagreements(labels),
-        "recommendation": _recommendation(), "learning_curve": _curve(), "gap": _gap(),
-        "forgetting": _forgetting(),
-        "generated": _generated(), "risks": [_risks()],
+        "recommendation": _recommendation(), "learning_curve": curve(), "gap": gap(),
+        "forgetting": forgetting(),
+        "generated": generated(), "risks": [risks()],
     }  # fmt: skip
 
 
@@ -93,11 +94,6 @@ def facts() -> dict[str, Any]:
     }
 
 
-def _figure(estimate: float, half: float = 0.012) -> dict[str, Any]:
-    low, high = max(estimate - half, 0.0), min(estimate + 0.9 * half, 1.0)
-    return {"estimate": estimate, "low": low, "high": high, "covers": "seeds and items"}
-
-
 def _ladder() -> dict[str, Any]:
     losses = {"L0": (4.112, 2.871), "L1": (2.305, 2.902), "L2": (2.377, 2.934)}
     levels = {
@@ -111,12 +107,12 @@ def _ladder() -> dict[str, Any]:
     }  # fmt: skip
 
     def side(accuracy: float) -> dict[str, Any]:
-        figure = _figure(accuracy)
-        return {"accuracy": figure.pop("estimate"), **figure, "seeds": 3}
+        of = figure(accuracy)
+        return {"accuracy": of.pop("estimate"), **of, "seeds": 3}
 
     heads = {
         "classifier": {"with_l1": side(0.921), "without_l1": side(0.903),
-                       "difference": {**_figure(0.018, 0.009), "seeds": 3}},
+                       "difference": {**figure(0.018, 0.009), "seeds": 3}},
         "generative": {"with_l1": side(0.907), "without_l1": None, "difference": None},
     }  # fmt: skip
     gates = [
@@ -158,7 +154,7 @@ def _arm(
         "key": _key(arm, role), "arm": arm, "form": form, "name": NAMES[role], "level": level,
         "role": role,
         "seeds": 3 if role != "reference" else 1, "items": 3080,
-        "accuracy": _figure(accuracy, half),
+        "accuracy": figure(accuracy, half),
         "macro_f1": accuracy - 0.004, "matthews": accuracy - 0.002,
         "unparseable": 0.0065 if arm == "generate" else 0.0,
         "calibration": _calibration(accuracy, rng) if scored else None,
@@ -219,15 +215,10 @@ def _pairs() -> list[dict[str, Any]]:
     for a, b, difference, half, p, holm in told:
         shown = "is more accurate than" if holm < 0.05 else "is not shown to differ from"
         words = f"{a} {shown} {b}: 3 paired seeds, 3,080 items."
-        pairs.append({"a": a, "b": b, "difference": _signed(difference, half), "p": p,
+        pairs.append({"a": a, "b": b, "difference": signed(difference, half), "p": p,
                       "mcnemar_p": p / 2, "holm_p": holm, "smallest_difference": 0.011, "seeds": 3,
                       "clusters": None, "words": words})  # fmt: skip
     return pairs
-
-
-def _signed(estimate: float, half: float) -> dict[str, Any]:
-    return {"estimate": estimate, "low": estimate - half, "high": estimate + half,
-            "covers": "seeds and items"}  # fmt: skip
 
 
 def _classes(labels: list[str], rng: np.random.Generator) -> dict[str, dict[str, Any]]:
@@ -292,141 +283,5 @@ def _recommendation() -> dict[str, Any]:
              "quality": accuracy, "low": accuracy - 0.011, "high": accuracy + 0.01,
              "cost_s_per_1000": cost, "on_frontier": arm in best and role != "control"}
             for arm, _, _, role, accuracy, cost, _ in ARMS if role != "control"
-        ],
-    }  # fmt: skip
-
-
-def _curve() -> dict[str, Any]:
-    points = []
-    for form, arm, start, end in (
-        ("discriminative", "classifier", 0.31, 0.921), ("generative", "likelihood", 0.44, 0.914),
-    ):  # fmt: skip
-        for step, share in enumerate((0.01, 0.03, 0.1, 0.3, 1.0)):
-            reached = start + (end - start) * (1 - (1 - step / 4) ** 2)
-            points.append((form, arm, share, 0.0, reached))
-        points += [(form, arm, 1.0, flip, end - loss)
-                   for flip, loss in ((0.1, 0.02), (0.2, 0.06))]  # fmt: skip
-    return {
-        "points": [
-            {"form": form, "arm": arm, "share": share, "rows": max(77, int(8700 * share)),
-             "flipped": flip, "accuracy": _figure(reached, 0.05 - 0.035 * share), "seeds": 3}
-            for form, arm, share, flip, reached in points
-        ],
-        "claims": [
-            "With 87 rows the generative form is ahead: 0.440 against 0.310, over 3 seeds.",
-            "From 2,610 rows on the classifier is ahead: that discriminative needs less data was "
-            "not seen here.",
-            "With 20 % of the labels flipped both lose the same: 0.060 [0.041, 0.079].",
-        ],
-    }  # fmt: skip
-
-
-def _gap() -> list[dict[str, Any]]:
-    measured = (("classifier", 0.987, 0.921), ("generate", 0.962, 0.907))
-    return [
-        {"arm": arm, "name": "banking-intents", "role": "model", "train_items": 200,
-         "train": _figure(train, 0.004),
-         "test": _figure(test), "gap": _signed(train - test, 0.013)}
-        for arm, train, test in measured
-    ]  # fmt: skip
-
-
-def _forgetting() -> list[dict[str, Any]]:
-    shared = {"against": "base", "name": "banking-intents", "below": "example/base-0.6b"}
-    ratio = {"estimate": 1.022, "low": 1.015, "high": 1.029, "covers": "documents"}
-    return [
-        {**shared, "suite": "general", "metric": "bits_per_byte", "arm": None, "model": 1.012,
-         "was": 0.99, "change": ratio, "forgotten": True, "words": "Some is forgotten."},
-        {**shared, "suite": "instructions", "metric": "accuracy", "arm": "generate", "model": 0.61,
-         "was": 0.62, "change": _signed(-0.01, 0.02), "forgotten": None, "words": "No change."},
-    ]  # fmt: skip
-
-
-def _generated() -> list[dict[str, Any]]:
-    diversity = {
-        "texts": 500, "distinct": {"1": 0.182, "2": 0.511, "3": 0.702},
-        "self_bleu": {"estimate": 0.29, "sample": 200, "seed": 0}, "repeated": 0.014,
-        "stuck": 0.002, "longest_loop": {"words": 24, "unit": 4, "times": 6.0},
-        "length": {"mean": 41.3, "p5": 12.0, "p50": 38.0, "p95": 88.0, "longest": 120,
-                   "empty": 0.0},
-    }  # fmt: skip
-    beside = {**diversity, "distinct": {"1": 0.231, "2": 0.64, "3": 0.81}, "repeated": 0.011}
-    levels = [
-        {"concurrency": n, "requests": 2 * n, "failed": 0, "first_token_p50_s": first,
-         "first_token_p95_s": 1.7 * first, "between_tokens_p50_s": 0.012,
-         "between_tokens_p95_s": 0.02, "tokens_per_s": speed}
-        for n, first, speed in ((1, 0.041, 71.0), (8, 0.066, 480.0), (32, 0.17, 1310.0))
-    ]  # fmt: skip
-    return [{
-        "name": "banking-intents", "suite": "answers",
-        "quality": {
-            "items": 500, "language": "other", "exact_match": _figure(0.412, 0.03),
-            "token_f1": _figure(0.688, 0.02), "numeric": None, "rouge1": _figure(0.66, 0.02),
-            "rouge2": _figure(0.44, 0.02), "rougeL": _figure(0.621, 0.02),
-            "chrf": {"estimate": 54.2, "low": 52.8, "high": 55.6, "covers": "items"},
-            "bleu": {"estimate": 31.7, "low": 29.9, "high": 33.6, "covers": "items"},
-        },
-        "diversity": {**diversity, "references": {**beside, "references": None}},
-        "speed": {"model": "banking-intents", "max_tokens": 64, "tokens_by": "the endpoint",
-                  "levels": levels},
-        "judge": {"items": 120, "win_rate": _figure(0.61, 0.08), "wins": 61, "ties": 24,
-                  "losses": 35, "contradicted": 11, "unusable": 2, "consistency": 0.83,
-                  "kappa": 0.72, "first_place": 0.53, "prompt": "Which answer is better?"},
-        "two_sample": {"accuracy": _figure(0.57, 0.03), "auroc": _figure(0.601, 0.04),
-                       "fitted": 500, "held_out": 500, "seed": 0},
-    }]  # fmt: skip
-
-
-def _risks() -> dict[str, Any]:
-    lines = [
-        (
-            "bias",
-            "Stereotyped answers (BBQ), where the context tells nothing",
-            0.034,
-            "0.034",
-            None,
-        ),
-        ("bias", "Answers that change when a name is swapped", 0.006, "0.6 % of 400 items", None),
-        (
-            "untrue output",
-            "Answers that the given passage does not hold",
-            None,
-            None,
-            "the recipe has no extractive questions",
-        ),
-        (
-            "privacy",
-            "Names, numbers and addresses left in training rows",
-            0,
-            "0 of 8,700 rows",
-            None,
-        ),
-        ("privacy", "Runs of 50 tokens copied from training text", 0.0, "0 of 500 samples", None),
-        (
-            "source",
-            "Licences of all rows, down to L0",
-            None,
-            "CC-BY-4.0; the base's licence is not known",
-            None,
-        ),
-        (
-            "misuse",
-            "Harmful requests that were refused",
-            None,
-            None,
-            "no prompts were given: set evaluate.risks.harmful",
-        ),
-        ("robustness", "Accuracy with two typos in each text", 0.874, "0.874 (from 0.921)", None),
-        ("cost", "Training time", 0.34, "0.34 h on one GPU", None),
-        ("cost", "Energy of the training", None, None, "this machine tells no power"),
-        ("timeliness", "Newest date in the data", None, None, "the rows carry no dates"),
-        ("explanation", "Integrated gradients: what they leave unexplained", 0.002, "0.2 %", None),
-    ]
-    return {
-        "name": "banking-intents",
-        "lines": [
-            {"topic": topic, "what": what, "value": value, "shown": shown,
-             "measured": shown is not None, "why": why, "how": None}
-            for topic, what, value, shown, why in lines
         ],
     }  # fmt: skip

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from eval.compare_stage import read_results
 from eval.loaded import Loaded
@@ -23,8 +22,7 @@ from eval.stage import Evaluate
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import read_rows
-from pipeline.modeling.loading import load_tokenizer
-from tests.data.preparing import prepare, tiny_base
+from tests.data.preparing import prepare, tiny_model
 
 LABELS = ["card", "card_arrival", "pin"]
 
@@ -43,18 +41,7 @@ def rows(split: str, number: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    found = tiny_base(tmp_path_factory.mktemp("stage") / "root")
-    tokenizer = load_tokenizer(found.path)
-    torch.manual_seed(5)
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-            max_position_embeddings=256, eos_token_id=tokenizer.eos_token_id,
-        )
-    )  # fmt: skip
-    model.save_pretrained(str(found.path))
-    return found
+    return tiny_model(tmp_path_factory.mktemp("stage") / "root")
 
 
 @pytest.fixture(scope="module")
