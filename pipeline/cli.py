@@ -86,7 +86,7 @@ def plan(
 @recipe_argument
 @set_option
 @locked_option
-@click.option("--jobs", type=click.IntRange(1), help="Stages side by side. Changes no result.")
+@click.option("--jobs", type=click.IntRange(1), help="Stages side by side; they share the cores.")
 @json_option
 @reported
 def run(
@@ -110,7 +110,7 @@ def run(
 )
 @click.option("--trials", type=click.IntRange(1), help="For each compared arm; default 20.")
 @locked_option
-@click.option("--jobs", type=click.IntRange(1), help="Trials side by side. Changes no result.")
+@click.option("--jobs", type=click.IntRange(1), help="Trials side by side; they share the cores.")
 @json_option
 @reported
 def sweep(
@@ -135,7 +135,7 @@ def sweep(
 @set_option
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of a file's rows; else found.")
 @click.option("--show", type=click.IntRange(0), default=0, help="Print so many rendered rows.")
-@click.option("--jobs", type=click.IntRange(1), help="Stages side by side. Changes no result.")
+@click.option("--jobs", type=click.IntRange(1), help="Stages side by side; they share the cores.")
 @json_option
 @reported
 def data(
@@ -267,7 +267,7 @@ def audit() -> None:
               help="Training and test rows for membership inference.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="A JSON file of the findings too.")
-@click.option("--jobs", type=click.IntRange(1), help="Stages side by side. Changes no result.")
+@click.option("--jobs", type=click.IntRange(1), help="Stages side by side; they share the cores.")
 @json_option
 @reported
 def privacy(

@@ -25,7 +25,7 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
 @click.option("--data", type=click.Path(path_type=Path), help="A file of rows to ask instead.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of --data; else found.")
 @click.option("--labels", type=click.Path(path_type=Path), help="A label a line: all there are.")
-@click.option("--limit", type=click.IntRange(1), help="The first so many items of each suite.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many items of each suite, drawn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; else one in the store.")
 @click.option("--recipe", type=click.Path(path_type=Path), help="URL: whose suites are asked.")
 @click.option("--prompt", help="URL and --data: the user's turn, with {field} placeholders.")
@@ -44,7 +44,7 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
     help="Tasks of lm-evaluation-harness, or suites of the model's recipe, by its code.",
 )
 @set_option
-@click.option("--jobs", type=click.IntRange(1), help="Stages side by side. Changes no result.")
+@click.option("--jobs", type=click.IntRange(1), help="Stages side by side; they share the cores.")
 @json_option
 @reported
 def evaluate(target: str, as_json: bool, **wishes: Any) -> int:

@@ -195,6 +195,24 @@ class Plan:
                 counts[depth[node.id]] = counts.get(depth[node.id], 0) + 1
         return max(counts.values(), default=1)
 
+    def lone(self) -> frozenset[str]:
+        """Trainings beside which no other could run: each other comes before or stands on them.
+
+        A chain's first levels are such, and every core can be theirs. Taken from the plan, as
+        the width is.
+        """
+        above: dict[str, frozenset[str]] = {}
+        trainings = {n.id for n in self.nodes.values() if n.stage.startswith("train")}
+        for node in self.nodes.values():
+            above[node.id] = frozenset(node.inputs.values()).union(
+                *(above[i] for i in node.inputs.values())
+            )
+        return frozenset(
+            one
+            for one in trainings
+            if all(two in above[one] or one in above[two] for two in trainings - {one})
+        )
+
 
 def with_keys(nodes: Iterable[Node], store: Store) -> dict[str, Node]:
     """Computes keys from the roots on; a node over an unknown key has none."""

@@ -81,7 +81,8 @@ def execute(
     """Runs what is missing.
 
     Args:
-        jobs: stage processes; each gets an equal share of the cores.
+        jobs: stage processes; each gets an equal share of the cores, but a training beside which
+            no other could run gets all of them.
         on_event: takes {node, kind: started|progress|finished|waiting|failed|dropped, ...};
             what stands on a failed node is dropped.
         on_failure: takes a node and what its stage reported, and says whether the rest runs on
@@ -108,7 +109,10 @@ def execute(
                 state.done[node.id] = artifact
                 state.hits.append(node.id)
     if wanted:
-        threads = max(1, usable_cores() // jobs)
+        share = max(1, usable_cores() // jobs)
+        # Of plans that share stage processes nobody knows what runs beside a training.
+        lone = plan.lone() if pool is None else frozenset()
+        threads = {node.id: usable_cores() if node.id in lone else share for node in wanted}
         own = contextlib.nullcontext(pool) if pool is not None else stage_pool(jobs)
         with disk_errors(store.root), own as workers:
             _schedule(wanted, state, workers, store, threads, on_event, on_failure)
@@ -165,7 +169,7 @@ def _schedule(
     state: _Progress,
     pool: StagePool,
     store: Store,
-    threads: int,
+    threads: Mapping[str, int],
     on_event: Callable[[Event], None],
     on_failure: OnFailure | None,
 ) -> None:
@@ -184,7 +188,7 @@ def _schedule(
             if worker is None:
                 break
             waiting.remove(node)
-            _start(worker, node, state, store, threads)
+            _start(worker, node, state, store, threads[node.id])
             on_event({"node": node.id, "kind": "started"})
         busy = {w.pipe: w for w in pool.workers if w.node is not None}
         # What stood on a lost stage may have been all that was left: nobody would answer.

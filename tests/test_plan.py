@@ -394,3 +394,10 @@ def test_every_objective_of_a_recipe_below_is_compared_with(ladder: Path, store:
     )
     inputs = make_plan(above, store).nodes["tiny-above/prepare.sft"].inputs
     assert {"tiny-l1/prepare.sft", "tiny-l1/prepare.classify"} <= set(inputs.values())
+
+
+def test_a_training_beside_which_no_other_could_run_is_told(ladder: Path, store: Store) -> None:
+    """The control's trainings of an L2 need no L1: beside the L1 they could run, so it shares."""
+    assert make_plan(ladder, store).lone() == {"tiny-l0/train.pretrain.seed1"}
+    chain = make_plan(ladder.with_name("l1.yaml"), store).lone()
+    assert chain == {"tiny-l0/train.pretrain.seed1", "tiny-l1/train.cpt.seed1"}

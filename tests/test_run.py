@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from pipeline.core.store import Store
+from pipeline.ladder import make_plan
+from pipeline.run import default_jobs, usable_cores
 from tests.tiny_ladder import write_ladder
 
 GRADUS = [sys.executable, "-m", "pipeline.cli"]
@@ -78,6 +80,16 @@ def test_recipe_makes_one_model_for_each_objective(undisturbed: Any) -> None:
     _, out, _ = gradus(store, "models", "--json")
     names = {model["name"] for model in json.loads(out)}
     assert {"tiny-task", "tiny-task-classifier"} <= names
+
+
+def test_a_training_that_nothing_can_run_beside_gets_every_core(
+    undisturbed: Any, ladder: Path
+) -> None:
+    store = Store(undisturbed[0])
+    of = {a.manifest.run["node"]: a.manifest.run["threads"] for a in store.all()}
+    assert of["tiny-l0/train.pretrain.seed1"] == usable_cores()
+    shared = max(1, usable_cores() // default_jobs(make_plan(ladder, store)))
+    assert of["tiny-l1/train.cpt.seed1"] == of["tiny-task/train.sft.seed1"] == shared
 
 
 def test_second_run_does_nothing_and_is_quick(undisturbed: Any, ladder: Path) -> None:
