@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,9 +41,9 @@ def recommendation_of(
 ) -> dict[str, Any] | None:
     """The way to deploy with its evidence; None where no model was asked.
 
-    The best has the highest accuracy. Another is not worse where the paired interval lies
-    within the margin, over all of them by Holm's method; which one is the best is itself read
-    from these items. What is cheaper and undecided is said to be so.
+    The best has the highest accuracy. Another is not worse, or worse, where the paired interval
+    lies above the margin, or below it, over all of them by Holm's method; which one is the best
+    is itself read from these items. What is cheaper and undecided is said to be so.
 
     Args:
         ways: all that answered the task.
@@ -107,18 +107,22 @@ def _against(best: _Rung, rungs: Sequence[_Rung], margin: float) -> list[_Rung]:
         for rung in rungs
         if rung is not best and (pair := compare_ways(rung.way, best.way)) is not None
     }
-    adjusted = holm([pair.chance_worse_by(margin) for pair in pairs.values()])
-    not_worse = {key for key, p in zip(pairs, adjusted, strict=True) if p <= _ONE_SIDED}
+    by_luck = [pair.chance_worse_by(margin) for pair in pairs.values()]
+    not_worse = _shown_of(pairs, by_luck)
+    worse = _shown_of(pairs, [1 - p for p in by_luck])
     found = []
     for rung in rungs:
-        pair = pairs.get(rung.way.key)
+        key = rung.way.key
         standing: Standing = "best" if rung is best else "undecided"
-        if rung.way.key in not_worse:
-            standing = "not worse"
-        elif pair is not None and pair.difference.high < -margin:
-            standing = "worse"
-        found.append(_Rung(rung.way, rung.cost, pair, standing))
+        if key in not_worse or key in worse:
+            standing = "not worse" if key in not_worse else "worse"
+        found.append(_Rung(rung.way, rung.cost, pairs.get(key), standing))
     return found
+
+
+def _shown_of(keys: Iterable[str], chances: Sequence[float]) -> set[str]:
+    """Those whose one-sided p holds by Holm's method over all of them."""
+    return {key for key, p in zip(keys, holm(chances), strict=True) if p <= _ONE_SIDED}
 
 
 def _point(rung: _Rung, rungs: Sequence[_Rung]) -> dict[str, Any]:

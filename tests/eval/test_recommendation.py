@@ -50,6 +50,20 @@ def test_a_reference_that_is_as_good_means_do_not_fine_tune() -> None:
     )
 
 
+def test_beside_many_others_it_takes_more_to_be_shown_to_be_worse() -> None:
+    """Alone its p is below 0.025; as one of six it is not, by Holm's method."""
+    best = asked("classifier", rights(0.90, 1), seconds=3.0)
+    one = asked("tfidf_logreg", rights(0.871, 2), role="reference", seconds=0.1)
+    others = [
+        asked(arm, rights(0.89, seed), role="reference", seconds=0.2)
+        for seed, arm in enumerate(
+            ("tfidf_bayes", "nearest", "zero_shot", "few_shot", "retrieved"), start=3
+        )
+    ]
+    assert standing(recommended([best, one]))["tfidf_logreg"] == "worse"
+    assert standing(recommended([best, one, *others]))["tfidf_logreg"] == "undecided"
+
+
 def test_what_is_cheaper_and_not_shown_either_way_is_undecided_and_not_recommended() -> None:
     found = recommended([
         asked("classifier", rights(0.90, 1), seconds=3.0),
