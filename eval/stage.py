@@ -12,10 +12,11 @@ from typing import Any
 
 from eval.calibration import temperature_of
 from eval.costs import Cost, Meter
+from eval.drawing import drawn
 from eval.journal import Journal
 from eval.loaded import Loaded, PairLosses
 from eval.record import Prediction, TextLoss, write_losses, write_predictions
-from eval.suite import Suite, drawn, shared_by
+from eval.suite import Suite, shared_by
 from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError

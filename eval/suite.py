@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from eval.drawing import drawn
 from eval.record import OUT_OF_SCOPE
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
@@ -23,7 +22,7 @@ class Suite:
     Attributes:
         rows: those of the test split, which are judged.
         folder: of the Dataset.
-        limit: rows of each split that are asked at most, the first ones; None: all.
+        limit: rows of each split that are asked at most, drawn; None: all.
         groups: item to the document or phrase that it shares with others.
     """
 
@@ -53,13 +52,14 @@ class Suite:
         path = self.folder / f"{split}.arrow"
         rows = read_rows(path) if path.is_file() else []
         cut = self._cut(split)
-        return [
+        whole = [
             row
             for row in rows
             if row["members"] is None
             and row["example_id"].rpartition("#")[0] not in cut
             and row["example_id"] not in cut
-        ][: self.limit]
+        ]
+        return drawn(whole, self.limit)
 
     def _cut(self, split: str) -> set[str]:
         """Ids of rows that `prepare` cut or split because they were too long."""
@@ -71,12 +71,12 @@ class Suite:
         return {entry["id"] for entry in entries if entry["split"] == split}
 
     def narrowed(self, name: str, labels: list[str] | None, limit: int | None) -> Suite:
-        """The first rows alone, and all labels that there are beside those of the rows.
+        """So many of its rows alone, and all labels that there are beside those of the rows.
 
         Raises:
             DataError: a row's label is none of them.
         """
-        rows = self.rows[:limit]
+        rows = drawn(self.rows, limit)
         if labels is None or not self.labels:
             return replace(self, rows=rows, limit=limit)
         for row in rows:
@@ -108,14 +108,6 @@ class Suite:
 def shared_by(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Row to the document or phrase that it shares with others; the rest stand alone."""
     return {row["example_id"]: row["group"] for row in rows if row["group"] is not None}
-
-
-def drawn(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """At most so many rows, drawn by seed 0, in their order."""
-    if len(rows) <= most:
-        return rows
-    chosen = np.random.default_rng(0).choice(len(rows), size=most, replace=False)
-    return [rows[index] for index in sorted(chosen.tolist())]
 
 
 def _json(path: Path) -> Any:

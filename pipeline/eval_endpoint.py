@@ -40,7 +40,7 @@ def evaluate_endpoint(url: str, wishes: Wishes, store: Store) -> tuple[dict[str,
         raise UserError(
             f"--arms {strange}: an endpoint is asked in {', '.join(ARMS)}; name some of these"
         )
-    suites = [asked.first(wishes.limit) for asked in _suites(wishes, store)]
+    suites = [asked.limited(wishes.limit) for asked in _suites(wishes, store)]
     return asyncio.run(_evaluated(url, wishes, arms, suites, store))
 
 
@@ -86,7 +86,6 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
             tokenizer,
             suite=name,
             answer_after=plan.recipe.recipe.evaluate.answer_after,
-            chat_template=plan.nodes[node].files.get("chat_template"),
             train=None if own is None else store.path_of(plan.nodes[own].key or ""),
         )
         found.append(asked)

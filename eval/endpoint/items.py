@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from eval.drawing import drawn
 from pipeline.core.digest import canonical_json, file_digest, text_digest
 from pipeline.core.errors import DataError
 
@@ -68,9 +69,9 @@ class Asked:
     prior: Mapping[str, int] | None = None
     renderer: Any = None
 
-    def first(self, limit: int | None) -> Asked:
-        """The first ``limit`` items; all where there is no limit."""
-        return self if limit is None else replace(self, items=self.items[:limit])
+    def limited(self, limit: int | None) -> Asked:
+        """At most ``limit`` items, drawn; all where there is no limit."""
+        return replace(self, items=tuple(drawn(self.items, limit)))
 
 
 def asked_of_file(

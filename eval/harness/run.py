@@ -114,7 +114,8 @@ def run_harness(
         out: a folder for samples, results and the log; made where it is not there.
         suites: name to prepared Dataset, each a task of that name: arm `likelihood` in the
             harness's hands. Served models need ``target.tokenizer`` for them.
-        limit: the first so many items of each task; None: all.
+        limit: at most so many items of each task: of its own tasks the first, of our rows
+            drawn ones.
         shots: rows that are shown before each item; None: as each task has it. Own suites
             show none.
         batch_size: of a checkpoint.

@@ -58,12 +58,6 @@ def _row(line: str, place: str, keys: Sequence[str]) -> dict[str, Any]:
     return row
 
 
-def chosen(count: int, limit: int, seed: int) -> list[int]:
-    """Which of ``count`` rows are asked: ``limit`` of them at most, drawn by ``seed``, in order."""
-    order = np.random.default_rng(seed).permutation(count)
-    return sorted(order[:limit].tolist())
-
-
 def fitting(texts: Sequence[str], fits: Callable[[str], bool], limit: int, seed: int) -> list[int]:
     """Which texts are asked: ``limit`` at most of those that fit, drawn by ``seed``, in order.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eval.risks.files import chosen
+from eval.drawing import chosen
 from eval.risks.line import Line, Topic, interval, not_measured, share
 from eval.risks.losses import TOLD_BY
 from eval.risks.membership import FALSE_POSITIVES, with_interval
