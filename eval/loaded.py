@@ -40,7 +40,7 @@ class Loaded:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_gpu = self.device.type == "cuda"
         self.model = load_model(root.path, bf16_weights=on_gpu)
-        self.tokenizer = load_tokenizer(root.path, context.files.get("chat_template"))
+        self.tokenizer = load_tokenizer(root.path)
         self.pad_id = self.tokenizer.pad_token_id or 0
         self.head = root.path if adapter is None else adapter.path
         if adapter is not None and on_gpu:

@@ -113,7 +113,6 @@ def _copied(plan: Plan, outcome: Outcome, settings: Mapping[str, int]) -> list[N
         "canaries",
         {"each": settings["each"], "seed": settings["seed"]},
         {"data": data.id, "tokenizer": data.inputs["tokenizer"]},
-        _template(data),
     )
     other = {data.id: canaries.id}
     made = []
@@ -137,15 +136,10 @@ def _copied(plan: Plan, outcome: Outcome, settings: Mapping[str, int]) -> list[N
             **{k: settings[k] for k in ("reference", "items", "seed")},
         },
         {**inputs, "data": canaries.id, "clean": data.id},
-        _template(data),
-        {"batch_size": recipe.evaluate.batch_size},
+        options={"batch_size": recipe.evaluate.batch_size},
     )
     wanted = _below(audit, {node.id: node for node in made})
     return [canaries, *(node for node in made if node.id in wanted), audit]
-
-
-def _template(data: Node) -> dict[str, Path]:
-    return {role: path for role, path in data.files.items() if role == "chat_template"}
 
 
 def _below(audit: Node, made: Mapping[str, Node]) -> set[str]:

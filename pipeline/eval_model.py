@@ -21,6 +21,7 @@ from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Clean
 from pipeline.core.stage import stage_key
 from pipeline.core.store import Store
+from pipeline.data.rendering.kept import own_template
 from pipeline.display import LiveDisplay
 from pipeline.eval_plan import SUITE, Wishes, evaluations_of, named_model, own_evaluations
 from pipeline.plan import Node, Plan
@@ -152,29 +153,9 @@ def _wanted(
             config["labels"] = read_labels(wishes.labels)
         own = {role: i for role, i in inputs.items() if not role.startswith(SUITE)} | chosen
         options = {"batch_size": _BATCH, **template.options}
-        files = {}
-        if info_of(arm).labels:
-            files = _chat_template(name, arm, nodes[_task(suites, nodes)], store)
-        node = Node(f"{name}/eval.{arm}", "evaluate", config, own, files, options=options)
+        node = Node(f"{name}/eval.{arm}", "evaluate", config, own, options=options)
         keys = {role: nodes[i].key or "" for role, i in own.items()}
-        digests = {role: store.digests.of(path) for role, path in files.items()}
-        yield replace(node, key=stage_key("evaluate", config, keys, digests))
-
-
-def _chat_template(name: str, arm: str, dataset: Node, store: Store) -> dict[str, Path]:
-    """The recipe's own chat template, by which labels are written as the rows were.
-
-    Raises:
-        UserError: it brings one, and the store keeps no file of it.
-    """
-    if "chat_template" in dataset.files:
-        return {"chat_template": dataset.files["chat_template"]}
-    if "chat_template" in _local_files(dataset, store):
-        raise UserError(
-            f"--arms {arm}: the recipe of {name} brings a chat template of its own, and labels are "
-            f"written by it; name the recipe: gradus eval RECIPE --arms {arm}"
-        )
-    return {}
+        yield replace(node, key=stage_key("evaluate", config, keys, {}))
 
 
 def _suites(
@@ -209,6 +190,14 @@ def _task(suites: Mapping[str, str], nodes: Mapping[str, Node]) -> str:
     return next(suites[r] for r in order if nodes[suites[r]].config["render"] != "text")
 
 
+def _template(dataset: Node, store: Store) -> dict[str, Path]:
+    """The chat template that a recipe brought for the rows of a Dataset."""
+    artifact = store.get(dataset.key or "")
+    told = dataset.files.get("chat_template")
+    kept = told if artifact is None else own_template(artifact.path)
+    return {} if kept is None else {"chat_template": kept}
+
+
 def _closed(dataset: Node) -> bool:
     """Whether its labels are a set to choose one from."""
     return dataset.config["render"] in ("sft", "hybrid", "classify")
@@ -219,11 +208,6 @@ def _rows_node(dataset: Node, wishes: Wishes, nodes: Mapping[str, Node], store: 
     from eval.endpoint.items import form_of_file
 
     assert wishes.data is not None
-    if "chat_template" in dataset.files or "chat_template" in _local_files(dataset, store):
-        raise UserError(
-            "--data: the model's recipe brings a chat template of its own; name the rows as a "
-            "suite there: evaluate.suites"
-        )
     form, columns = form_of_file(wishes.data, wishes.form)
     test = {
         "files": [], "columns": columns, "seed": 0, "format": form,
@@ -246,15 +230,11 @@ def _rows_node(dataset: Node, wishes: Wishes, nodes: Mapping[str, Node], store: 
     }
     inputs = {"tokenizer": dataset.inputs["tokenizer"]}
     files = {"test": wishes.data.resolve()}
+    files |= _template(dataset, store)
     keys = {"tokenizer": nodes[inputs["tokenizer"]].key or ""}
-    digests = {"test": store.digests.of(files["test"])}
+    digests = {role: store.digests.of(path) for role, path in files.items()}
     key = stage_key("prepare", config, keys, digests)
     return Node(f"{ROWS}/prepare.{key[:8]}", "prepare", config, inputs, files, key=key)
-
-
-def _local_files(dataset: Node, store: Store) -> Mapping[str, str]:
-    artifact = store.get(dataset.key or "")
-    return artifact.manifest.local_files if artifact is not None else {}
 
 
 def _tables(artifact: Artifact) -> Iterator[Table]:

@@ -192,10 +192,4 @@ def _evaluate(
         "train_items": evaluate.train_items,
     }
     options = {"batch_size": evaluate.batch_size}
-    data, files = asked.loaded.recipe.data, {}
-    if ARMS[arm].labels and data is not None and data.chat_template is not None:
-        # Labels are rendered as `prepare` rendered the rows.
-        files["chat_template"] = asked.loaded.local(data.chat_template)
-    return ladder.add(
-        Node(node, "evaluate", config, {**weights(model), **inputs}, files, options=options)
-    )
+    return ladder.add(Node(node, "evaluate", config, {**weights(model), **inputs}, options=options))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_evaluate import Generated
-from pipeline.data_plan import add_template
 from pipeline.judgement_arms import asked_arms, judged_name
 from pipeline.plan import Built, ModelRef, Node
 
@@ -66,8 +65,6 @@ def reference_nodes(
             inputs["encoder"] = ladder.fetched(loaded, evaluate.encoder, "evaluate.encoder").root
         elif name == "nearest" or name in _ASK:
             inputs["root"] = base.root
-        if name in _ASK:
-            add_template(loaded, recipe.data, files)
         if name == "retrieved" and evaluate.corpus is not None:
             files["corpus"] = _file(loaded, "evaluate.corpus", evaluate.corpus)
         if name == "retrieved" and suites["test"] == "classification":
@@ -119,7 +116,6 @@ def risk_nodes(ladder: Ladder, built: Built, asked: Mapping[str, dict[str, str]]
         given = getattr(evaluate.risks, name)
         if given is not None:
             files[name] = _file(loaded, f"evaluate.risks.{name}", given)
-    add_template(loaded, recipe.data, files)
     seed = recipe.train.seeds[0]
     nodes = []
     for objective in recipe.train.objective:

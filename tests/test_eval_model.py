@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from click.testing import Result
@@ -20,7 +19,7 @@ from pipeline.compare_verb import _among_all
 from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.store import Store
-from pipeline.eval_model import _of_artifacts, _wanted
+from pipeline.eval_model import _of_artifacts, _rows_node, _wanted
 from pipeline.eval_plan import Wishes, evaluations_of
 from pipeline.plan import Node
 from tests.tiny_ladder import write_ladder
@@ -193,29 +192,22 @@ def test_a_folder_of_answers_keeps_what_items_share(tmp_path: Path, gradus: Grad
     assert pair["clusters"] == 4
 
 
-def test_labels_are_written_by_the_recipes_own_template_or_not_at_all(
+def test_rows_of_a_file_are_written_by_the_template_that_the_recipe_brought(
     made: Store, tmp_path: Path
 ) -> None:
-    template = tmp_path / "own.jinja"
-    template.write_text("{{ messages }}", encoding="utf-8")
-    entry = made.model("demo")
-    assert entry is not None
-    known = _of_artifacts(made, evaluations_of(made, entry))
-    keys = {}
-    for files in ({}, {"chat_template": template}):
-        nodes = {**known.nodes, "rows": replace(known.nodes["rows"], files=files)}
-        wishes = Wishes(arms=("likelihood",))
-        (node,) = _wanted("demo", known, wishes, nodes, made)
-        assert dict(node.files) == files
-        keys[len(files)] = node.key
-    assert keys[0] != keys[1]
-    kept = made.need("rows")
-    told = replace(kept, manifest=replace(kept.manifest, local_files={"chat_template": "x"}))
-    with (
-        mock.patch.object(Store, "get", return_value=told),
-        pytest.raises(UserError, match="brings a chat template of its own"),
-    ):
-        list(_wanted("demo", known, Wishes(arms=("likelihood",)), dict(known.nodes), made))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "where is my card", "label": "yes"}\n', encoding="utf-8")
+    wishes = Wishes(data=rows)
+    dataset = made.need("rows")
+    node = Node("rows", "prepare", dataset.manifest.config, {"tokenizer": "base"}, key="rows")
+    nodes = {"base": Node("base", "fetch", {}, {}, key="base"), "rows": node}
+    plain = _rows_node(node, wishes, nodes, made)
+    assert set(plain.files) == {"test"}
+    kept = dataset.path / "chat_template.jinja"
+    kept.write_text("{{ messages }}", encoding="utf-8")
+    own = _rows_node(node, wishes, nodes, made)
+    assert own.files["chat_template"] == kept
+    assert own.key != plain.key
 
 
 def suite_of(*labels: str) -> Suite:
@@ -225,9 +217,17 @@ def suite_of(*labels: str) -> Suite:
     return Suite(rows, "sft", sorted(set(labels)), Path())
 
 
-def test_a_suite_is_narrowed_to_its_first_rows_and_widened_to_all_labels() -> None:
-    suite = suite_of("a", "b", "a").narrowed("rows", ["a", "b", "c"], 2)
-    assert [row["example_id"] for row in suite.rows] == ["0", "1"]
+def test_a_suite_is_narrowed_to_drawn_rows_and_widened_to_all_labels() -> None:
+    """A file may be sorted by label: its first rows would be all of one."""
+    whole = suite_of(*["a"] * 50, *["b"] * 50)
+    suite = whole.narrowed("rows", ["a", "b", "c"], 40)
+    asked = [int(row["example_id"]) for row in suite.rows]
+    assert len(set(asked)) == 40
+    assert asked == sorted(asked)
+    assert 10 < sum(n < 50 for n in asked) < 30
+    assert {row["example_id"] for row in whole.narrowed("rows", None, 9).rows} <= set(
+        map(str, asked)
+    )
     assert suite.labels == ["a", "b", "c"]
     assert suite_of("a").narrowed("rows", None, None).labels == ["a"]
 

@@ -10,9 +10,8 @@ from typing import Any
 from eval.arms.rendered import answers_of, label_counts, prompts_of, with_prompts, with_texts
 from eval.batching import OnProgress, Row
 from eval.record import Prediction
-from pipeline.core.controls import Controls
 from pipeline.core.errors import DataError
-from pipeline.data.rendering import Renderer
+from pipeline.data.rendering import renderer_of
 
 Found = dict[str, list[Prediction]]
 OnDone = Callable[[Mapping[str, Sequence[Prediction]]], None]
@@ -37,7 +36,7 @@ class Choosing:
         """Takes a transformers causal language model as it stands: device, dtype, adapters.
 
         Args:
-            tokenizer: with the chat template by which the suite was rendered.
+            tokenizer: of the model.
             data: the suite's Dataset.
 
         Raises:
@@ -51,13 +50,7 @@ class Choosing:
             )
         self.model, self.labels = model, labels
         self.render: str = settings["render"]
-        self.renderer = Renderer(
-            tokenizer,
-            causal=True,
-            system=settings["system"],
-            template_kwargs=settings["chat_template_kwargs"],
-            controls=Controls.from_json(settings["controls"]),
-        )
+        self.renderer = renderer_of(data, tokenizer, causal=True)
         self.stop_ids = stop_ids
         self.sizes = {"pad_id": pad_id, "batch_size": batch_size}
 

@@ -59,7 +59,7 @@ def answers_of(renderer: Any, labels: Sequence[str], stop_ids: Sequence[int]) ->
     """
     require_labels(labels)
     asked = [renderer.messages(_PROBE, label) for label in labels]
-    return _by_label(labels, [turn.answer for turn in _turns(renderer, labels, asked, stop_ids)])
+    return _by_label(labels, [turn.answer for turn in turns_of(renderer, labels, asked, stop_ids)])
 
 
 def prompts_of(renderer: Any, labels: Sequence[str], stop_ids: Sequence[int]) -> dict[str, Ids]:
@@ -71,7 +71,9 @@ def prompts_of(renderer: Any, labels: Sequence[str], stop_ids: Sequence[int]) ->
     """
     require_labels(labels)
     asked = [renderer.messages(label, _PROBE) for label in labels]
-    prompts = _by_label(labels, [turn.given for turn in _turns(renderer, labels, asked, stop_ids)])
+    prompts = _by_label(
+        labels, [turn.given for turn in turns_of(renderer, labels, asked, stop_ids)]
+    )
     owner: dict[Ids, str] = {}
     for label, ids in prompts.items():
         other = owner.setdefault(ids, label)
@@ -158,20 +160,35 @@ def label_counts(folder: Path, prompts: Mapping[str, Ids]) -> dict[str, int]:
     return {label: counts[label] for label in prompts}
 
 
-def _turns(
-    renderer: Any, labels: Sequence[str], asked: Sequence[Any], stop_ids: Sequence[int]
+def turns_of(
+    renderer: Any,
+    labels: Sequence[str],
+    asked: Sequence[Any],
+    stop_ids: Sequence[int],
+    what: str = "labels",
 ) -> list[Turn]:
+    """Conversations of one question and one answer as ids.
+
+    Args:
+        labels: what to call each in an error.
+        asked: the messages of each.
+        what: they are.
+
+    Raises:
+        DataError: one cannot be rendered.
+        ModelError: no stop id ends an answer.
+    """
     made = renderer.conversations([{"messages": messages} for messages in asked], "last")
     turns = []
     for label, found in zip(labels, made, strict=True):
         if not isinstance(found, list):
-            raise DataError(f"labels: {label!r} cannot be rendered: {found}; rename it")
+            raise DataError(f"{what}: {label!r} cannot be rendered: {found}; rename it")
         row = found[-1]
         first = _first_learned(row.supervised, row.prompt or 0) or 0
         answer = _ended(row.input_ids[first:], stop_ids)
         if answer[-1] not in stop_ids:
             raise ModelError(
-                f"labels: the chat template ends the answer {label!r} with none of the ids that "
+                f"{what}: the chat template ends the answer {label!r} with none of the ids that "
                 f"end a turn for this model ({', '.join(map(str, stop_ids)) or 'none'}); set "
                 "eos_token_id in generation_config.json to the id that ends its turns"
             )

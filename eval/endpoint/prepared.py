@@ -30,7 +30,6 @@ def asked_of_dataset(
 
     Args:
         tokenizer: the folder whose tokenizer rendered it.
-        chat_template: by which it was rendered; None: the tokenizer's own.
         train: the Dataset that the model was trained on, whose labels are offered and whose rows
             are the prior, as ``eval.arms.rendered.offered`` has it; None: this one.
 
@@ -38,9 +37,8 @@ def asked_of_dataset(
         DataError: no test rows, rows that cannot be asked, or a conversation that the
             prepared rows do not keep.
     """
-    from pipeline.core.controls import Controls
     from pipeline.data.arrow import read_rows
-    from pipeline.data.rendering import Renderer
+    from pipeline.data.rendering import renderer_of
     from pipeline.modeling.loading import load_tokenizer
 
     folder = dataset.path
@@ -53,13 +51,7 @@ def asked_of_dataset(
             f"suite {suite}: its rows are rendered for {settings['render']}, and an endpoint is "
             "asked for one answer in writing; name another suite"
         )
-    renderer = Renderer(
-        load_tokenizer(tokenizer, chat_template),
-        causal=True,
-        system=settings["system"],
-        template_kwargs=settings["chat_template_kwargs"],
-        controls=Controls.from_json(settings["controls"]),
-    )
+    renderer = renderer_of(folder, load_tokenizer(tokenizer), causal=True)
     items = tuple(_prepared_item(row, renderer, suite) for row in rows)
     if (dataset.manifest.config["sources"].get("test") or {}).get("prompt"):
         items = tuple(replace(item, text="") for item in items)

@@ -14,12 +14,12 @@ from typing import Any
 
 from eval.arms.likelihood import scored_prediction
 from eval.arms.rendered import answers_of, offered, with_prompts
+from eval.drawing import drawn
 from eval.record import OUT_OF_SCOPE, Prediction
-from pipeline.core.controls import Controls
 from pipeline.core.errors import DataError, IntegrityError
 from pipeline.core.model_config import read_config
 from pipeline.data.arrow import read_rows
-from pipeline.data.rendering import Renderer
+from pipeline.data.rendering import renderer_of
 
 _ASKED = ("sft", "hybrid")
 
@@ -123,7 +123,7 @@ def own_task(
     Args:
         folder: of the Dataset.
         tokenizer_folder: of the model, or of the tokenizer that the Dataset was prepared with.
-        limit: the first so many rows; None: all.
+        limit: at most so many rows, drawn; None: all.
         context: tokens that the model takes; the harness would cut what is longer.
         train: the Dataset that the model was trained on: its labels are offered, as arm
             `likelihood` has it.
@@ -143,15 +143,9 @@ def own_task(
 
     tokenizer = load_tokenizer(tokenizer_folder)
     stops = _stop_ids(tokenizer_folder, tokenizer)
-    renderer = Renderer(
-        tokenizer,
-        causal=True,
-        system=settings["system"],
-        template_kwargs=settings["chat_template_kwargs"],
-        controls=Controls.from_json(settings["controls"]),
-    )
+    renderer = renderer_of(folder, tokenizer, causal=True)
     answers = answers_of(renderer, offered(labels, train), stops)
-    rows = read_rows(folder / "test.arrow")[:limit]
+    rows = drawn(read_rows(folder / "test.arrow"), limit)
     if not rows:
         raise DataError(f"harness: suite {suite} has no test rows; give data.test")
     asked = with_prompts(rows, answers, stops)

@@ -25,7 +25,7 @@ class Base:
         context: tokens that it reads and writes at most.
     """
 
-    def __init__(self, folder: Path, chat_template: Path | None, batch_size: int) -> None:
+    def __init__(self, folder: Path, batch_size: int) -> None:
         """Loads it.
 
         Raises:
@@ -43,7 +43,7 @@ class Base:
         on_gpu = torch.cuda.is_available()
         self.device: Literal["cpu", "cuda"] = "cuda" if on_gpu else "cpu"
         self.model = load_model(folder, bf16_weights=on_gpu).to(self.device).eval()
-        self.tokenizer = load_tokenizer(folder, chat_template)
+        self.tokenizer = load_tokenizer(folder)
         self.batch_size = batch_size
         self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
 

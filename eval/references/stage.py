@@ -20,6 +20,7 @@ from eval.references.task import Item, OnDone, Task, read_task
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
 from pipeline.core.stage import StageContext
+from pipeline.data.rendering import tokenizer_of
 
 SUITE = "test"
 _WORDS = ("tfidf_bayes", "tfidf_logreg")
@@ -112,8 +113,10 @@ def _rung(
         )
     from eval.references.prompted import Base, Prompted
 
-    base = Base(inputs["root"].path, context.files.get("chat_template"), batch_size)
-    render = json.loads((inputs["data"].path / "render.json").read_text(encoding="utf-8"))
+    base = Base(inputs["root"].path, batch_size)
+    data = inputs["data"].path
+    base.tokenizer = tokenizer_of(data, base.tokenizer)
+    render = json.loads((data / "render.json").read_text(encoding="utf-8"))
     return Prompted(name, task, base, render, config, context.files.get("corpus"))
 
 

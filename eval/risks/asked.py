@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.arms.rendered import Turn, turns_of
 from eval.arms.scoring import score_pairs
 from eval.batching import batches, device_of, judged_model, padded
 from eval.loaded import Loaded
 from eval.record import Prediction
-from eval.risks.suites import Suite, renderer_of
+from eval.risks.suites import Suite
 from eval.risks.voice import Voice
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
-from pipeline.data.rendering import Renderer
+from pipeline.data.rendering import Renderer, renderer_of
 
 if TYPE_CHECKING:
     from pipeline.modeling.heads import Classifier
@@ -36,9 +37,6 @@ class Asked:
     ) -> None:
         self.loaded = Loaded(inputs["root"], inputs.get("adapter"), config, context)
         self.arm: str = config["arm"]
-        template = context.files.get("chat_template")
-        if template is not None:
-            self.loaded.tokenizer.chat_template = template.read_text(encoding="utf-8")
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.batch_size, self.pad_id = self.loaded.batch_size, self.loaded.pad_id
         self.context_tokens = int(getattr(self.model.config, "max_position_embeddings", 0)) or None
@@ -86,31 +84,17 @@ class Asked:
             torch.manual_seed(seed)
             return self._generate(prompts, tokens, do_sample=True, min_new_tokens=tokens)
 
-    def score(
-        self, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[str]]
-    ) -> list[list[float]]:
-        """Log-probability of each choice and the end of the turn after its prompt, in nats.
+    def score(self, turns: Sequence[Turn]) -> list[float]:
+        """Log-probability of each answer after what is given, in nats.
 
         Summed over tokens, as the arm ``likelihood`` does; every pair is read by itself.
         """
-        pairs = [
-            (list(prompt), [*self.tokenizer.encode(choice, add_special_tokens=False), self._end])
-            for prompt, mine in zip(prompts, choices, strict=True)
-            for choice in mine
-        ]
         with judged_model(self.model):
-            values = iter(
-                score_pairs(self.model, pairs, batch_size=self.batch_size, pad_id=self.pad_id)
-            )
-        return [[next(values) for _ in mine] for mine in choices]
+            return score_pairs(self.model, turns, batch_size=self.batch_size, pad_id=self.pad_id)
 
     @property
-    def _end(self) -> int:
-        """The token that ends a turn."""
-        return self._stops[0]
-
-    @property
-    def _stops(self) -> list[int]:
+    def stops(self) -> list[int]:
+        """Tokens that end a turn, the tokenizer's own first."""
         own, stops = self.tokenizer.eos_token_id, self.model.generation_config.eos_token_id
         listed = list(stops) if isinstance(stops, list) else [stops]
         return list(dict.fromkeys(i for i in [own, *listed] if i is not None)) or [self.pad_id]
@@ -127,7 +111,7 @@ class Asked:
             max_new_tokens=tokens,
             num_beams=1,
             use_cache=True,
-            eos_token_id=self._stops,
+            eos_token_id=self.stops,
             pad_token_id=self.pad_id,
             **drawn,
             **how,
@@ -173,7 +157,22 @@ class _Spoken:
     def score(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        return self._asked.score(self._ids(questions), choices)
+        texts = [choice for mine in choices for choice in mine]
+        pairs = zip(questions, choices, strict=True)
+        asked = [self._renderer.messages(q, choice) for q, mine in pairs for choice in mine]
+        if self._renderer.tokenizer.chat_template is None:
+            turns = [self._plain(messages) for messages in asked]
+        else:
+            stops = self._asked.stops
+            turns = turns_of(self._renderer, texts, asked, stops, "choices")
+        values = iter(self._asked.score(turns))
+        return [[next(values) for _ in mine] for mine in choices]
+
+    def _plain(self, messages: Sequence[Mapping[str, Any]]) -> Turn:
+        """A base without turns ends a text, not an answer."""
+        question, choice = (str(message["content"]) for message in messages[-2:])
+        ids = self._asked.tokenizer.encode(choice, add_special_tokens=False)
+        return Turn(tuple(self._renderer.question(question)), (*ids, self._asked.stops[0]))
 
     def _ids(self, questions: Sequence[str]) -> list[list[int]]:
         return [self._renderer.question(question) for question in questions]

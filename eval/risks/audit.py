@@ -22,9 +22,9 @@ from eval.risks.exposure import fitted_exposure, rank_of, sampled_exposure
 from eval.risks.line import Line
 from eval.risks.losses import row_losses
 from eval.risks.privacy import membership_lines
-from eval.risks.suites import renderer_of
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
+from pipeline.data.rendering import renderer_of
 
 FILE = "audit.json"
 
@@ -36,14 +36,11 @@ class Audit:
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
         """Inputs: root, adapter (optional), data (the Dataset with canaries), clean (the same
-        without them). Config: name, reference, items, seed. File: chat_template."""
+        without them). Config: name, reference, items, seed."""
         data = inputs["data"]
         render = require_offered(data)
         settings = {"arm": "text", "max_new_tokens": 1, "answer_after": None}
         loaded = Loaded(inputs["root"], inputs.get("adapter"), settings, context)
-        template = context.files.get("chat_template")
-        if template is not None:
-            loaded.tokenizer.chat_template = template.read_text(encoding="utf-8")
 
         def losses(rows: Sequence[Mapping[str, Any]]) -> list[float]:
             return row_losses(

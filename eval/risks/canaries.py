@@ -15,13 +15,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from eval.risks.suites import renderer_of
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import Split, write_split
 from pipeline.data.packing import pack_stream
-from pipeline.data.rendering import Renderer
+from pipeline.data.rendering import Renderer, renderer_of
 from pipeline.data.renders import RENDERS, Turn
 from pipeline.data.rows import Row, RowProblem
 from pipeline.data.writing import segments
@@ -115,7 +114,7 @@ class InsertCanaries:
     def run(
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
-        """Inputs: data (Dataset), tokenizer (Model). Config: each, seed. File: chat_template."""
+        """Inputs: data (Dataset), tokenizer (Model). Config: each, seed."""
         from pipeline.modeling.loading import kind_of_folder, load_tokenizer
 
         data, folder = inputs["data"], inputs["tokenizer"].path
@@ -124,7 +123,7 @@ class InsertCanaries:
         canaries = make_canaries(
             config["each"], config["seed"], labels if render == "classify" else ()
         )
-        tokenizer = load_tokenizer(folder, context.files.get("chat_template"))
+        tokenizer = load_tokenizer(folder)
         renderer = renderer_of(data.path, tokenizer, causal=kind_of_folder(folder) == "causal")
         own = rendered(
             renderer, [c.row(c.secret, render) for c in canaries], render, prepared["loss_on"]

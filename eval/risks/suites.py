@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eval.drawing import chosen
 from eval.loaded import question_ids
-from eval.risks.files import chosen
 from pipeline.core.artifact import Artifact
-from pipeline.core.controls import Controls
 from pipeline.data.arrow import Split
 from pipeline.data.rendering import Renderer
 from pipeline.data.rows import RowProblem
@@ -66,18 +65,6 @@ def reworded(row: dict[str, Any], ids: list[int]) -> dict[str, Any]:
     """A row that asks something else and has the same answer."""
     asked = None if row.get("prompt") is None else len(ids)
     return {**row, "input_ids": ids, "prompt": asked, "supervised": []}
-
-
-def renderer_of(data: Path, tokenizer: Any, *, causal: bool) -> Renderer:
-    """The renderer by which the rows of a Dataset were prepared."""
-    settings = _json(data / "render.json")
-    return Renderer(
-        tokenizer,
-        causal=causal,
-        system=settings["system"],
-        template_kwargs=settings["chat_template_kwargs"],
-        controls=Controls.from_json(settings["controls"]),
-    )
 
 
 def labelled_suite(

@@ -83,7 +83,7 @@ STAGES: Mapping[str, StageInfo] = {
     "scratch": StageInfo("pipeline.stages.scratch:Scratch", 1, "Model", (*_TORCH, "tokenizers")),
     "prepare": StageInfo(
         "pipeline.stages.prepare:Prepare",
-        8,
+        9,
         "Dataset",
         ("transformers", "tokenizers", "jinja2", *_ROWS, *_JUDGED),
     ),
@@ -92,7 +92,7 @@ STAGES: Mapping[str, StageInfo] = {
     "train-full": StageInfo("pipeline.stages.train:Train", 4, "Model", _TRAIN),
     "export": StageInfo("pipeline.stages.export:Export", 2, "Adapter", ("torch", "peft")),
     "merge": StageInfo("pipeline.stages.export:Merge", 2, "Model", (*_TORCH, "peft")),
-    "evaluate": StageInfo("eval.stage:Evaluate", 3, "Report", (*_TORCH, "peft")),
+    "evaluate": StageInfo("eval.stage:Evaluate", 4, "Report", (*_TORCH, "peft")),
     "reference": StageInfo(
         "eval.references.stage:Reference",
         1,
@@ -108,14 +108,14 @@ STAGES: Mapping[str, StageInfo] = {
     "compare": StageInfo(
         # The page holds plotly's script, and the hub's library writes the card's metadata.
         "eval.compare_stage:Compare",
-        7,
+        8,
         "Report",
         ("numpy", "scipy", "plotly", "huggingface-hub"),
     ),
     "bundle": StageInfo("serve.stage:MakeBundle", 4, "Bundle"),
     "risks": StageInfo(
         "eval.risks.stage:Risks",
-        1,
+        2,
         "Report",
         (*_TORCH, "peft", "captum", "numpy", "scipy", "presidio-analyzer", "phonenumbers"),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -136,9 +137,13 @@ def _renderer(
 ) -> tuple[Any, dict[str, Any], int | None]:
     """The renderer, what evaluation and serving must know of it, the base's context in tokens."""
     from pipeline.data.rendering import Renderer, fixed_kwargs
+    from pipeline.data.rendering.kept import TEMPLATE
     from pipeline.modeling.loading import kind_of_folder, load_tokenizer
 
-    tokenizer = load_tokenizer(folder, context.files.get("chat_template"))
+    own = context.files.get("chat_template")
+    tokenizer = load_tokenizer(folder, own)
+    if own is not None:
+        shutil.copyfile(own, context.out / TEMPLATE)
     kwargs = fixed_kwargs(tokenizer.chat_template, config["chat_template_kwargs"])
     renderer = Renderer(
         tokenizer,

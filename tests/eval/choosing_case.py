@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from eval.loaded import Loaded
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
 from pipeline.data.rendering import Renderer
+from pipeline.data.rendering import renderer_of as kept
 from pipeline.modeling.loading import load_tokenizer
 
 LABELS = ["card", "card_arrival", "lost <|im_end|> pin", "转账", "转账 限额"]
@@ -31,8 +31,7 @@ def loaded(base: Artifact, folder: Path, batch_size: int = 4) -> Loaded:
 
 
 def renderer_of(base: Artifact, data: Path) -> Renderer:
-    settings = json.loads((data / "render.json").read_text())
-    return Renderer(load_tokenizer(base.path), causal=True, system=settings["system"])
+    return kept(data, load_tokenizer(base.path), causal=True)
 
 
 def learned(row: Any, stop: int) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ LISTED = "Answer with exactly one of these labels and nothing else: harbour, kit
 
 
 def prompted(name: str, base: Artifact, task: Task, **more: Any) -> Prompted:
-    return Prompted(name, task, Base(base.path, None, 8), RENDER, {**CONFIG, **more})
+    return Prompted(name, task, Base(base.path, 8), RENDER, {**CONFIG, **more})
 
 
 def by_template(base: Artifact, turns: list[tuple[str, str]]) -> list[int]:
@@ -147,7 +147,7 @@ def test_a_base_that_only_reads_is_asked_nothing(tmp_path: Path) -> None:
 
     BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(str(tmp_path))
     with pytest.raises(ModelError, match="the base only reads text"):
-        Base(tmp_path, None, 8)
+        Base(tmp_path, 8)
 
 
 def test_several_labels_are_not_asked_for(base: Artifact) -> None:

@@ -112,10 +112,10 @@ def test_passages_of_all_questions_are_looked_in(base: Artifact, tmp_path: Path)
     passages = passages_of(task, None)
     assert len(passages) == 2
     rung = Prompted(
-        "retrieved", task, Base(base.path, None, 4), {"system": None, "chat_template_kwargs": {}},
+        "retrieved", task, Base(base.path, 4), {"system": None, "chat_template_kwargs": {}},
         {"seed": 0, "shots": 4, "max_new_tokens": 8, "answer_after": None},
     )  # fmt: skip
-    asked = Base(base.path, None, 4).tokenizer.decode(rung.prompt(task.test[0]))
+    asked = Base(base.path, 4).tokenizer.decode(rung.prompt(task.test[0]))
     assert asked.index("Passage: The old ship") < asked.index("Question: When did the ship leave?")
     assert asked.count("When did the ship leave?") == 1
 
@@ -146,10 +146,10 @@ def test_open_questions_are_shown_with_their_answers(base: Artifact, tmp_path: P
     )
     task = read_task(data.path)
     rung = Prompted(
-        "few_shot", task, Base(base.path, None, 4), {"system": None, "chat_template_kwargs": {}},
+        "few_shot", task, Base(base.path, 4), {"system": None, "chat_template_kwargs": {}},
         {"seed": 0, "shots": 2, "max_new_tokens": 8, "answer_after": None},
     )  # fmt: skip
-    text = Base(base.path, None, 4).tokenizer.decode(rung.prompt(task.test[0]))
+    text = Base(base.path, 4).tokenizer.decode(rung.prompt(task.test[0]))
     assert text.count("<|im_start|>assistant\nload ") == 2
     assert text.endswith("the crane?<|im_end|>\n<|im_start|>assistant\n")
     assert rung.told["asked_by"] == "writing"

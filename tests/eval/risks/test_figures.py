@@ -141,16 +141,25 @@ def test_choices_are_scored_as_transformers_counts_its_loss(
     root = made["tiny-l0/scratch"]
     config = {"arm": "text", "max_new_tokens": 4, "answer_after": None}
     asked = Asked({"root": root}, config, context())
-    prompts = [[5, 6, 7], [8, 9]]
-    found = asked.score(prompts, [["rain", "the sun"], ["a", "rain"]])
-    for prompt, choices, scores in zip(prompts, [["rain", "the sun"], ["a", "rain"]], found,
-                                       strict=True):  # fmt: skip
-        for choice, score in zip(choices, scores, strict=True):
-            ids = asked.tokenizer.encode(choice, add_special_tokens=False)
-            ids = [*ids, asked.tokenizer.eos_token_id]
-            labels = torch.tensor([[-100] * len(prompt) + ids])
-            loss = asked.model(torch.tensor([prompt + ids]), labels=labels).loss
-            assert score == pytest.approx(-float(loss.detach()) * len(ids), rel=1e-5)
+    tokenizer = asked.tokenizer
+    voice = asked.voice(made["tiny-task/prepare.sft"].path)
+    assert voice is not None
+    questions, choices = ["rain or sun?", "a or b?"], [["rain", "the sun"], ["a", "rain"]]
+    for question, mine, scores in zip(questions, choices, voice.score(questions, choices),
+                                      strict=True):  # fmt: skip
+        for choice, score in zip(mine, scores, strict=True):
+            turn = [{"role": "user", "content": question}]
+            prompt = tokenizer.apply_chat_template(
+                turn, add_generation_prompt=True, return_dict=False
+            )
+            whole = tokenizer.apply_chat_template(
+                [*turn, {"role": "assistant", "content": choice}], return_dict=False
+            )
+            # What the template writes behind the end of the turn is no part of the answer.
+            end = whole.index(tokenizer.convert_tokens_to_ids("<|im_end|>"), len(prompt)) + 1
+            labels = torch.tensor([[-100] * len(prompt) + whole[len(prompt) : end]])
+            loss = asked.model(torch.tensor([whole[:end]]), labels=labels).loss
+            assert score == pytest.approx(-float(loss.detach()) * (end - len(prompt)), rel=1e-5)
 
 
 def test_samples_follow_their_seed_and_are_as_long_as_asked(
