@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,6 +65,8 @@ class BundleAdapter:
         path: Absolute folder inside the bundle: a plain PEFT LoRA.
         rank: LoRA rank (the scale is folded in: lora_alpha == rank).
         digest: SHA-256 of the adapter's artifact.
+        temperatures: Way of asking to the number that its log-probabilities are divided by to be
+            what they say, fitted on validation items.
     """
 
     name: str
@@ -72,6 +74,7 @@ class BundleAdapter:
     path: Path
     rank: int
     digest: str
+    temperatures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ class _AdapterFile(_Edge):
     path: str
     rank: int = Field(ge=1, le=512)
     digest: str
+    temperatures: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 def _rule(tree: Any) -> Controls:
@@ -240,6 +244,7 @@ def _adapter(adapter: _AdapterFile, root: Path, place: Path) -> BundleAdapter:
         path=folder,
         rank=adapter.rank,
         digest=adapter.digest,
+        temperatures=adapter.temperatures,
     )
 
 

@@ -38,7 +38,8 @@ class MakeBundle:
             for name in ("adapter_config.json", "adapter_model.safetensors"):
                 shutil.copyfile(artifact.path / name, target / name)
             rank = artifact.manifest.facts["rank"]
-            adapters.append({**about, "rank": rank, "path": place, "digest": artifact.digest})
+            told = {"rank": rank, "path": place, "digest": artifact.digest}
+            adapters.append({**about, **told, "temperatures": _temperatures(inputs, about["name"])})
         tree = {
             "name": config["name"],
             # Relative: artifacts lie side by side, and the store may be moved.
@@ -69,6 +70,19 @@ def _gates(report: Artifact) -> list[dict[str, Any]]:
     tree = json.loads((report.path / "report.json").read_text(encoding="utf-8"))
     gates: list[dict[str, Any]] = tree["comparison"]["gates"]
     return gates
+
+
+def _temperatures(inputs: Mapping[str, Artifact], name: str) -> dict[str, float]:
+    """Arm to the temperature that its validation items gave, of the seed that is served."""
+    found = {}
+    for role in sorted(role for role in inputs if "report" in role):
+        tree = json.loads((inputs[role].path / "report.json").read_text(encoding="utf-8"))
+        for row in tree["comparison"].get("arms") or ():
+            values = (row.get("calibration") or {}).get("temperatures")
+            if (row["name"], row["role"]) == (name, "model") and values:
+                # Seeds stand in the recipe's order, and the first one's weights are served.
+                found[row["arm"]] = float(values[0])
+    return found
 
 
 def _carry_card(inputs: Mapping[str, Artifact], name: str, out: Path) -> None:

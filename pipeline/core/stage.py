@@ -112,7 +112,7 @@ STAGES: Mapping[str, StageInfo] = {
         "Report",
         ("numpy", "scipy", "plotly", "huggingface-hub"),
     ),
-    "bundle": StageInfo("serve.stage:MakeBundle", 4, "Bundle"),
+    "bundle": StageInfo("serve.stage:MakeBundle", 5, "Bundle"),
     "risks": StageInfo(
         "eval.risks.stage:Risks",
         2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,12 @@ RENDERING = {
 
 
 def made(
-    tmp_path: Path, rendering: dict[str, Any] | None, *, data: bool = True, **more: Any
+    tmp_path: Path,
+    rendering: dict[str, Any] | None,
+    *,
+    data: bool = True,
+    adapters: Sequence[dict[str, Any]] = (),
+    **more: Any,
 ) -> dict[str, Any]:
     """bundle.json of a base alone, prepared as ``rendering`` says, and of ``more`` inputs."""
     base, prepared, out = (tmp_path / name for name in ("objects/base", "data", "work/a/b/out"))
@@ -35,11 +41,12 @@ def made(
     if data:
         inputs["data"] = SimpleNamespace(path=prepared, digest="def")
     config = {
-        "name": "x", "adapters": [], "base": {"name": "x", "level": "L0"}, "max_model_len": 8,
-        "system": "Be brief.", "chat_template_kwargs": {"old": 1}, "ungated": True,
+        "name": "x", "adapters": list(adapters), "base": {"name": "base", "level": "L0"},
+        "max_model_len": 8, "system": "Be brief.", "chat_template_kwargs": {"old": 1},
+        "ungated": True,
     }  # fmt: skip
     context: Any = SimpleNamespace(out=out)
-    assert MakeBundle().run(inputs, config, context)["models"] == 1
+    assert MakeBundle().run(inputs, config, context)["models"] == 1 + len(adapters)
     found: dict[str, Any] = json.loads((out / "bundle.json").read_text())
     # Wherever the store lies, what was written can be read.
     (out / "bundle.json").write_text(
@@ -86,6 +93,37 @@ def test_the_card_is_that_of_the_recipe_itself(tmp_path: Path) -> None:
     }
     made(tmp_path, None, **reports)
     assert (tmp_path / "work/a/b/out/README.md").read_text() == "# x\n"
+
+
+def test_temperatures_of_the_served_seed_stand_in_the_manifest(tmp_path: Path) -> None:
+    def row(name: str, arm: str, role: str, values: list[float] | None) -> dict[str, Any]:
+        calibration = {"temperatures": values} if values else None
+        return {"name": name, "arm": arm, "role": role, "calibration": calibration}
+
+    rows = [
+        row("x", "likelihood", "model", [1.5, 9.0]), row("x", "generate", "model", None),
+        row("x", "constrained", "control", [7.0]), row("below", "likelihood", "model", [2.0]),
+    ]  # fmt: skip
+    own = report(tmp_path / "own", "x")
+    (own.path / "report.json").write_text(
+        json.dumps({"title": "x", "comparison": {"gates": [], "arms": rows}})
+    )
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4})
+    )
+    (adapter / "adapter_model.safetensors").write_bytes(b"x")
+    facts = SimpleNamespace(facts={"rank": 4})
+    given = SimpleNamespace(path=adapter, digest="0123456789", manifest=facts)
+    found = made(
+        tmp_path, RENDERING, adapters=[{"name": "x", "level": "L2"}],
+        **{"adapter.x": given, "report0": own},
+    )  # fmt: skip
+    (told,) = found["adapters"]
+    assert told["temperatures"] == {"likelihood": 1.5}
+    (read,) = read_bundle(tmp_path / "work/a/b/out").adapters
+    assert read.temperatures == {"likelihood": 1.5}
 
 
 def test_without_a_report_of_its_own_a_bundle_has_no_card(tmp_path: Path) -> None:
