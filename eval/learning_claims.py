@@ -1,6 +1,7 @@
 """A learning curve in words: what the textbooks' two claims came to, and what was held fixed.
 
-No sentence says more than its interval: with fewer than three seeds it is about these weights.
+No sentence about a pair says more than its p by Holm's method over all like it; with fewer than
+three seeds it is about these weights.
 """
 
 from __future__ import annotations
@@ -74,19 +75,23 @@ def _fewer_rows(reached: Sequence[Tree], needs: Sequence[Tree]) -> str:
     claim = f"That the discriminative form needs fewer rows ({names[1]} against {names[0]})"
     if not (generative["learned"] and other["learned"]):
         return f"{claim} could not be tested: both must be shown to learn."
-    nearer = [n for n in needs if n["nearer"]["low"] > 0]
-    further = [n for n in needs if n["nearer"]["high"] < 0]
+    shown = [n for n in needs if n["holm_p"] < _LEVEL]
+    nearer = [n for n in shown if n["nearer"]["estimate"] > 0]
+    further = [n for n in shown if n["nearer"]["estimate"] < 0]
     told = (
         f"by the estimates {names[1]} needs {_percent(other['share'])} of the rows and "
         f"{names[0]} {_percent(generative['share'])}"
     )
     weights = _these(min(generative["seeds"], other["seeds"]))
     if nearer and not further:
-        shown = f"is borne out{weights}: at {_shares(nearer)} of the rows it has more of its own"
-        return f"{claim} {shown} 90 %; {told}."
+        verdict = f"is borne out{weights}: at {_shares(nearer)} of the rows it has more of its own"
+        return f"{claim} {verdict} 90 %; {told}."
     if further and not nearer:
-        shown = f"is not borne out{weights}: at {_shares(further)} of the rows {names[0]} has more"
-        return f"{claim} {shown} of its own 90 %; {told}."
+        verdict = (
+            f"is not borne out{weights}: at {_shares(further)} of the rows {names[0]} has more of "
+            "its own"
+        )
+        return f"{claim} {verdict} 90 %; {told}."
     if nearer and further:
         return (
             f"{claim} holds at {_shares(nearer)} of the rows and the reverse at "
@@ -152,7 +157,7 @@ def _more_hurt(paired: Sequence[Tree]) -> str:
     found, level = [], []
     for entry in paired:
         names, lost = (arm_name(entry["arm"]), arm_name(entry["against"])), entry["lost"]
-        if lost["low"] <= 0 <= lost["high"]:
+        if entry["holm_p"] >= _LEVEL:
             level.append(f"{names[0]} and {names[1]}")
             continue
         more, less = names if lost["low"] > 0 else names[::-1]

@@ -111,6 +111,8 @@ class Figures:
         differences: generative less discriminative at each share, Holm over all of them.
         needs: whether at some share the one of a pair is nearer to REACHED of its own end.
         flips: what wrong labels cost each learner, and one of a pair more than the other.
+            Of differences, needs and pairs in flips: ``p`` of no difference, and ``holm_p`` over
+            all of the same list.
     """
 
     budget: Mapping[str, Any]
@@ -160,11 +162,13 @@ def learning_curve(
     figures = Figures(budget, points=list(_points(table)), reached=list(_reached(table)))
     pairs = list(_pairs(table.arms))
     figures.differences = list(_differences(table, pairs))
-    chances = holm([entry["p"] for entry in figures.differences])
-    for entry, chance_of_all in zip(figures.differences, chances, strict=True):
-        entry["holm_p"] = chance_of_all
     figures.needs = list(_needs(table, pairs))
     figures.flips = list(_flips(table, pairs))
+    paired = [entry for entry in figures.flips if "against" in entry]
+    for family in (figures.differences, figures.needs, paired):
+        chances = holm([entry["p"] for entry in family])
+        for entry, chance_of_all in zip(family, chances, strict=True):
+            entry["holm_p"] = chance_of_all
     told = {name: value for name, value in figures.__dict__.items() if name != "budget"}
     return {**told, "chance": table.chance, "claims": claims_of(figures, table.chance)}
 
@@ -259,8 +263,7 @@ def _differences(table: _Table, pairs: Sequence[tuple[str, str]]) -> Iterator[di
             yield {
                 "generative": generative, "discriminative": other, "share": share,
                 "rows": table.cells[(generative, share, 0.0)].rows, "seeds": len(value_SN),
-                "difference": _of(value_SN, spread),
-                "p": min(1.0, 2 * spread.chance_of(abs(spread.centre))),
+                "difference": _of(value_SN, spread), "p": _two_sided(spread),
             }  # fmt: skip
 
 
@@ -277,9 +280,10 @@ def _needs(table: _Table, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[str
                 continue
             short = [part - REACHED * whole for part, whole in (sides[0], sides[1])]
             value_SN = short[0] - short[1]
+            spread = table.spread(value_SN)
             yield {
                 "generative": generative, "discriminative": other, "share": share,
-                "nearer": _of(value_SN, table.spread(value_SN)),
+                "nearer": _of(value_SN, spread), "p": _two_sided(spread),
             }  # fmt: skip
 
 
@@ -298,10 +302,17 @@ def _flips(table: _Table, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[str
         for generative, other in pairs:
             if generative in lost and other in lost:
                 value_SN = lost[generative] - lost[other]
+                spread = table.spread(value_SN)
                 yield {
                     "arm": generative, "against": other, "flipped": flipped,
-                    "seeds": len(value_SN), "lost": _of(value_SN, table.spread(value_SN)),
+                    "seeds": len(value_SN), "lost": _of(value_SN, spread),
+                    "p": _two_sided(spread),
                 }  # fmt: skip
+
+
+def _two_sided(spread: Spread) -> float:
+    """p of no difference."""
+    return min(1.0, 2 * spread.chance_of(abs(spread.centre)))
 
 
 def _of(value_SN: Floats, spread: Spread) -> dict[str, Any]:
