@@ -16,7 +16,8 @@ def gaps_of(ways: Sequence[Way]) -> list[dict[str, Any]]:
 
     Returns:
         Records of ``arm``, ``name``, ``role``, ``train_items`` (rows of train that were asked),
-        ``train``, ``test`` and ``gap`` (train less test).
+        ``train``, ``test`` and ``gap`` (train less test). Of a model that was asked none,
+        ``train`` and ``gap`` are None.
     """
     found = []
     for way in ways:
@@ -24,9 +25,13 @@ def gaps_of(ways: Sequence[Way]) -> list[dict[str, Any]]:
         asked = [table for table in tables if table]
         ordered = [sorted(table, key=lambda p: p.example_id) for table in asked]
         rows = {tuple(p.example_id for p in table) for table in ordered}
+        first = way.first
+        if not asked and first.role == "model" and first.kind(way.suite) == "label":
+            about = {"arm": first.arm, "name": first.name, "role": first.role}
+            known = {"train_items": 0, "train": None, "test": told(way.accuracy), "gap": None}
+            found.append({**about, **known})
         if len(asked) != len(way.results) or len(rows) > 1:
             continue
-        first = way.first
         shared = first.clusters.get("train")
         items = [p.example_id for p in ordered[0]]
         clusters = [shared.get(item, item) for item in items] if shared else None

@@ -131,9 +131,10 @@ def _item(item: Tree, arms: Mapping[str, str]) -> Markup:
 
 def gap_section(comparison: Tree) -> Markup | None:
     """Accuracy on rows that were trained on, against that on the test."""
-    rows = [row for row in comparison.get("gap") or () if row["train"] is not None]
+    told = comparison.get("gap") or ()
+    rows = [row for row in told if row["train"] is not None]
     if not rows:
-        return None
+        return section("Known by heart?", _unasked(told)) if told else None
     cells: list[list[Content]] = [
         [name, row["train_items"], *(number(_plain(row[part])) for part in ("train", "test")),
          number(_plain(row["gap"]), sign=True), _ends(row["gap"])]
@@ -148,8 +149,20 @@ def gap_section(comparison: Tree) -> Markup | None:
         "95 % interval",
     ]
     note = "A large gap means that a model knows its rows by heart."
-    found = joined([table(columns, cells, left=1), tag("p", note, class_="soft")])
+    found = joined([table(columns, cells, left=1), tag("p", note, class_="soft"), _unasked(told)])
     return section("Known by heart?", found)
+
+
+def _unasked(told: Sequence[Mapping[str, Any]]) -> Markup:
+    """Whose training rows were not asked, and why that may be."""
+    missing = [row for row in told if row["train"] is None]
+    if not missing:
+        return joined([])
+    text = (
+        f"Not measured of {', '.join(unique_names(missing))}: no training row could be asked by "
+        "itself (with packing several lie in a block), or evaluate.train_items is 0."
+    )
+    return tag("p", text, class_="soft")
 
 
 def _ends(figure: Any) -> str:

@@ -18,6 +18,7 @@ from eval.forgetting import forgetting_of
 from eval.gap import difference_of, gaps_of
 from eval.metrics import bits_per_byte
 from eval.record import Prediction, TextLoss
+from eval.report.pairs import gap_section
 from eval.results import ModelResult
 from eval.statistics import Interval
 from eval.ways import ways_of
@@ -97,8 +98,9 @@ def test_gap_is_told_of_ways_that_were_asked_their_training_rows() -> None:
         held_out={"train": answers([True] * 190 + [False] * 10)},
     )
     results = [known, asked("generate", rights(0.7, 1))]
-    (found,) = gaps_of(ways_of(results, "test"))
+    found, other = gaps_of(ways_of(results, "test"))
     assert (found["arm"], found["train"]["estimate"]) == ("classifier", 0.95)
+    assert (other["arm"], other["train"]) == ("generate", None)
     test = found["test"]["estimate"]
     assert found["gap"]["estimate"] == pytest.approx(0.95 - test)
     assert found["gap"]["low"] > 0.15
@@ -157,3 +159,14 @@ def test_task_of_a_level_below_is_compared_on_the_same_items() -> None:
     assert row["change"]["estimate"] == pytest.approx(right[1] - right[0])
     assert (row["metric"], row["arm"], row["forgotten"]) == ("accuracy", "generate", True)
     assert len(results[0].predictions["follows"]) == ITEMS
+
+
+def test_a_model_whose_training_rows_could_not_be_asked_is_named() -> None:
+    """Rows that lie several to a block are none that could be asked by itself."""
+    ways = ways_of([asked("classifier", rights(0.9, 1)), asked("tfidf_bayes", rights(0.8, 2),
+                    role="reference")], "test")  # fmt: skip
+    (found,) = gaps_of(ways)
+    assert (found["arm"], found["train"], found["gap"]) == ("classifier", None, None)
+    shown = gap_section({"gap": [found]})
+    assert shown is not None
+    assert "Not measured of classifier head: no training row could be asked" in shown.text
