@@ -9,6 +9,7 @@ from eval.answers import final_answer, normalised_answer
 from eval.endpoint.client import Endpoint, Refused
 from eval.endpoint.items import Asked, Item
 from eval.record import Prediction
+from pipeline.core.errors import EngineError
 
 CHAT = "/chat/completions"
 # Words that no model writes by itself: whoever answers with one heeds the constraint.
@@ -50,6 +51,11 @@ def read_chat(body: Any) -> Written:
     usage = body.get("usage") or {}
     prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return Written(text, str(finish), int(prompt or 0), int(output or 0))
+
+
+def first_clause(reason: Exception) -> str:
+    """Why a probe failed, without the remedies that an error ends in: other arms go on."""
+    return str(reason).partition("; ")[0] if isinstance(reason, EngineError) else str(reason)
 
 
 def chat_body(asked: Asked, item: Item, max_tokens: int) -> dict[str, Any]:
@@ -140,8 +146,8 @@ class Chooser(Writer):
         body["structured_outputs"] = {"choice": list(_PROBE)}
         try:
             written, _ = await self.endpoint.post(CHAT, body, read_chat, "probe of constrained")
-        except Refused as refusal:
-            return f"the endpoint refuses structured_outputs ({refusal})"
+        except (Refused, EngineError) as reason:
+            return f"the endpoint refuses structured_outputs ({first_clause(reason)})"
         if written.text.strip() not in _PROBE:
             return (
                 "the endpoint ignores structured_outputs: offered two words, it wrote "

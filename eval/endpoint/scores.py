@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eval.endpoint.answers import CHAT
+from eval.endpoint.answers import CHAT, first_clause
 from eval.endpoint.client import Endpoint, Refused
 from eval.endpoint.items import Asked, Message
 from pipeline.core.errors import DataError, EngineError, UserError
 
 COMPLETIONS = "/completions"
+PROBE = "probe of likelihood"
 ANSWERS = ("A", "7")
 """Two answers without a token in common: what they share is the template's."""
 
@@ -74,17 +75,23 @@ class IdScorer:
         self._turns = _turns(endpoint)
 
     async def probe(self, pair: Pair) -> str | None:
-        """Asks for one pair."""
+        """Asks for one pair, twice in one request: an item sends several."""
         if not pair.answer_ids:
             return "no recipe says which ids a question has"
         try:
-            await self.scores([pair], "probe of likelihood")
-        except (Refused, UserError) as refusal:
-            return f"it does not take ids with echo and logprobs ({refusal})"
+            await self._all([pair, pair], PROBE)
+        except (Refused, UserError, EngineError, _Closed) as reason:
+            return f"it does not take ids with echo and logprobs ({first_clause(reason)})"
         return None
 
     async def scores(self, pairs: Sequence[Pair], who: str) -> tuple[list[Score], float]:
         """See ``Scorer``."""
+        try:
+            return await self._all(pairs, who)
+        except _Closed as reason:
+            raise _not_closed_before(who, reason) from None
+
+    async def _all(self, pairs: Sequence[Pair], who: str) -> tuple[list[Score], float]:
         if not self.endpoint.adapters:
             return await self._scored(pairs, who)
         found = [await self._scored([pair], who) for pair in pairs]
@@ -115,14 +122,13 @@ class MessageScorer:
 
     async def probe(self, pair: Pair) -> str | None:
         """Finds what the template puts before and after an answer."""
-        who = "probe of likelihood"
         try:
-            question, _ = await self._ids(list(pair.messages), True, who)
+            question, _ = await self._ids(list(pair.messages), True, PROBE)
             (one, _, _), (other, _, _) = [
-                (await self._turn(pair.messages, answer, who))[0] for answer in ANSWERS
+                (await self._turn(pair.messages, answer, PROBE))[0] for answer in ANSWERS
             ]
-        except (Refused, UserError) as refusal:
-            return f"the endpoint gives no prompt log-probabilities ({refusal})"
+        except (Refused, UserError, EngineError) as reason:
+            return f"the endpoint gives no prompt log-probabilities ({first_clause(reason)})"
         except _Closed as reason:
             return str(reason)
         opening = shared(one, other) - len(question)
@@ -147,7 +153,7 @@ class MessageScorer:
                 *(self._turn(pair.messages, pair.answer, who) for pair in pairs)
             )
         except _Closed as reason:
-            raise EngineError(f"{who}: {reason}, which it did when it was probed") from None
+            raise _not_closed_before(who, reason) from None
         for (one, messages), (ids, _) in zip(new.items(), questions, strict=True):
             self._questions[one] = messages, ids
         scores = [
@@ -206,6 +212,10 @@ class _Closed(Exception):
     """The endpoint answers, and leaves out what a score is made of."""
 
 
+def _not_closed_before(who: str, reason: _Closed) -> EngineError:
+    return EngineError(f"{who}: {reason}, which it gave when it was probed")
+
+
 def _prompt_ids(body: Any) -> list[int]:
     ids = body.get("prompt_token_ids")
     if ids is None:
@@ -242,6 +252,9 @@ def _echoed(body: Any, pairs: Sequence[Pair]) -> list[Score]:
         raise ValueError(f"{len(choices)} choices for {len(pairs)} prompts")
     found = []
     for choice, pair in zip(choices, pairs, strict=True):
+        # Most servers take echo and logprobs without a word and leave both out.
+        if choice.get("logprobs") is None:
+            raise _Closed("the endpoint leaves log-probabilities out")
         logprobs = choice["logprobs"]["token_logprobs"]
         start, size = len(pair.question_ids), len(pair.question_ids) + len(pair.answer_ids)
         if len(logprobs) not in (size, size + 1):

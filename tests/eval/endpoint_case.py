@@ -47,6 +47,8 @@ class Served:
         answer: what it writes to a question.
         constrains: whether it heeds structured_outputs.
         scores: whether it gives log-probabilities of prompts.
+        echo: what ``/completions`` answers in their place: ``null`` and ``one`` (choice of
+            several) with 200, ``500``, or nothing but what ``scores`` says.
         key: the bearer token that it wants.
         adapters: further models, which it says are adapters over the first.
         most_scoring: the most prompts that it was asked to score at once.
@@ -58,6 +60,7 @@ class Served:
     def __init__(self) -> None:
         self.answer: Callable[[str], str] = lambda text: text.split()[-1]
         self.constrains, self.scores = True, True
+        self.echo = ""
         self.key: str | None = None
         self.models = ["demo"]
         self.adapters: list[str] = []
@@ -135,6 +138,15 @@ class Served:
         self._begin_scoring(body.get("echo"), len(body["prompt"]))
         await asyncio.sleep(self.delay_s)
         self._end_scoring(body.get("echo"), len(body["prompt"]))
+        if self.echo == "500":
+            return web.json_response({"error": {"message": "prompt must be str"}}, status=500)
+        if self.echo:
+            prompts = body["prompt"] if self.echo == "null" else body["prompt"][:1]
+            kept = None if self.echo == "null" else {"token_logprobs": logprobs_of(prompts[0])}
+            choices = [
+                {"index": number, "text": "x", "logprobs": kept} for number, _ in enumerate(prompts)
+            ]
+            return web.json_response({"choices": choices})
         if not self.scores or not body.get("echo"):
             return web.json_response({"error": {"message": "no echo here"}}, status=400)
         choices = [

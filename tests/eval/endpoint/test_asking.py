@@ -198,6 +198,53 @@ def test_without_prompt_log_probabilities_an_arm_is_not_available(
         assert "no prompt log-probabilities" in str(found[arm].reason)
 
 
+@pytest.mark.parametrize(
+    ("echo", "words"),
+    [
+        ("null", "leaves log-probabilities out"), ("one", "1 choices for 2 prompts"),
+        ("500", "answers 500 (prompt must be str), after 2 tries"),
+    ],
+)  # fmt: skip
+def test_a_probe_that_fails_costs_its_own_arm_alone(
+    served: Served, rows: Path, tmp_path: Path, echo: str, words: str
+) -> None:
+    """Most servers answer 200 to echo and logprobs and leave them out."""
+    served.echo, served.scores = echo, False
+    asked = asked_of(rows)
+    items = tuple(_with_ids(item) for item in asked.items)
+    asked = Asked("rows", "x", items, tuple(sorted(LABELS)), renderer=_Renderer())
+    found = ask(served, asked, ["generate", "likelihood"], tmp_path / "out")
+    assert labels_of(found["generate"]) == [*LABELS, *LABELS]
+    assert found["likelihood"].predictions is None
+    assert words in str(found["likelihood"].reason)
+    assert "run again" not in str(found["likelihood"].reason)
+
+
+def test_a_probe_by_ids_that_fails_leaves_the_way_by_messages(
+    served: Served, rows: Path, tmp_path: Path
+) -> None:
+    by_messages = ask(served, asked_of(rows), ["likelihood"], tmp_path / "one")["likelihood"]
+    served.echo = "null"
+    items = tuple(_with_ids(item) for item in asked_of(rows).items)
+    asked = Asked("rows", "x", items, tuple(sorted(LABELS)), renderer=_Renderer())
+    found = ask(served, asked, ["likelihood"], tmp_path / "other")["likelihood"]
+    assert by_messages.predictions is not None
+    assert found.predictions is not None
+    for one, other in zip(found.predictions, by_messages.predictions, strict=True):
+        assert one.scores == pytest.approx(other.scores)
+
+
+@pytest.mark.parametrize("arm", ["constrained", "likelihood", "joint"])
+def test_an_endpoint_that_breaks_at_the_probe_leaves_what_others_answered(
+    served: Served, rows: Path, tmp_path: Path, arm: str
+) -> None:
+    served.script = [lambda r, b: _right(served, b)] * 6 + [status(500, "boom")] * 9
+    found = ask(served, asked_of(rows), ["generate", arm], tmp_path / "out")
+    assert labels_of(found["generate"]) == [*LABELS, *LABELS]
+    assert found[arm].predictions is None
+    assert "answers 500 (boom)" in str(found[arm].reason)
+
+
 def test_scores_that_are_no_numbers_name_the_row(
     served: Served, rows: Path, tmp_path: Path
 ) -> None:
