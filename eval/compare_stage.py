@@ -64,7 +64,10 @@ class Compare:
             tree["generated"] = [record for of_model in texts for record in of_model]
         own = [inputs[f"trained{i}"] for i, o in enumerate(config["trainings"])
                if o["role"] == "model"]  # fmt: skip
-        told = {"model": model_facts(own), "training": _trainings(inputs, config["trainings"])}
+        model = model_facts(own)
+        if "licence" in config:
+            model["licence"] = config["licence"]
+        told = {"model": model, "training": _trainings(inputs, config["trainings"])}
         facts = {**_facts(inputs), **told}
         write_report(tree, config["name"], facts, context.out)
         return {

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eval.card_use import use
+from eval.card_words import hub_licence, plain
 from eval.report.markup import interval, number
 from eval.report.names import row_name, significant, times
 from pipeline.core.arms import arm_name
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 Tree = Mapping[str, Any]
 
 _UNKNOWN = "not known"
-_MARKDOWN = "\\`*_{}[]<>#|~$"
 _TASKS = {
     "classify": "text-classification", "tag": "token-classification",
     "regress": "text-classification", "mlm": "fill-mask",
@@ -37,26 +38,21 @@ def model_card(comparison: Tree, title: str, facts: Tree) -> str:
     Args:
         comparison: what ``Comparison.to_json`` gave, with the parts beside it.
         title: the model's name.
-        facts: of the report; ``model`` as ``eval.model_facts`` tells it, ``data`` by node.
+        facts: of the report; ``model`` as ``eval.model_facts`` tells it and with the recipe's
+            ``licence`` where it names one, ``data`` by node.
     """
     model: Tree = facts.get("model") or {}
     parts = [
         f"# {plain(title)}",
         *_verdict(comparison),
         *_about(comparison, title, model),
-        *_use(comparison, title, model),
+        *use(comparison, title, model),
         *_data(model),
         *_results(comparison),
         *_risks(comparison),
         *_made(model, facts),
     ]
     return f"---\n{_metadata(comparison, title, facts)}---\n\n" + "\n\n".join(parts) + "\n"
-
-
-def plain(text: object) -> str:
-    """Words on one line, with nothing in them that Markdown or HTML would read as more."""
-    flat = " ".join(str(text).split())
-    return "".join(f"\\{letter}" if letter in _MARKDOWN else letter for letter in flat)
 
 
 def _metadata(comparison: Tree, title: str, facts: Tree) -> str:
@@ -70,11 +66,16 @@ def _metadata(comparison: Tree, title: str, facts: Tree) -> str:
     hub = model.get("base_kind") == "hub"
     method = (model.get("training") or {}).get("method")
     adapter = method not in (None, "full")
+    # An adapter over weights that are on no hub is none of the base's adapters.
+    relation = ("adapter" if adapter else "finetune") if hub else None
+    if adapter and not model.get("over_base", True):
+        relation = None
+    licence = hub_licence(model.get("licence") or model.get("base_licence"))
     data = ModelCardData(
-        # Only what its owner says of it; its base's licence stands in the text.
-        license="unknown",
+        license=licence["license"],
+        license_name=licence.get("license_name"),
         base_model=model["base"] if hub else None,
-        base_model_relation=("adapter" if adapter else "finetune") if hub else None,
+        base_model_relation=relation,
         datasets=datasets,
         language=model.get("languages"),
         library_name=("peft" if adapter else "transformers") if method else None,
@@ -151,7 +152,7 @@ def _about(comparison: Tree, title: str, model: Tree) -> list[str]:
         ("Size", _size(model)),
         ("Training method", _method(model)),
         ("Language", ", ".join(model.get("languages") or ()) or None),
-        ("Licence", None),
+        ("Licence", _licence(model)),
         ("Licence of the base", model.get("base_licence")),
     ]
     lines = ["| | |", "| --- | --- |"]
@@ -173,6 +174,11 @@ def _size(model: Tree) -> str | None:
     return f"{every:,} parameters" + (f", {trained:,} of them trained" if trained else "")
 
 
+def _licence(model: Tree) -> str | None:
+    given, base = model.get("licence"), model.get("base_licence")
+    return given or (f"{base} (that of the base: the recipe names none)" if base else None)
+
+
 def _method(model: Tree) -> str | None:
     settings = dict(model.get("training") or {})
     if not settings:
@@ -181,42 +187,6 @@ def _method(model: Tree) -> str | None:
     told += [f"objective {name}" for name in model.get("objectives") or ()]
     told += [f"{name} {value}" for name, value in settings.items()]
     return "; ".join([*told, times(len(model.get("seeds") or ()), "seed")])
-
-
-def _use(comparison: Tree, title: str, model: Tree) -> list[str]:
-    """What it is meant for: what it was judged on, and nothing beyond."""
-    suites = comparison.get("suites") or {}
-    judged = suites.get("task") or suites.get("domain")
-    intended = (
-        f"For inputs like the rows that it was trained and judged on (suite {plain(judged)})."
-        if judged
-        else "It was judged on no task of its own."
-    )
-    limits = (
-        "Nothing is known of it on other inputs, in other languages, or where an answer decides "
-        "about a person without somebody who looks at it."
-    )
-    served = f"`gradus serve` serves it with its base: ask for model `{_code(title)}`."
-    parts = ["## Intended use", f"{intended} {limits}", "## How to use", served]
-    method = (model.get("training") or {}).get("method")
-    if model.get("base_kind") == "hub" and method not in (None, "full"):
-        parts += [
-            "Its adapter, exported, without gradus (a classifier head, where there is one, lies "
-            "beside it in a file of its own):",
-            "```python\n"
-            "from peft import PeftModel\n"
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f"base = {str(model['base'])!r}\n"
-            "tokenizer = AutoTokenizer.from_pretrained(base)\n"
-            "model = PeftModel.from_pretrained(\n"
-            "    AutoModelForCausalLM.from_pretrained(base), 'FOLDER OF THE ADAPTER'\n"
-            ")\n```",
-        ]
-    return parts
-
-
-def _code(text: str) -> str:
-    return "".join(letter for letter in text if letter.isalnum() or letter in "._-")
 
 
 def _data(model: Tree) -> list[str]:

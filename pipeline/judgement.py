@@ -148,6 +148,7 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
         "confidence_bins": recipe.evaluate.confidence_bins,
         "target_precision": list(recipe.evaluate.target_precision),
         "through_l1": "L1" in {recipe.level, *(m.level for m in built.below)},
+        **({} if recipe.licence is None else {"licence": recipe.licence}),
         **({} if curve.config is None else {"curve": dict(curve.config)}),
     }
     return ladder.add(Node(f"{recipe.name}/compare", "compare", config, inputs))

@@ -169,3 +169,14 @@ def test_a_comparison_takes_only_what_it_reads(ladder: Path, store: Store) -> No
         "data.classify",
         *(f"trained{index}" for index in range(4)),
     }
+
+
+def test_the_licence_of_a_recipe_reaches_its_card_and_no_training(
+    ladder: Path, store: Store
+) -> None:
+    before = make_plan(ladder, store)
+    plan = make_plan(ladder, store, ["licence=CC-BY-4.0"])
+    assert plan.nodes["tiny-task/compare"].config["licence"] == "CC-BY-4.0"
+    assert "licence" not in before.nodes["tiny-task/compare"].config
+    node = "tiny-task/train.sft.seed1"
+    assert plan.nodes[node].key == before.nodes[node].key

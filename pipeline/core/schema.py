@@ -103,6 +103,12 @@ class Recipe(Section):
         False, description="Run the code that the base brings with it; read that code first"
     )
     scratch: Scratch | None = None
+    licence: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Of the model that is made, for its card; none: that of its base",
+    )
     data: Data | None = None
     train: Train | None = None
     phases: tuple[Phase, ...] = Field(

@@ -14,7 +14,8 @@ from huggingface_hub import ModelCard, ModelCardData, metadata_load
 from report_case import comparison, facts
 from test_report import HOSTILE, poisoned
 
-from eval.model_card import model_card, plain
+from eval.card_words import plain
+from eval.model_card import model_card
 from eval.report import write_report
 
 
@@ -55,11 +56,23 @@ def test_what_is_not_known_is_said_to_be_so() -> None:
 def test_a_licence_is_nobodys_guess() -> None:
     about = facts()
     about["model"]["base_licence"] = "apache-2.0"
+    assert card().data.license == "unknown"
     found = card(about=about)
-    assert found.data.license == "unknown"
+    assert found.data.license == "apache-2.0"
+    assert "| Licence | apache-2.0 (that of the base: the recipe names none) |" in found.text
     assert "| Licence of the base | apache-2.0 |" in found.text
     assert re.search(r"\| letters\.jsonl \| banking-l1 \| 52,114 \| not known \|", found.text)
     assert "What its base was trained on is not known here." in found.text
+
+
+def test_the_licence_that_a_recipe_names_is_the_models() -> None:
+    about = facts()
+    about["model"] |= {"base_licence": "apache-2.0", "licence": "CC-BY-NC-4.0"}
+    assert card(about=about).data.license == "cc-by-nc-4.0"
+    about["model"]["licence"] = "internal use"
+    found = card(about=about)
+    assert (found.data.license, found.data.license_name) == ("other", "internal use")
+    assert "| Licence | internal use |" in found.text
 
 
 def test_it_tells_the_figures_the_risks_and_the_recommendation() -> None:
@@ -84,6 +97,7 @@ def test_risks_that_were_not_measured_are_told_as_such() -> None:
         ({"objectives": ["sft"]}, "text-generation", "peft", "adapter"),
         ({"objectives": ["tag"]}, "token-classification", "peft", "adapter"),
         ({"training": {"method": "full"}}, "text-classification", "transformers", "finetune"),
+        ({"over_base": False}, "text-classification", "peft", None),
         ({"base_kind": "scratch", "base": "l0"}, "text-classification", "peft", None),
     ],
 )
@@ -95,7 +109,7 @@ def test_task_library_and_relation_follow_the_training(
     data = card(about=about).data
     assert (data.pipeline_tag, data.library_name) == (task, library)
     assert data.get("base_model_relation") == relation
-    assert (data.base_model is None) == (relation is None)
+    assert (data.base_model is None) == (changes.get("base_kind") == "scratch")
 
 
 def test_hostile_words_open_no_tag_no_table_and_no_metadata() -> None:

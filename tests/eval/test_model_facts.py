@@ -45,7 +45,8 @@ class Family:
         )  # fmt: skip
         export = self.made("l1/export.cpt.seed1", "export", into={"own": below, "root": base})
         mine = {"sources": [{"split": "train", "name": "rows.jsonl", "read": 5}]}
-        clean = {"clean": {"language": {"keep": ["en", "zh"]}}}
+        clean = {"clean": {"language": {"keep": ["en", "zh"]}}, "system": "Brief.",
+                 "chat_template_kwargs": {"enable_thinking": False}}  # fmt: skip
         data = self.made("l2/prepare.sft", "prepare", facts=mine, config=clean)
         settings = {"method": "lora", "lora_r": 8, "max_steps": None, "learning_rate": 1e-3}
         return [
@@ -72,6 +73,8 @@ def test_a_model_is_followed_down_to_its_base(family: Family) -> None:
     files = {"config.json": CONFIG, "README.md": card}
     base = family.made("a/base@1/fetch", "fetch", files=files, facts={"origin": "a/base@c0ffee"})
     assert model_facts(family.grown(base)) == {
+        "causal": True, "over_base": True, "chat": True, "own_template": False, "system": "Brief.",
+        "chat_template_kwargs": {"enable_thinking": False}, "heads": {},
         "base": "a/base", "base_kind": "hub", "revision": "c0ffee",
         "base_licence": "apache-2.0", "architecture": "Qwen3ForCausalLM", "parameters": 120,
         "trainable_parameters": 20, "objectives": ["sft"], "seeds": [1, 2], "below": ["l1"],
@@ -90,6 +93,23 @@ def test_a_base_without_a_card_has_no_known_licence(family: Family) -> None:
     found = model_facts(family.grown(base))
     assert (found["base"], found["base_kind"]) == ("folder", "folder")
     assert [found[name] for name in ("revision", "base_licence", "architecture")] == [None] * 3
+
+
+def test_how_an_encoders_head_is_loaded_is_told(family: Family) -> None:
+    config = json.dumps({"architectures": ["BertForMaskedLM"], "model_type": "bert"})
+    files = {"config.json": config, "tokenizer_config.json": "{}"}
+    base = family.made("b/fetch", "fetch", files=files, facts={"origin": "a/bert@c0ffee"})
+    head = json.dumps({"kind": "single", "pooling": "cls", "features": None})
+    rows = family.made("l2/prepare.classify", "prepare")
+    trained = family.made("l2/train.classify", "train", into={"root": base, "data": rows},
+                          config={"objective": "classify", "seed": 0},
+                          files={"head.json": head})  # fmt: skip
+    found = model_facts([trained])
+    assert [found[name] for name in ("causal", "chat", "over_base")] == [False, False, True]
+    assert found["heads"] == {"classify": {"kind": "single", "pooling": "cls", "features": False}}
+    above = family.made("l3/train.sft", "train", into={"root": trained, "data": rows},
+                        config={"objective": "sft", "seed": 0})  # fmt: skip
+    assert not model_facts([above])["over_base"]
 
 
 def test_a_base_made_from_nothing_is_said_to_be_so(family: Family) -> None:
