@@ -37,6 +37,13 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
 @click.option("--retries", type=click.IntRange(0), default=5, help="URL: tries after the first.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=24, help="URL: of a free answer.")
 @click.option(
+    "--earlier",
+    type=click.Choice(("check", "keep", "drop")),
+    default="check",
+    help="URL: answers of a killed run: one is asked again to see that they still hold; taken "
+    "as they are; asked anew.",
+)
+@click.option(
     "--harness",
     multiple=True,
     metavar="TASK,...",
@@ -50,7 +57,8 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
 def evaluate(target: str, as_json: bool, **wishes: Any) -> int:
     """Judge a model of the store, what a recipe makes, or a served model.
 
-    What was answered is kept: run again to go on after a kill.
+    What was answered is kept until all is: run again to go on after a kill. A served model that
+    was asked to the end is asked anew.
     """
     from pipeline.eval_plan import Wishes
     from pipeline.eval_verb import evaluate as run

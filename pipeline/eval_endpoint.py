@@ -6,19 +6,18 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from eval.answered import Answered, Table, write_answered
 from eval.endpoint.asking import ARMS, Answers, ask_suite
 from eval.endpoint.client import Endpoint, Patience
 from eval.endpoint.items import Asked, asked_of_file, read_labels
+from eval.journal import held
 from pipeline.core.errors import UserError
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay
 from pipeline.eval_plan import Wishes, suites_of
 from pipeline.plan import Plan
-
-if TYPE_CHECKING:
-    from eval.answered import Table
 
 DEFAULT_ARMS = ("generate", "constrained", "likelihood")
 """``joint`` has a meaning for a channel model alone: who serves one names it."""
@@ -95,8 +94,6 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
 async def _evaluated(
     url: str, wishes: Wishes, arms: Sequence[str], suites: Sequence[Asked], store: Store
 ) -> tuple[dict[str, Any], Path]:
-    from eval.answered import Answered, Table, write_answered
-
     patience = Patience(timeout_s=wishes.timeout_s, retries=wishes.retries)
     async with Endpoint(
         url,
@@ -108,14 +105,37 @@ async def _evaluated(
         model = await endpoint.choose_model()
         folder = wishes.out or store.root / "evals" / _folder_name(endpoint.url, model, suites)
         folder.mkdir(parents=True, exist_ok=True)
-        tables: list[Table] = []
-        missing: dict[tuple[str, str], str] = {}
-        for suite, arm, answers in await _asked(endpoint, arms, suites, folder, wishes):
-            if answers.predictions is None:
-                missing[suite, arm] = answers.reason or ""
-            else:
-                tables.append(Table(suite, arm, "label", answers.predictions, answers.cost))
-    notes = [note for table in tables if (note := _constraint_note(table)) is not None]
+        with held(folder):
+            found = await _asked(endpoint, arms, suites, folder, wishes)
+            tree = write_answered(folder, _answered(endpoint, suites, found))
+            # All stands in the folder: whoever asks again wants to know what is answered now.
+            for _, _, answers in found:
+                if answers.journal is not None:
+                    answers.journal.remove()
+    return tree, folder
+
+
+def _answered(
+    endpoint: Endpoint, suites: Sequence[Asked], found: Sequence[tuple[str, str, Answers]]
+) -> Answered:
+    """All answers as they are written, with what a reader should know of them."""
+    tables = [
+        Table(suite, arm, "label", answers.predictions, answers.cost)
+        for suite, arm, answers in found
+        if answers.predictions is not None
+    ]
+    missing = {
+        (suite, arm): answers.reason or ""
+        for suite, arm, answers in found
+        if answers.predictions is None
+    }
+    notes = [
+        f"{suite}, {arm}: {answers.earlier} of {len(answers.predictions)} answers are from an "
+        f"earlier run, of {answers.since}"
+        for suite, arm, answers in found
+        if answers.predictions is not None and answers.earlier
+    ]
+    notes += [note for table in tables if (note := _constraint_note(table)) is not None]
     known = {asked.suite for asked in suites if asked.prior is not None}
     notes += [
         f"{table.suite}, joint: no training rows tell how common each label is; all count alike"
@@ -127,8 +147,7 @@ async def _evaluated(
             "likelihoods were asked one at a time: this engine holds adapters, and vLLM dies "
             "where it scores two prompts at once (vllm-project/vllm issue 16668)"
         )
-    answered = Answered(model, endpoint.url, tables, missing=missing, notes=notes)
-    return write_answered(folder, answered), folder
+    return Answered(endpoint.model, endpoint.url, tables, missing=missing, notes=notes)
 
 
 async def _asked(
@@ -151,6 +170,7 @@ async def _asked(
                 folder,
                 max_new_tokens=wishes.max_new_tokens,
                 on_progress=progress.told,
+                earlier=wishes.earlier,
             )
             found += [(asked.suite, arm, one) for arm, one in answers.items()]
             for arm, one in answers.items():

@@ -23,7 +23,9 @@ from pipeline.eval_plan import SUITE, Wishes, evaluations_of, named_model, suite
 if TYPE_CHECKING:
     from eval.harness.run import Served
 
-_OTHERWISE = ("arms", "suite", "data", "form", "labels", "prompt", "system", "max_new_tokens")
+_OTHERWISE = (
+    "arms", "suite", "data", "form", "labels", "prompt", "system", "max_new_tokens", "earlier",
+)  # fmt: skip
 _BATCH, _NODE = 16, "harness"
 
 

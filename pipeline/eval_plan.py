@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import UserError
@@ -25,8 +25,9 @@ class Wishes:
         data, form, prompt, system: a file of rows, how it is read and put.
         recipe: whose suites a served model is asked.
         labels: a file of the labels that there are.
-        limit: items of each suite, the first ones.
+        limit: items of each suite at most, drawn.
         out: where answers go; None: a folder of the store.
+        earlier: what becomes of answers that a killed run left, as ``ask_suite`` has it.
         harness: tasks of lm-evaluation-harness, asked in the place of arms.
     """
 
@@ -48,6 +49,7 @@ class Wishes:
     timeout_s: float = 120.0
     retries: int = 5
     max_new_tokens: int = 24
+    earlier: Literal["check", "keep", "drop"] = "check"
     harness: Sequence[str] = ()
 
     def given(self, names: Sequence[str]) -> list[str]:

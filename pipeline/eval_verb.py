@@ -18,6 +18,7 @@ _RECIPES = (".yaml", ".yml")
 _ADDRESS = re.compile(r"(?:localhost|[\w.-]+\.[\w-]+|[\w.-]+:\d+)(?::\d+)?(?:/.*)?", re.ASCII)
 _OF_ENDPOINTS = (
     "recipe", "prompt", "system", "model", "concurrency", "timeout_s", "retries", "max_new_tokens",
+    "earlier",
 )  # fmt: skip
 
 

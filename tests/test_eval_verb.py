@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from click.testing import Result
-from endpoint_case import Served, dropped, plain, serving, status, write_rows
+from endpoint_case import Served, dropped, logprob, plain, serving, status, write_rows
 
 from eval.answered import read_answered
+from eval.journal import held
 from eval.record import read_predictions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,17 +68,118 @@ def test_json_is_one_object_with_the_folder(gradus: Gradus, served: Served, rows
     assert read_answered(Path(tree["folder"])).target == served.url
 
 
-def test_limit_takes_the_first_items_and_more_asks_only_the_rest(
+def test_limit_takes_drawn_items_of_every_label(
+    gradus: Gradus, served: Served, tmp_path: Path
+) -> None:
+    """A file may be sorted by label: its first rows would be all of one."""
+    path, out = tmp_path / "sorted.jsonl", tmp_path / "o"
+    rows = [{"text": f"row {n} says {label}", "label": label}
+            for n, label in enumerate(["card"] * 20 + ["pin"] * 20)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["eval", served.url, "--data", path, "--arms", "generate", "--out", out]
+    assert gradus(*command, "--limit", "20").exit_code == 0
+    answers = read_predictions(out / "predictions-rows@generate.jsonl")
+    assert len(answers) == 20 == sum(served.asked.values())
+    assert {answer.gold for answer in answers} == {"card", "pin"}
+
+
+def test_what_was_asked_to_its_end_is_asked_anew(
     gradus: Gradus, served: Served, rows: Path, tmp_path: Path
 ) -> None:
-    command = ["eval", served.url, "--data", rows, "--arms", "generate", "--out", tmp_path / "o"]
-    assert gradus(*command, "--limit", "5").exit_code == 0
-    assert sum(served.asked.values()) == 5
-    assert gradus(*command).exit_code == 0
+    """A server may have other weights under the same name and address."""
+    command = ["eval", served.url, "--data", rows, "--arms", "generate", "--json"]
+    first = json.loads(gradus(*command).stdout)
+    served.answer = lambda _text: "nothing"
+    again = json.loads(gradus(*command).stdout)
+    assert again["folder"] == first["folder"]
+    figures = [t["suites"]["rows"]["arms"]["generate"]["figures"] for t in (first, again)]
+    assert [one["accuracy"]["estimate"] for one in figures] == [1.0, 0.0]
+    assert set(served.asked.values()) == {2}
+    assert again["notes"] == []
+
+
+def half_asked(gradus: Gradus, served: Served, command: list[Any]) -> None:
+    """Four of twelve rows are answered when the endpoint goes away."""
+    served.script = [lambda _request, body: web.json_response(served.chat(body))] * 4
+    served.script += [dropped] * 9
+    result = gradus(*command, "--concurrency", "1", "--retries", "1")
+    assert result.exit_code == 1
+    assert "kept: run again to go on" in result.stderr
+    served.script = []
+    served.asked.clear()
+
+
+def test_going_on_says_how_many_answers_are_from_an_earlier_run(
+    gradus: Gradus, served: Served, rows: Path
+) -> None:
+    command = ["eval", served.url, "--data", rows, "--arms", "generate"]
+    half_asked(gradus, served, command)
+    result = gradus(*command)
+    assert result.exit_code == 0, result.output
+    today = time.strftime("%Y-%m-%d")
+    assert f"rows, generate: 4 of 12 answers are from an earlier run, of {today}" in result.stdout
+    # The eight that were left, and one to see that the answers still hold.
+    assert sum(served.asked.values()) == 9
+    assert served.asked["row 0 says card"] == 1
+
+
+@pytest.mark.parametrize("arm", ["generate", "likelihood"])
+def test_answers_of_two_models_are_never_in_one_table_without_a_word(
+    gradus: Gradus, served: Served, rows: Path, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    command = ["eval", served.url, "--data", rows, "--arms", "generate," + arm, "--json"]
+    if arm == "generate":
+        half_asked(gradus, served, command)
+        served.answer = lambda _text: "nothing"
+        told = "'card' then, 'nothing' now"
+    else:
+        # 12 free answers, the probe's four requests, four an item.
+        right = [lambda _request, body: web.json_response(served.chat(body))] * (12 + 4 + 2 * 4)
+        served.script = [*right, *[dropped] * 9]
+        assert gradus(*command, "--concurrency", "1", "--retries", "1").exit_code == 1
+        served.script = []
+        monkeypatch.setattr("endpoint_case.logprob", lambda a, b: logprob(a, b) * (1 + b % 2))
+        told = "nats from that of then"
+    result = gradus(*command)
+    assert result.exit_code == 1
+    assert f"suite rows, {arm}: row " in result.stderr
+    assert "is answered otherwise than in the run of " in result.stderr
+    assert told in result.stderr
+    assert "--earlier drop" in result.stderr
+    kept = json.loads(gradus(*command, "--earlier", "keep").stdout)
+    assert any(f"rows, {arm}: " in note and "earlier run" in note for note in kept["notes"])
+
+
+def test_earlier_answers_are_dropped_by_a_word(gradus: Gradus, served: Served, rows: Path) -> None:
+    command = ["eval", served.url, "--data", rows, "--arms", "generate", "--json"]
+    half_asked(gradus, served, command)
+    served.answer = lambda _text: "nothing"
+    tree = json.loads(gradus(*command, "--earlier", "drop").stdout)
+    assert tree["suites"]["rows"]["arms"]["generate"]["figures"]["accuracy"]["estimate"] == 0.0
+    assert tree["notes"] == []
     assert sum(served.asked.values()) == 12
-    assert set(served.asked.values()) == {1}
-    answers = read_predictions(tmp_path / "o" / "predictions-rows@generate.jsonl")
-    assert len(answers) == 12
+
+
+def test_another_setting_and_back_throws_no_answer_away(
+    gradus: Gradus, served: Served, rows: Path
+) -> None:
+    command = ["eval", served.url, "--data", rows, "--arms", "generate"]
+    half_asked(gradus, served, command)
+    assert gradus(*command, "--max-new-tokens", "25").exit_code == 0
+    served.asked.clear()
+    assert "4 of 12 answers are from an earlier run" in gradus(*command).stdout
+    assert sum(served.asked.values()) == 9
+
+
+def test_two_evaluations_never_write_into_one_folder(
+    gradus: Gradus, served: Served, rows: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    with held(tmp_path / "out"):
+        result = gradus("eval", served.url, "--data", rows, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "another `gradus eval` writes its answers here" in result.stderr
+    assert not served.seen
 
 
 def test_a_channel_model_is_asked_for_its_texts_and_an_unknown_prior_is_said(
@@ -107,7 +210,8 @@ def test_killed_in_the_middle_it_goes_on_where_it_stood(served: Served, tmp_path
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    journal = (out / "journal-rows@generate.jsonl").read_text().splitlines()[1:]
+    (path,) = out.glob("journal-rows@generate-*.jsonl")
+    journal = path.read_text().splitlines()[1:]
     finished = [
         row["example_id"]
         for line in journal
@@ -120,10 +224,15 @@ def test_killed_in_the_middle_it_goes_on_where_it_stood(served: Served, tmp_path
     assert done.returncode == 0, done.stderr
     texts = [json.loads(line)["text"] for line in rows.read_text().splitlines()]
     asked = {str(number): served.asked[text] for number, text in enumerate(texts)}
-    assert all(asked[name] == 1 for name in finished)
+    # The first of them once more, to see that the answers still hold.
+    assert {name: asked[name] for name in finished} == {name: 1 for name in finished} | {
+        finished[0]: 2
+    }
     assert all(count >= 1 for count in asked.values())
     # Those under way when it was killed were lost: two at once, no more.
-    assert sum(asked.values()) <= 40 + 2
+    assert sum(asked.values()) <= 40 + 2 + 1
+    assert f"{len(finished)} of 40 answers are from an earlier run" in done.stdout
+    assert not list(out.glob("journal-*"))
     answers = read_predictions(out / "predictions-rows@generate.jsonl")
     assert [answer.label for answer in answers] == [text.split()[-1] for text in texts]
 

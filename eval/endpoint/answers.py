@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,12 @@ def read_chat(body: Any) -> Written:
 def first_clause(reason: Exception) -> str:
     """Why a probe failed, without the remedies that an error ends in: other arms go on."""
     return str(reason).partition("; ")[0] if isinstance(reason, EngineError) else str(reason)
+
+
+def room_for(labels: Sequence[str], max_new_tokens: int) -> int:
+    """Tokens in which every label has room, and so many at least."""
+    # No token is shorter than a byte; some room for the end.
+    return max(max_new_tokens, 8 + max(len(label.encode()) for label in (*labels, *_PROBE)))
 
 
 def chat_body(asked: Asked, item: Item, max_tokens: int) -> dict[str, Any]:
@@ -135,9 +142,7 @@ class Chooser(Writer):
 
     def __init__(self, endpoint: Endpoint, asked: Asked, max_new_tokens: int) -> None:
         assert asked.labels is not None
-        # No token is shorter than a byte; some room for the end.
-        longest = max(len(label.encode()) for label in (*asked.labels, *_PROBE))
-        super().__init__(endpoint, asked, max(max_new_tokens, longest + 8))
+        super().__init__(endpoint, asked, room_for(asked.labels, max_new_tokens))
         self._choice = list(asked.labels)
 
     async def probe(self) -> str | None:

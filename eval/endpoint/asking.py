@@ -7,23 +7,29 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from eval.costs import Cost
-from eval.endpoint.answers import Chooser, Writer
+from eval.endpoint.answers import Chooser, Writer, room_for
 from eval.endpoint.client import Endpoint, Refused
 from eval.endpoint.items import Asked, Item
 from eval.endpoint.likely import Joint, Likelihood
 from eval.journal import Journal
 from eval.record import Prediction
 from pipeline.core.digest import canonical_json, text_digest
-from pipeline.core.errors import DataError
+from pipeline.core.errors import DataError, IntegrityError
 
 ARMS = ("generate", "constrained", "likelihood", "joint")
 """The forms in which an endpoint may be asked."""
 ALONG: Mapping[str, tuple[str, ...]] = {"likelihood": ("likelihood", "likelihood_mean")}
 """What one pass gives beside its own arm."""
-_VERSION = 1
+Earlier = Literal["check", "keep", "drop"]
+"""What becomes of the answers of a run that did not end: they count once the first of them is
+answered alike again, or without a look, or not at all."""
+_VERSION = 2
+# Of a label's log-probability, in nats.
+_ALIKE = 1e-3
+_SHOWN = 40
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -46,11 +52,17 @@ class Answers:
         predictions: in the order of the items; None where the arm is not available.
         cost: of all runs that it took, the killed ones in; by the clock of this machine.
         reason: why it is not available.
+        earlier: how many of them an earlier run left.
+        since: when that was, for people.
+        journal: where they are kept until they stand elsewhere.
     """
 
     predictions: list[Prediction] | None
     cost: Cost | None = None
     reason: str | None = None
+    earlier: int = 0
+    since: str = ""
+    journal: Journal | None = None
 
 
 async def ask_suite(
@@ -61,16 +73,20 @@ async def ask_suite(
     *,
     max_new_tokens: int,
     on_progress: OnProgress,
+    earlier: Earlier = "check",
 ) -> dict[str, Answers]:
     """Every item in every arm; answers by arm, ``likelihood_mean`` beside ``likelihood``.
 
     Args:
-        folder: where finished answers lie: they are not asked for again.
+        folder: of the journals. What one holds is not asked for again; whoever has put all
+            answers elsewhere takes it away.
+        earlier: what becomes of answers that a journal holds already.
         on_progress: told (arm, items done, items) at the start and after each batch.
 
     Raises:
         EngineError, UserError, DataError: of the endpoint, or of one row; what was answered
             is kept.
+        IntegrityError: the endpoint answers otherwise than in the earlier run.
     """
     found: dict[str, Answers] = {}
     for arm in arms:
@@ -81,22 +97,29 @@ async def ask_suite(
             continue
         key = _key(endpoint, asked, arm, max_new_tokens)
         journals = {n: Journal(folder / f"journal-{asked.suite}@{n}.jsonl", key) for n in names}
+        if earlier == "drop":
+            for journal in journals.values():
+                journal.begin_anew()
         done = set.intersection(*(set(journal.done()) for journal in journals.values()))
         left = [item for item in asked.items if item.example_id not in done]
-        on_progress(arm, len(asked.items) - len(left), len(asked.items))
-        reason: str | None = None
-        if left:
-            asker = _asker(endpoint, asked, arm, max_new_tokens)
-            reason = await asker.probe()
-            if reason is None:
-                await _ask(asker, asked, left, journals, endpoint.concurrency, on_progress, arm)
+        kept = len(asked.items) - len(left)
+        on_progress(arm, kept, len(asked.items))
+        asker = _asker(endpoint, asked, arm, max_new_tokens)
+        reason = await asker.probe()
+        if reason is None:
+            if kept and earlier == "check":
+                await _require_alike(asker, asked, journals)
+            await _ask(asker, asked, left, journals, endpoint.concurrency, on_progress, arm)
         for name, journal in journals.items():
             known = journal.done()
             if reason is not None:
                 found[name] = Answers(None, reason=reason)
+                if not known:
+                    journal.remove()
             else:
                 rows = [known[item.example_id] for item in asked.items]
-                found[name] = Answers(rows, journal.cost)
+                since = _minute(journal.written_at)
+                found[name] = Answers(rows, journal.cost, None, kept, since, journal)
     return found
 
 
@@ -154,6 +177,45 @@ async def _one(asker: Asker, asked: Asked, item: Item) -> dict[str, Prediction]:
         ) from None
 
 
+async def _require_alike(asker: Asker, asked: Asked, journals: Mapping[str, Journal]) -> None:
+    """Asks the first answer of an earlier run again: behind a name there may be other weights.
+
+    Raises:
+        IntegrityError: it is another.
+    """
+    of_all = [journal.done() for journal in journals.values()]
+    by_id = {item.example_id: item for item in asked.items}
+    first = next(by_id[i] for i in of_all[0] if i in by_id and all(i in one for one in of_all))
+    again = await _one(asker, asked, first)
+    for name, journal in journals.items():
+        was, now = journal.done()[first.example_id], again[name]
+        told = _unlike(was, now)
+        if told is not None:
+            raise IntegrityError(
+                f"suite {asked.suite}, {name}: row {first.example_id} is answered otherwise than "
+                f"in the run of {_minute(journal.written_at)} that did not end ({told}); if the "
+                "model has changed, give --earlier drop to ask all anew; if it never answers "
+                "twice alike, give --earlier keep to go on"
+            )
+
+
+def _unlike(was: Prediction, now: Prediction) -> str | None:
+    """How two answers to one question differ; None where they do not."""
+    if was.scores is None or now.scores is None:
+        if was.raw_text == now.raw_text:
+            return None
+        return f"{(was.raw_text or '')[:_SHOWN]!r} then, {(now.raw_text or '')[:_SHOWN]!r} now"
+    apart = {label: abs(score - now.scores[label]) for label, score in was.scores.items()}
+    label = max(apart, key=lambda one: apart[one])
+    if apart[label] <= _ALIKE:
+        return None
+    return f"the log-probability of {label!r} is {apart[label]:.4f} nats from that of then"
+
+
+def _minute(at: float | None) -> str:
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
 def _cost(rows: Sequence[Prediction], wall_s: float) -> Cost:
     """By this machine's clock alone: nobody tells what the endpoint's processors did."""
     read, written = sum(r.prompt_tokens for r in rows), sum(r.output_tokens for r in rows)
@@ -161,7 +223,18 @@ def _cost(rows: Sequence[Prediction], wall_s: float) -> Cost:
 
 
 def _key(endpoint: Endpoint, asked: Asked, arm: str, max_new_tokens: int) -> str:
-    """Changes where an answer could: the address, the model, the rows, the labels, the form."""
-    told = [_VERSION, endpoint.url, endpoint.model, arm, asked.identity, list(asked.labels or ())]
-    kwargs = [dict(asked.template_kwargs), asked.answer_after, max_new_tokens]
-    return text_digest(canonical_json([*told, *kwargs, dict(asked.prior or {})]))
+    """Changes where an answer of this arm could, and with nothing that it does not read.
+
+    The address, the model, the rows, the labels and the template are read by all.
+    """
+    labels = list(asked.labels or ())
+    told = [_VERSION, endpoint.url, endpoint.model, arm, asked.identity, labels]
+    own: dict[str, Any] = {}
+    if arm == "generate":
+        own["max_new_tokens"] = max_new_tokens
+        own["answer_after"] = asked.answer_after if asked.labels is None else None
+    if arm == "constrained":
+        own["max_new_tokens"] = room_for(labels, max_new_tokens)
+    if arm == "joint":
+        own["prior"] = dict(asked.prior or {})
+    return text_digest(canonical_json([*told, dict(asked.template_kwargs), own]))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -344,7 +345,9 @@ def test_finished_items_are_kept_when_the_endpoint_goes_away(
     found = ask(served, asked, ["generate"], folder, concurrency=1)
     assert labels_of(found["generate"]) == [*LABELS, *LABELS]
     counts = [served.asked[item.text] for item in asked.items]
-    assert counts[:4] == [1, 1, 1, 1]
+    # The first once more, to see that the answers still hold.
+    assert counts[:4] == [2, 1, 1, 1]
+    assert (found["generate"].earlier, found["generate"].since[:2]) == (4, "20")
     assert found["generate"].cost is not None
     assert found["generate"].cost.items == 6
 
@@ -371,6 +374,24 @@ def test_another_question_is_asked_anew(
 
     asyncio.run(run())
     assert sum(served.asked.values()) == before + 6
+
+
+@pytest.mark.parametrize("arm", ["likelihood", "constrained", "joint"])
+def test_an_arm_is_not_asked_anew_for_a_setting_that_it_does_not_read(
+    served: Served, rows: Path, tmp_path: Path, arm: str
+) -> None:
+    asked = asked_of(rows)
+    ask(served, asked, [arm], tmp_path / "out")
+    asked = replace(asked, answer_after="####", prior={"card": 3} if arm != "joint" else None)
+
+    async def run() -> dict[str, Answers]:
+        async with Endpoint(served.url, model="demo", patience=QUICK) as endpoint:
+            return await ask_suite(
+                endpoint, asked, [arm], tmp_path / "out",
+                max_new_tokens=20, on_progress=lambda *_: None,
+            )  # fmt: skip
+
+    assert asyncio.run(run())[arm].earlier == 6
 
 
 def test_a_row_beyond_the_context_is_named(served: Served, rows: Path, tmp_path: Path) -> None:
