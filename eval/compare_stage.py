@@ -37,6 +37,7 @@ class Compare:
         results = [
             result
             for index, about in enumerate(config["models"])
+            if "not_asked" not in inputs[f"model{index}"].manifest.facts
             for result in read_results(inputs[f"model{index}"].path, about)
         ]
         comparison = compare(
@@ -53,7 +54,7 @@ class Compare:
             confidence_bins=config["confidence_bins"],
             target_precision=config["target_precision"],
         )
-        tree = comparison.to_json()
+        tree = {**comparison.to_json(), "not_asked": _not_asked(inputs)}
         if "curve" in config:
             tree["learning_curve"] = _curve(inputs, config["curve"], results, config["task"])
         pages = [_json(folder / "risks.json") for folder in _folders(inputs, "risks")]
@@ -77,6 +78,15 @@ class Compare:
                 for status in ("pass", "fail", "undecided")
             },
         }
+
+
+def _not_asked(inputs: Mapping[str, Artifact]) -> list[dict[str, str]]:
+    """``arm`` and ``why`` of each rung that these rows or this base do not fit."""
+    return [
+        {"arm": a.manifest.config["name"], "why": a.manifest.facts["not_asked"]}
+        for a in inputs.values()
+        if "not_asked" in a.manifest.facts
+    ]
 
 
 def _folders(inputs: Mapping[str, Artifact], role: str) -> list[Path]:
@@ -167,7 +177,7 @@ def _facts(inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     rungs = {
         a.manifest.config["name"]: dict(a.manifest.facts["reference"])
         for a in inputs.values()
-        if a.manifest.stage == "reference"
+        if a.manifest.stage == "reference" and "reference" in a.manifest.facts
     }
     return {
         # What was chosen for a rung, and how it was asked, belongs to its figures.

@@ -181,7 +181,10 @@ class _Made:
         data = prepared if point.whole else self._prepared(point, prepared)
         if not (point.whole and own.id in self._ladder.nodes):
             stem = f"{self._name}{_MARK}reference.{name}.{point.name}"
-            copy = replace(own, id=stem, inputs={**own.inputs, "data": data}, note=point.note)
+            # A point that is missing would be a hole in the curve.
+            config = {**own.config, "named": True}
+            inputs = {**own.inputs, "data": data}
+            copy = replace(own, id=stem, config=config, inputs=inputs, note=point.note)
             report = self._ladder.add(copy)
         self._judged(point, name, report, data)
 

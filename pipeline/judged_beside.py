@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.core.schema_evaluate import Generated
+from pipeline.core.schema_evaluate import Evaluate, Generated
 from pipeline.judgement_arms import asked_arms, judged_name
 from pipeline.plan import Built, ModelRef, Node
 
@@ -34,7 +34,10 @@ def weights(model: ModelRef) -> dict[str, str]:
 def reference_nodes(
     ladder: Ladder, built: Built, suites: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Node and what the comparison must know, of each rung that a recipe names.
+    """Node and what the comparison must know, of each rung of a recipe: those that it names.
+
+    Where it names none, all that rows of the kind can be asked; what turns out not to fit when
+    it is asked (a base that only reads, labels that do not fit into a prompt) is told instead.
 
     Args:
         suites: name to format.
@@ -44,17 +47,20 @@ def reference_nodes(
     """
     recipe, loaded = built.loaded.recipe, built.loaded
     evaluate = recipe.evaluate
-    if not evaluate.references:
+    rungs = rungs_of(evaluate, suites.get("test"))
+    if not rungs:
         return
     assert recipe.train is not None
     assert recipe.data is not None
     data = rung_rows(built)
+    if data is None and evaluate.references is None:
+        return
     if data is None or suites.get("test") in (None, "text"):
         raise loaded.error(
             "evaluate.references", "are asked the recipe's own items: they need a task in data.test"
         )
     base = built.below[-1] if built.below else built.start
-    for name in evaluate.references:
+    for name in rungs:
         if name in _LEARN and suites["test"] != "classification":
             raise loaded.error(
                 "evaluate.references",
@@ -79,6 +85,15 @@ def reference_nodes(
         yield ladder.add(node), about
 
 
+def rungs_of(evaluate: Evaluate, form: str | None) -> tuple[str, ...]:
+    """The rungs of a recipe whose own test rows are of that format."""
+    if evaluate.references is not None:
+        return evaluate.references
+    if form == "classification":
+        return (*_LEARN, "zero_shot", "few_shot")
+    return _ASK if form in _OPEN and form != "instructions" else ()
+
+
 def rung_node(
     built: Built, name: str, inputs: Mapping[str, str], files: Mapping[str, Path]
 ) -> Node:
@@ -91,6 +106,8 @@ def rung_node(
         "shots": evaluate.shots,
         "max_new_tokens": evaluate.max_new_tokens,
         "answer_after": evaluate.answer_after,
+        # Of what nobody named, what does not fit is told and fails nothing.
+        "named": evaluate.references is not None,
     }
     options = {"batch_size": evaluate.batch_size}
     return Node(f"{recipe.name}/reference.{name}", "reference", config, inputs, files, options)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_plan import bundle_node
+from pipeline.core.default_suites import DOCSTRINGS, GENERAL
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.curve_plan import add_curve
 from pipeline.data_sources import suite_source, test_form
@@ -141,7 +142,7 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
         "models": [item.about for item in judged],
         "trainings": [about for _, about in trainings],
         "gates": [gate.model_dump(exclude_none=True) for gate in recipe.gates],
-        "general": "general" if "general" in names else None,
+        "general": next((name for name in (GENERAL, DOCSTRINGS) if name in names), None),
         "domain": "domain" if "domain" in names else ("test" if test_is_text else None),
         "task": "test" if "test" in names and not test_is_text else None,
         "margin": recipe.evaluate.margin,

@@ -10,6 +10,7 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Format
 from pipeline.core.schema_evaluate import GateSpec
+from pipeline.judged_beside import rungs_of
 from pipeline.judgement_arms import (
     READS,
     answers_suite,
@@ -100,7 +101,9 @@ def _require_rung(
             f"{key}.arm",
             f"the control is asked in {' and '.join(sorted(of_control))} alone; take one of them",
         )
-    if gate.against in REFERENCES and gate.against not in evaluate.references:
+    if gate.against in REFERENCES and gate.suite != "test":
+        raise loaded.error(f"{key}.against", f"{gate.against} answers suite test alone")
+    if gate.against in REFERENCES and gate.against not in rungs_of(evaluate, form):
         raise loaded.error(
             f"{key}.against", f"{gate.against} is not measured; add it to evaluate.references"
         )

@@ -29,7 +29,8 @@ def rehearse(plan: Plan, store: Store) -> None:
     Raises:
         DataError, ModelError: one line that opens with the recipe's line where it has one.
     """
-    for node in plan.wanted(store):
+    # The recipe's own rows first: what is wrong with them is what its lines can mend.
+    for node in sorted(plan.wanted(store), key=lambda node: "/suite." in node.id):
         # A point of a learning curve reads the rows that the recipe's own `prepare` reads.
         if node.stage == "prepare" and "thin" not in node.config:
             try:

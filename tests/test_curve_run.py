@@ -27,7 +27,7 @@ data:
 train:
   {objective: [sft, classify], method: lora, lora_r: 2, global_batch_size: 8, max_steps: 3,
    learning_rate: 3.0e-3, max_length: 64, precision: fp32}
-evaluate: {learning_curve: {shares: [0.25], flipped: [0.25]}}
+evaluate: {forgetting: false, learning_curve: {shares: [0.25], flipped: [0.25]}}
 """
 ARMS = {"generate", "classifier", "tfidf_bayes", "tfidf_logreg"}
 
@@ -55,6 +55,16 @@ def run(recipe: Path, store: Path) -> Any:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_rung_was_asked_or_tells_why_not(made: Any) -> None:
+    """The recipe names none."""
+    told = made[2]
+    asked = {row["arm"] for row in told["comparison"]["arms"] if row["role"] == "reference"}
+    left = {row["arm"]: row["why"] for row in told["comparison"]["not_asked"]}
+    assert asked | set(left) == {"tfidf_bayes", "tfidf_logreg", "nearest", "zero_shot", "few_shot"}
+    assert {"tfidf_bayes", "tfidf_logreg", "nearest"} <= asked
+    assert not asked & set(left)
 
 
 def test_every_form_stands_at_every_point_of_the_report(made: Any) -> None:

@@ -29,6 +29,8 @@ def store(tmp_path: Path) -> Store:
 
 def judged(ladder: Path, more: str, objective: str = "[sft, classify]", gate: str = "") -> None:
     text = ladder.read_text().replace("[sft, classify]", objective)
+    if "references" in more:
+        text = text.replace("  references: []\n", "")
     text = text.replace("  control: l2-from-l0.yaml\n", f"  {more}\n" if more else "")
     ladder.write_text(text.replace("gates:\n", f"gates:\n  - {gate}\n") if gate else text)
 
@@ -160,6 +162,75 @@ def test_references_stand_beside_the_models(ladder: Path, store: Store) -> None:
     ]
 
 
+def test_rungs_stand_in_every_comparison_unless_they_are_named_away(
+    ladder: Path, store: Store
+) -> None:
+    """Is a model needed at all? Nobody has to think of asking."""
+    text = ladder.read_text().replace("  references: []\n", "")
+    ladder.write_text(text)
+    plan = make_plan(ladder, store)
+    rungs = {n.config["name"]: n for n in plan.nodes.values() if n.stage == "reference"}
+    assert set(rungs) == set(REFERENCES) - {"retrieved"}
+    # What turns out not to fit fails nothing; what a recipe names must be measured.
+    assert not any(node.config["named"] for node in rungs.values())
+    assert not any(name.startswith("tiny-l1/reference") for name in plan.nodes)
+    gate = "{suite: test, metric: accuracy, against: nearest, superior_by: 0}"
+    ladder.write_text(text.replace("gates:\n", f"gates:\n  - {gate}\n"))
+    assert make_plan(ladder, store).nodes["tiny-task/compare"].config["gates"][0]["against"]
+    other = "{suite: told, metric: accuracy, against: nearest, superior_by: 0}"
+    told = "  suites: {told: {path: task-test.jsonl, format: classification}, "
+    text = text.replace("  suites: {", told, 1)
+    ladder.write_text(text.replace("gates:\n", f"gates:\n  - {other}\n"))
+    with pytest.raises(RecipeError, match="nearest answers suite test alone"):
+        make_plan(ladder, store)
+
+
+def test_questions_are_put_to_the_base_with_passages_too(ladder: Path, store: Store) -> None:
+    rows = '{"question": "Which ship?", "answer": "The one that sails"}\n'
+    for name in ("task.jsonl", "task-test.jsonl"):
+        (ladder.parent / name).write_text(rows * 40)
+    text = ladder.read_text().replace("  references: []\n", "")
+    text = text.replace("format: classification", "format: question_answer")
+    text = text.replace("[sft, classify]", "sft").replace("  control: l2-from-l0.yaml\n", "")
+    ladder.write_text(text)
+    plan = make_plan(ladder, store)
+    rungs = {n.config["name"] for n in plan.nodes.values() if n.stage == "reference"}
+    assert rungs == {"zero_shot", "few_shot", "retrieved"}
+
+
+def test_what_was_forgotten_is_asked_of_whoever_writes(ladder: Path, store: Store) -> None:
+    """Text and instructions, where the recipe names no suite of that kind."""
+
+    def suites(text: str) -> set[str]:
+        ladder.write_text(text.replace("  control: l2-from-l0.yaml\n", ""))
+        nodes = make_plan(ladder, store).nodes
+        return {n.split("/suite.")[1] for n in nodes if "/suite." in n}
+
+    whole = ladder.read_text()
+    known = {"general.text", "domain.text"}
+    assert suites(whole) == known
+    asked = whole.replace("  forgetting: false\n", "")
+    assert suites(asked) == known | {"instructions.sft"}
+    bare = asked.replace("  suites: {general: {recipe: l0.yaml}, domain: {recipe: l1.yaml}}\n", "")
+    # By the texts that the level below is judged by.
+    assert suites(bare) == {"general.text", "instructions.sft"}
+    told = "test: {path: domain-test.jsonl"
+    below = ladder.with_name("l1.yaml")
+    below.write_text(below.read_text().replace(told, f"{told}, format: text"))
+    assert suites(bare) == known | {"instructions.sft"}
+    compare = make_plan(ladder, store).nodes["tiny-task/compare"].config
+    assert (compare["general"], compare["domain"]) == ("general", "domain")
+    # A head writes nothing, and follows no instructions: what is left is the level below's own.
+    assert suites(bare.replace("[sft, classify]", "classify")) == {"general.text"}
+    # Over a folder no recipe tells of a text: one that ships with gradus is read.
+    (ladder.parent / "folder").mkdir()
+    (ladder.parent / "folder" / "config.json").write_text("{}")
+    alone = bare.replace("base: l1.yaml", "base: ./folder")
+    assert suites(alone) == {"docstrings.text", "instructions.sft"}
+    compare = make_plan(ladder, store).nodes["tiny-task/compare"].config
+    assert compare["general"] == "docstrings"
+
+
 def test_an_encoder_in_a_folder_is_fetched(ladder: Path, store: Store, tmp_path: Path) -> None:
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "config.json").write_text("{}")
@@ -203,7 +274,7 @@ def test_a_page_of_risks_for_each_named_model(ladder: Path, store: Store) -> Non
 def test_schema_knows_every_arm_and_rung_of_the_table() -> None:
     chosen = {name for name, info in ARMS.items() if info.chosen}
     assert set(Evaluate(arms=tuple(sorted(chosen))).arms or ()) == chosen  # type: ignore[arg-type]
-    assert set(Evaluate(references=tuple(REFERENCES)).references) == set(REFERENCES)
+    assert set(Evaluate(references=tuple(REFERENCES)).references or ()) == set(REFERENCES)
     for against in {*REFERENCES, *chosen}:
         GateSpec.model_validate(
             {"suite": "test", "metric": "accuracy", "against": against, "superior_by": 0}

@@ -40,7 +40,7 @@ data:
 train:
   {{objective: {objective}, method: lora, lora_r: 2, global_batch_size: 4, max_steps: 3,
    learning_rate: 3.0e-3, max_length: 96, precision: fp32}}
-evaluate: {{suites: {{{suites}}}}}
+evaluate: {{forgetting: false, suites: {{{suites}}}}}
 gates: [{gates}]
 """
 

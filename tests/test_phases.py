@@ -36,6 +36,8 @@ data:
 train:
   {objective: sft, method: lora, lora_r: 4, global_batch_size: 8, max_steps: 6,
    learning_rate: 3.0e-3, max_length: 64, precision: fp32}
+# The instructions of the default suites are longer than this base's context.
+evaluate: {forgetting: false}
 serve: {max_model_len: 128}
 """
 ON = """\

@@ -117,7 +117,7 @@ class Prepared:
         recipe = folder / "mine.yaml"
         recipe.write_text(
             f"name: mine\nlevel: L1\nbase: {base}\ndata:\n{data.format(at=SHARED)}"
-            f"train: {{{train}}}\n"
+            f"train: {{{train}}}\nevaluate: {{forgetting: false}}\n"
         )
         plan = make_plan(recipe, Store(folder / "store"), ())
         node = next(node for node in plan.nodes.values() if node.stage == "prepare")

@@ -54,6 +54,8 @@ train:
    learning_rate: 3.0e-3, max_length: 64, precision: fp32, save_steps: 3, lora_dropout: 0.1}
 evaluate:
   suites: {general: {recipe: l0.yaml}, domain: {recipe: l1.yaml}}
+  forgetting: false
+  references: []
   control: l2-from-l0.yaml
 gates:
   - {suite: test, metric: contamination, at_most: 0}

@@ -18,7 +18,7 @@ from eval.journal import Journal
 from eval.record import Prediction, write_predictions
 from eval.references.task import Item, OnDone, Task, read_task
 from pipeline.core.artifact import Artifact
-from pipeline.core.errors import DataError
+from pipeline.core.errors import DataError, ModelError
 from pipeline.core.stage import StageContext
 from pipeline.data.rendering import tokenizer_of
 
@@ -57,13 +57,21 @@ class Reference:
         for `zero_shot`, `few_shot`, `retrieved` and, without ``encoder`` (Model), `nearest`.
 
         Files: ``chat_template`` as `prepare` had it, ``corpus`` for `retrieved`; both optional.
-        Config: ``name``, ``seed``, ``shots``, ``max_new_tokens``, ``answer_after``.
+        Config: ``name``, ``seed``, ``shots``, ``max_new_tokens``, ``answer_after``, ``named``: of
+        a rung that the recipe does not name, why it does not fit is told instead of raised.
         Options: ``batch_size``.
         """
         data = inputs["data"]
-        task = read_task(data.path, config["answer_after"])
         began = time.monotonic()
-        rung = _rung(config["name"], task, inputs, config, context)
+        try:
+            task = read_task(data.path, config["answer_after"])
+            rung = _rung(config["name"], task, inputs, config, context)
+        except (DataError, ModelError) as error:
+            if config["named"]:
+                raise
+            for name in ("seconds", "kinds", "costs", "groups"):
+                _write_json(context.out / f"{name}.json", {})
+            return {"looks_at_test": {}, "not_asked": str(error)}
         fitted = time.monotonic()
         answers, cost = _asked(rung, SUITE, task.test, context)
         write_predictions(context.out / f"predictions-{SUITE}.jsonl", answers)

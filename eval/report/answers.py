@@ -19,6 +19,7 @@ from eval.report.markup import (
 )
 from eval.report.names import significant, unique_names
 from eval.report.plots import percent
+from pipeline.core.arms import arm_name
 
 Tree = Mapping[str, Any]
 
@@ -32,7 +33,13 @@ def arms_section(comparison: Tree, figures: Figures) -> Markup | None:
         return None
     plot = _accuracies(rows, comparison.get("chance"), figures)
     parts = [tag("div", plot, class_="wide")] if plot is not None else []
-    return section("Ways of answering", joined([*parts, _figures(rows), *_costs(rows)]))
+    parts += [_figures(rows), *_costs(rows), *map(_left_out, comparison.get("not_asked") or ())]
+    return section("Ways of answering", joined(parts))
+
+
+def _left_out(rung: Tree) -> Markup:
+    """A rung that nobody named and that does not fit, with the reason."""
+    return tag("p", f"Not asked: {arm_name(rung['arm'])}: {rung['why']}", class_="soft")
 
 
 def _accuracies(rows: list[Tree], chance: float | None, figures: Figures) -> Markup | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from pipeline.core.default_suites import with_default_suites
 from pipeline.core.errors import RecipeError
 from pipeline.core.recipe_problems import place_of, readable, said
 from pipeline.core.recipe_tree import (
@@ -27,6 +28,7 @@ __all__ = [
     "LoadedRecipe", "level_above", "load_recipe", "looks_like_hub_id", "parse_override", "shown",
 ]  # fmt: skip
 
+RECIPES = (".yaml", ".yml")
 _LEVELS = ("L0", "L1", "L2")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
@@ -66,13 +68,16 @@ def looks_like_hub_id(value: str) -> bool:
     }  # fmt: skip
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+def load_recipe(
+    path: Path, overrides: Sequence[str] = (), *, below: frozenset[Path] = frozenset()
+) -> LoadedRecipe:
     """Reads one recipe.
 
     Args:
         path: the YAML file.
         overrides: ``key.path=value`` or ``NAME:key.path=value`` texts; the second form
             applies only where the recipe's name is NAME. Values are read as YAML.
+        below: recipes that stand over this one and are being read.
 
     Raises:
         RecipeError: missing file, broken YAML, unknown key, wrong value; with place and remedy.
@@ -90,7 +95,26 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
         raise readable(error, path, places, tree) from None
     loaded = LoadedRecipe(recipe, path.resolve(), places)
     _require_paths(tree, "", loaded)
-    return loaded
+    above = _parent(loaded, below | {loaded.path})
+    told = None if above is None else (above.recipe, above.path)
+    return replace(loaded, recipe=with_default_suites(recipe, loaded.path.parent, told))
+
+
+def _parent(loaded: LoadedRecipe, seen: frozenset[Path]) -> LoadedRecipe | None:
+    """The recipe that ``base`` names; None where there is none, or none that can be read.
+
+    What is wrong with it is told when the plan reads it.
+    """
+    recipe = loaded.recipe
+    if recipe.base is None or recipe.train is None or not recipe.evaluate.forgetting:
+        return None
+    path = loaded.local(recipe.base).resolve()
+    if path.suffix not in RECIPES or not path.is_file() or path in seen:
+        return None
+    try:
+        return load_recipe(path, below=seen)
+    except RecipeError:
+        return None
 
 
 def parse_override(text: str, name: str) -> tuple[str | None, Any]:

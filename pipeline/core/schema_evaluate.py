@@ -92,8 +92,13 @@ class Evaluate(Section):
     arms: Annotated[tuple[ChosenArm, ...] | None, BeforeValidator(as_list)] = Field(
         None, description="Ways of asking; default: each objective's own"
     )
-    references: Annotated[tuple[Reference, ...], BeforeValidator(as_list)] = Field(
-        (), description="Rungs that nobody trains, beside the models"
+    forgetting: bool = Field(
+        True,
+        description="Ask general text and checkable instructions too, where no suite of the kind "
+        "is named and the models can be asked",
+    )
+    references: Annotated[tuple[Reference, ...] | None, BeforeValidator(as_list)] = Field(
+        None, description="Rungs that nobody trains, beside the models; default: all that fit"
     )
     encoder: str | None = Field(
         None, description="Reference nearest: a model folder or hub id; default: the base"
@@ -128,6 +133,8 @@ class Evaluate(Section):
                 raise ValueError(f"suites.{name}: {NO_WEIGHT}")
         if self.arms is not None and (not self.arms or len(set(self.arms)) != len(self.arms)):
             raise ValueError("arms: name each way of asking once, at least one")
+        if self.references is None:
+            return self
         if len(set(self.references)) != len(self.references):
             raise ValueError("references: one is named twice")
         if self.corpus is not None and "retrieved" not in self.references:

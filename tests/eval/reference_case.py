@@ -73,7 +73,8 @@ def run(
 ) -> tuple[Path, Mapping[str, Any]]:
     """The folder that stage `reference` filled, and its facts."""
     files = more.pop("files", {})
-    config = {"name": name, "seed": 0, "shots": 4, "max_new_tokens": 8, "answer_after": None}
+    config = {"name": name, "seed": 0, "shots": 4, "max_new_tokens": 8, "answer_after": None,
+              "named": True}  # fmt: skip
     context = context_in(folder, files)
     return context.out, Reference().run(inputs, {**config, **more}, context)
 

@@ -190,6 +190,15 @@ def test_every_part_of_a_comparison_is_told() -> None:
     assert text.index(lines[0]) < text.index("What was found")
 
 
+def test_a_rung_that_did_not_fit_is_named_with_its_reason() -> None:
+    told = comparison()
+    told["not_asked"] = [{"arm": "zero_shot", "why": "<b>its prompt</b> does not fit"}]
+    page = report_page(told, "Banking", facts())
+    check_alone(page)
+    assert "&lt;b&gt;its prompt&lt;/b&gt; does not fit" in page
+    assert "Not asked: L0, zero-shot" in page or "Not asked: " in page
+
+
 @pytest.mark.parametrize(
     "part",
     ["arms", "pairs", "disagreements", "recommendation", "learning_curve", "gap", "generated",

@@ -255,7 +255,7 @@ def test_answers_of_a_killed_run_are_not_asked_again(
     monkeypatch.setattr(LikelihoodPredictor, "predict", killed)
     context = context_in(tmp_path)
     config = {"name": "zero_shot", "seed": 0, "shots": 4, "max_new_tokens": 8,
-              "answer_after": None}  # fmt: skip
+              "answer_after": None, "named": True}  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
         Reference().run({"data": data, "root": base}, config, context)
     Reference().run({"data": data, "root": base}, config, context)

@@ -160,3 +160,17 @@ def test_rows_cannot_be_shown_where_train_has_none(base: Artifact) -> None:
     item = Item("a", "salt", ("kitchen",))
     with pytest.raises(DataError, match="reference few_shot: train has no rows with an answer"):
         prompted("few_shot", base, Task(("harbour", "kitchen"), False, (), (), (item,)))
+
+
+def test_a_rung_that_nobody_named_tells_why_it_does_not_fit(
+    base: Artifact, data: Artifact, tmp_path: Path
+) -> None:
+    """By default every rung is asked: one that cannot be must not end the run."""
+    short = make_base(tmp_path / "short", context=24)
+    with pytest.raises(DataError, match="exceeds the base's context"):
+        run(tmp_path / "named", {"data": data, "root": short}, "zero_shot")
+    folder, facts = run(tmp_path / "other", {"data": data, "root": short}, "zero_shot", named=False)
+    assert "exceeds the base's context of 24 tokens" in facts["not_asked"]
+    assert not list(folder.glob("predictions-*"))
+    _, facts = run(tmp_path / "fits", {"data": data, "root": base}, "zero_shot", named=False)
+    assert "not_asked" not in facts
