@@ -99,9 +99,10 @@ def check_length(example_id: str, tokens: int, limit: int | None, room: int) -> 
     if tokens < 1:
         raise DataError(f"{example_id}: it has no tokens; drop the row or mend its template")
     if limit is not None and tokens + room > limit:
+        told = f" and {room} for the answer" if room else ""
         raise DataError(
-            f"{example_id}: {tokens} tokens and {room} for the answer exceed the model's context "
-            f"of {limit}; shorten the row or lower max_length"
+            f"{example_id}: {tokens} tokens{told} exceed the model's context of {limit}; shorten "
+            "the row or lower max_length"
         )
 
 

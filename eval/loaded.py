@@ -9,6 +9,7 @@ from typing import Any
 
 from eval.arms.choosing import CHOOSING, Choosing, OnDone
 from eval.arms.rendered import offered
+from eval.generation import context_of, stop_ids
 from eval.record import OUT_OF_SCOPE, Kind, Prediction, TextLoss
 from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
@@ -186,7 +187,13 @@ class Loaded:
                 f"{len(classifier.config.labels)} of the head, so their labels differ; judge it "
                 "on rows with the labels that it was trained on"
             )
-        predictor = HeadPredictor(answered, kind, batch_size=self.batch_size, tag_names=labels)
+        predictor = HeadPredictor(
+            answered,
+            kind,
+            batch_size=self.batch_size,
+            tag_names=labels,
+            context=context_of(self.model),
+        )
         asked = [{**row, "input_ids": question_ids(row)} for row in rows]
         return KINDS[kind], predictor.predict(asked, on_progress=self._progress, on_done=on_done)
 
@@ -226,10 +233,3 @@ def prompt_ids(row: Mapping[str, Any]) -> list[int]:
             f"{row['example_id']}: it does not say where its question ends; prepare the data again"
         )
     return list(row["input_ids"][: row["prompt"]])
-
-
-def stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """The ids at which a model's answer ends, sorted."""
-    stops = model.generation_config.eos_token_id
-    found = list(stops) if isinstance(stops, list) else [stops]
-    return sorted({i for i in [*found, tokenizer.eos_token_id] if i is not None})

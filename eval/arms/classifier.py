@@ -35,6 +35,7 @@ class HeadPredictor:
         *,
         batch_size: int,
         tag_names: Sequence[str] = (),
+        context: int | None = None,
     ) -> None:
         """Takes a way of answering rows.
 
@@ -43,9 +44,11 @@ class HeadPredictor:
             kind: of the head.
             batch_size: rows at a time.
             tag_names: of the suite, in whose numbers its rows are tagged.
+            context: tokens that the model reads at most; None: it has no end.
         """
         self.answer_fn, self.kind = answer_fn, kind
         self.batch_size, self.tag_names = batch_size, tuple(tag_names)
+        self.context = context
 
     def predict(
         self,
@@ -57,10 +60,11 @@ class HeadPredictor:
         """Answers rows of ``example_id``, ``input_ids`` and label, labels, tags or value.
 
         Raises:
-            DataError: a row has no tokens, or not what it should be judged by.
+            DataError: a row has no tokens or more than the context holds, or not what it should
+                be judged by.
         """
         for row in rows:
-            check_length(row["example_id"], len(row["input_ids"]), None, 0)
+            check_length(row["example_id"], len(row["input_ids"]), self.context, 0)
             # Before anything is asked: what cannot be judged need not run.
             self._gold(row)
         return ask_in_batches(

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from eval.answers import final_answer, normalised_answer
-from eval.batching import (
-    OnProgress,
-    Row,
-    ask_in_batches,
-    check_length,
-    device_of,
-    judged_model,
-    padded,
-)
+from eval.batching import OnProgress, Row, ask_in_batches, check_length, judged_model
+from eval.generation import context_of, plain_generation, written
 from eval.record import Prediction
 from eval.sampling import drawing
 from pipeline.core.errors import ModelError
@@ -94,10 +86,10 @@ class GenerativePredictor:
         Raises:
             DataError: a prompt is empty or leaves no room for the answer.
         """
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        limit = context_of(self.model)
         for row in rows:
             check_length(row["example_id"], len(row["prompt_ids"]), limit, self.max_new_tokens)
-        with judged_model(self.model), _plain_generation(self.model):
+        with judged_model(self.model), plain_generation(self.model):
             return ask_in_batches(
                 rows,
                 [len(row["prompt_ids"]) for row in rows],
@@ -148,37 +140,13 @@ class GenerativePredictor:
         )
 
     def _generate(self, rows: Sequence[Row]) -> list[list[int]]:
-        from transformers import GenerationConfig
-
-        prompts = [row["prompt_ids"] for row in rows]
         names = [row["example_id"] for row in rows]
         drawn = drawing(names, self.temperature, self.seed) if self.temperature > 0 else []
-        ids_BT, mask_BT = padded(prompts, self.pad_id, left=True, device=device_of(self.model))
-        output_BT = self.model.generate(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            logits_processor=drawn,
-            generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                eos_token_id=list(self.stop_ids),
-                pad_token_id=self.pad_id,
-            ),
+        return written(
+            self.model,
+            [row["prompt_ids"] for row in rows],
+            stops=self.stop_ids,
+            pad_id=self.pad_id,
+            max_new_tokens=self.max_new_tokens,
+            processors=drawn,
         )
-        written: list[list[int]] = output_BT[:, ids_BT.shape[1] :].tolist()
-        return written
-
-
-@contextmanager
-def _plain_generation(model: Any) -> Iterator[None]:
-    """Greedy and nothing else: ``generate`` would add the model's own penalties to ours."""
-    from transformers import GenerationConfig
-
-    own = model.generation_config
-    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        model.generation_config = own

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.batching import check_length
+from eval.generation import context_of
 from eval.record import OUT_OF_SCOPE
 from pipeline.core.errors import DataError
 
@@ -155,7 +156,7 @@ def require_askable(
     Raises:
         DataError: a row has no ids or leaves no room, or no label could be its answer.
     """
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_of(model)
     for row in rows:
         check_length(row["example_id"], len(row[column]), limit, room)
         require_known(row, labels)

@@ -15,6 +15,7 @@ from typing import Any
 from eval.arms.likelihood import scored_prediction
 from eval.arms.rendered import answers_of, offered, with_prompts
 from eval.drawing import drawn
+from eval.generation import ends
 from eval.record import OUT_OF_SCOPE, Prediction
 from pipeline.core.errors import DataError, IntegrityError
 from pipeline.core.model_config import read_config
@@ -166,9 +167,7 @@ def _stop_ids(folder: Path, tokenizer: Any) -> list[int]:
     settings = folder / "generation_config.json"
     if settings.is_file():
         told = {**told, **json.loads(settings.read_text(encoding="utf-8"))}
-    stops = told.get("eos_token_id")
-    found = list(stops) if isinstance(stops, list) else [stops]
-    return sorted({i for i in [*found, tokenizer.eos_token_id] if i is not None})
+    return ends(told.get("eos_token_id"), tokenizer)
 
 
 def _written(ids: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.batching import OnProgress
+from eval.generation import context_of, stop_ids
 from eval.record import Prediction
 from eval.references.prompts import CHINESE, ENGLISH, Asker, Turn, drawn
 from eval.references.retrieval import Passages, passages_of
@@ -45,14 +46,12 @@ class Base:
         self.model = load_model(folder, bf16_weights=on_gpu).to(self.device).eval()
         self.tokenizer = load_tokenizer(folder)
         self.batch_size = batch_size
-        self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        self.context = context_of(self.model)
 
     @property
     def stop_ids(self) -> list[int]:
         """Ids with which the model itself ends."""
-        stops = self.model.generation_config.eos_token_id
-        found = list(stops) if isinstance(stops, list) else [stops]
-        return sorted({i for i in [*found, self.tokenizer.eos_token_id] if i is not None})
+        return stop_ids(self.model, self.tokenizer)
 
 
 class Prompted:

@@ -1,7 +1,4 @@
-"""The judged model in memory, and the ways in which risks ask it.
-
-Legend: B rows of a batch, T tokens, V vocabulary.
-"""
+"""The judged model in memory, and the ways in which risks ask it."""
 
 from __future__ import annotations
 
@@ -11,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from eval.arms.rendered import Turn, turns_of
 from eval.arms.scoring import score_pairs
-from eval.batching import batches, device_of, judged_model, padded
+from eval.batching import device_of, judged_model
+from eval.generation import context_of, stop_ids, written_all
 from eval.loaded import Loaded
 from eval.record import Prediction
 from eval.risks.suites import Suite
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
 
 WRITTEN_TOKENS = 48
 """The longest answer that is waited for."""
+# What a template may put around an answer.
+_MARKUP = 8
 # Forms whose weights write an answer to whatever they are asked.
 _WRITES = ("generate", "constrained", "likelihood", "text")
 
@@ -39,7 +39,7 @@ class Asked:
         self.arm: str = config["arm"]
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.batch_size, self.pad_id = self.loaded.batch_size, self.loaded.pad_id
-        self.context_tokens = int(getattr(self.model.config, "max_position_embeddings", 0)) or None
+        self.context_tokens = context_of(self.model)
 
     @property
     def writes(self) -> bool:
@@ -71,10 +71,21 @@ class Asked:
         )
         return found[self.arm]
 
+    def room(self, suite: Suite) -> int:
+        """Tokens that an answer to the suite's questions needs within the context."""
+        if not self.writes:
+            # A head writes nothing.
+            return 0
+        longest = max(
+            (len(self.tokenizer.encode(one, add_special_tokens=False)) for one in suite.labels),
+            default=0,
+        )
+        return max(int(self.loaded.config["max_new_tokens"]), longest + _MARKUP)
+
     def write(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[str]:
         """What it writes after each prompt, greedily, until its turn ends."""
-        written = self._generate(prompts, tokens, do_sample=False)
-        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+        found = self._generate(prompts, tokens)
+        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in found]
 
     def sample(self, prompts: Sequence[Sequence[int]], tokens: int, seed: int) -> list[list[int]]:
         """``tokens`` ids drawn after each prompt at temperature 1; a turn's end is not drawn."""
@@ -82,7 +93,8 @@ class Asked:
 
         with torch.random.fork_rng(devices=_devices(self.model)):
             torch.manual_seed(seed)
-            return self._generate(prompts, tokens, do_sample=True, min_new_tokens=tokens)
+            plain = {"top_k": 0, "top_p": 1.0, "temperature": 1.0}
+            return self._generate(prompts, tokens, do_sample=True, min_new_tokens=tokens, **plain)
 
     def score(self, turns: Sequence[Turn]) -> list[float]:
         """Log-probability of each answer after what is given, in nats.
@@ -95,50 +107,21 @@ class Asked:
     @property
     def stops(self) -> list[int]:
         """Tokens that end a turn, the tokenizer's own first."""
-        own, stops = self.tokenizer.eos_token_id, self.model.generation_config.eos_token_id
-        listed = list(stops) if isinstance(stops, list) else [stops]
-        return list(dict.fromkeys(i for i in [own, *listed] if i is not None)) or [self.pad_id]
+        own, stops = self.tokenizer.eos_token_id, stop_ids(self.model, self.tokenizer)
+        return sorted(stops, key=lambda stop: stop != own) or [self.pad_id]
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], tokens: int, **how: Any
     ) -> list[list[int]]:
-        from transformers import GenerationConfig
-
-        found: list[list[int]] = [[] for _ in prompts]
-        own = self.model.generation_config
-        drawn = {"top_k": 0, "top_p": 1.0, "temperature": 1.0} if how["do_sample"] else {}
-        config = GenerationConfig(  # type: ignore[no-untyped-call]
+        return written_all(
+            self.model,
+            prompts,
+            stops=self.stops,
+            pad_id=self.pad_id,
             max_new_tokens=tokens,
-            num_beams=1,
-            use_cache=True,
-            eos_token_id=self.stops,
-            pad_token_id=self.pad_id,
-            **drawn,
+            batch_size=self.batch_size,
             **how,
         )
-        # ``generate`` would add the model's own penalties to ours.
-        self.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-        try:
-            with judged_model(self.model):
-                for batch in batches([len(prompt) for prompt in prompts], self.batch_size):
-                    chosen = [prompts[index] for index in batch]
-                    for index, ids in zip(batch, self._written(chosen, config), strict=True):
-                        found[index] = ids
-        finally:
-            self.model.generation_config = own
-        return found
-
-    def _written(self, prompts: Sequence[Sequence[int]], config: Any) -> list[list[int]]:
-        ids_BT, mask_BT = padded(prompts, self.pad_id, left=True, device=device_of(self.model))
-        output_BT = self.model.generate(
-            input_ids=ids_BT, attention_mask=mask_BT, generation_config=config
-        )
-        stops = set(config.eos_token_id)
-        found = []
-        for row in output_BT[:, ids_BT.shape[1] :].tolist():
-            end = next((place for place, token in enumerate(row) if token in stops), len(row))
-            found.append(row[:end])
-        return found
 
 
 class _Spoken:

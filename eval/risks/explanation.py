@@ -118,20 +118,19 @@ def explanation_lines(
     tokenizer: Any,
     *,
     pad_id: int,
-    limit: int,
     seed: int,
 ) -> list[Line]:
     """The most telling tokens of a few items, completeness, and a deletion check.
 
     Args:
         classifier: None of a form without a head.
-        rows: test rows that the head is asked.
+        rows: the test rows whose answers are taken apart, each by itself.
     """
     refusal = _refusal(classifier, rows)
     if refusal is not None or classifier is None:
         return [not_measured(_TOPIC, _WHAT, refusal or "")]
     explainer = Explainer(classifier, pad_id)
-    found = [explainer.explain(question_ids(row)) for row in rows[:limit]]
+    found = [explainer.explain(question_ids(row)) for row in rows]
     worst = max(one.missed for one in found)
     if worst > TOLERANCE:
         missing = sum(one.missed > TOLERANCE for one in found)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.batching import batches
+from eval.generation import context_of
 from eval.likelihood import supervised_losses, text_losses
 from eval.loaded import question_ids
 from pipeline.core.errors import ModelError
@@ -39,7 +40,7 @@ def row_losses(
     if render == "classify":
         return _label_losses(model, rows, head, batch_size, pad_id)
     if render == "text":
-        limit = getattr(model.config, "max_position_embeddings", 512)
+        limit = context_of(model) or 512
         found = text_losses(
             model, rows, batch_size=batch_size, max_length=min(limit, 512), pad_id=pad_id
         )

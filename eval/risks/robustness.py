@@ -71,20 +71,15 @@ def robustness_lines(
     answer: Answer,
     *,
     seed: int,
-    context_tokens: int | None,
-    room: int,
+    most: int | None,
 ) -> list[Line]:
     """One line for each change.
 
     Args:
         clean: the answers to the suite's rows as they are.
-        context_tokens: that the model can read, or None.
-        room: tokens that an answer needs of them.
+        most: tokens of the longest question that can be asked, or None.
     """
-    return [
-        _line(name, suite, clean, answer, seed=seed, most=(context_tokens or 1 << 30) - room)
-        for name in CHANGES
-    ]
+    return [_line(name, suite, clean, answer, seed=seed, most=most) for name in CHANGES]
 
 
 def _line(
@@ -94,7 +89,7 @@ def _line(
     answer: Answer,
     *,
     seed: int,
-    most: int,
+    most: int | None,
 ) -> Line:
     topic: Topic = "robustness"
     what = f"accuracy with {name} less accuracy as written ({suite.name})"
@@ -105,7 +100,7 @@ def _line(
     texts = [change(text, rng) for text in suite.texts]
     kept = [
         i for i, (old, new) in enumerate(zip(suite.texts, texts, strict=True))
-        if old != new and len(suite.renderer.question(new)) <= most
+        if old != new and suite.fits(new, most)
     ]  # fmt: skip
     if not kept:
         why = f"none of {len(texts):,} asked texts is changed by it and fits the model's context"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.drawing import chosen
 from eval.record import Prediction
 from eval.risks.asked import Asked
 from eval.risks.bias import bbq_lines
@@ -113,7 +114,7 @@ class _Page:
         files, items, seed = self.files, self.items, self.seed
         voice = self.asked.voice(self.data.path)
         yield bbq_lines(files.get("bbq"), voice, items, seed)
-        yield swap_lines(files.get("swaps"), self.suites, self.asked.answers)
+        yield swap_lines(files.get("swaps"), self.suites, self.asked.answers, self._most)
         yield untrue_lines(files.get("questions"), voice, items, seed)
         yield self._privacy()
         yield origin_lines(self.below, self.rows)
@@ -159,8 +160,6 @@ class _Page:
     def _robustness(self, clean: Mapping[str, Sequence[Prediction]]) -> list[Line]:
         if not self.suites:
             return [not_measured("robustness", "accuracy under changed input", _NO_SUITE)]
-        # A head writes nothing, and needs no room for it.
-        room = int(self.config["max_new_tokens"]) if self.asked.writes else 0
         return [
             line
             for suite in self.suites
@@ -169,10 +168,14 @@ class _Page:
                 clean[suite.name],
                 self.asked.answers,
                 seed=self.seed,
-                context_tokens=self.asked.context_tokens,
-                room=room,
+                most=self._most(suite),
             )
         ]
+
+    def _most(self, suite: Suite) -> int | None:
+        """Tokens of the longest question that leaves room for an answer within the context."""
+        context = self.asked.context_tokens
+        return None if context is None else context - self.asked.room(suite)
 
     def _scale(self, clean: Mapping[str, Sequence[Prediction]]) -> list[Line]:
         if not clean:
@@ -181,10 +184,11 @@ class _Page:
 
     def _explanation(self) -> list[Line]:
         classifier = self.asked.classifier() if self.config["arm"] == "classifier" else None
-        rows = [row for suite in self.suites for row in suite.rows]
+        # Rows of all suites, drawn: a file may be sorted by label, and each suite counts.
+        every = [row for suite in self.suites for row in suite.rows]
+        rows = [every[index] for index in chosen(len(every), _EXPLAINED, self.seed)]
         return explanation_lines(
-            classifier, rows, self.asked.tokenizer, pad_id=self.asked.pad_id, limit=_EXPLAINED,
-            seed=self.seed,
+            classifier, rows, self.asked.tokenizer, pad_id=self.asked.pad_id, seed=self.seed
         )  # fmt: skip
 
     def _texts(self) -> Iterator[str]:

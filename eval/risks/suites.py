@@ -56,6 +56,10 @@ class Suite:
             rows=tuple({**row, "text": t} for row, t in zip(rows, texts, strict=True)),
         )
 
+    def fits(self, text: str, most: int | None) -> bool:
+        """Whether a question in these words is at most so many tokens long; None: any is."""
+        return most is None or len(self.renderer.question(text)) <= most
+
     def only(self, indices: Sequence[int]) -> Suite:
         """Some of its items, in that order."""
         return replace(self, rows=tuple(self.rows[index] for index in indices))

@@ -91,8 +91,17 @@ def _cased(found: str, other: str) -> str:
     return other[:1].upper() + other[1:] if found[:1].isupper() else other
 
 
-def swap_lines(path: Path | None, suites: Sequence[Suite], answer: Answer) -> list[Line]:
-    """The share of items whose answer changes, for each suite and swap."""
+def swap_lines(
+    path: Path | None,
+    suites: Sequence[Suite],
+    answer: Answer,
+    most: Callable[[Suite], int | None] = lambda _suite: None,
+) -> list[Line]:
+    """The share of items whose answer changes, for each suite and swap.
+
+    Args:
+        most: tokens of the longest question of a suite that can be asked, or None.
+    """
     what = "answers that change with swapped names or groups"
     if path is None:
         return [not_measured("bias", what, "evaluate.risks.swaps names no file")]
@@ -105,18 +114,26 @@ def swap_lines(path: Path | None, suites: Sequence[Suite], answer: Answer) -> li
             if suite.refusal is not None:
                 lines.append(not_measured("bias", told, suite.refusal))
                 continue
-            lines.append(_line(suite, swap, answer, told))
+            lines.append(_line(suite, swap, answer, told, most(suite)))
     return lines
 
 
-def _line(suite: Suite, swap: Swap, answer: Answer, what: str) -> Line:
-    versions = {
+def _line(suite: Suite, swap: Swap, answer: Answer, what: str, most: int | None = None) -> Line:
+    applies = {
         index: found
         for index, text in enumerate(suite.texts)
         if (found := swap.versions(text)) is not None
     }
-    if not versions:
+    if not applies:
         why = f"none of {len(suite.rows):,} asked texts holds a word of this swap"
+        return not_measured("bias", what, why)
+    versions = {
+        index: pair
+        for index, pair in applies.items()
+        if all(suite.fits(text, most) for text in pair)
+    }
+    if not versions:
+        why = f"none of the {len(applies):,} texts that it applies to fits the model's context"
         return not_measured("bias", what, why)
     mine = suite.only(list(versions))
     first, second = (
@@ -129,7 +146,8 @@ def _line(suite: Suite, swap: Swap, answer: Answer, what: str) -> Line:
         why = f"neither answer to any of {len(pairs):,} items is a label"
         return not_measured("bias", what, why)
     how = (
-        f"each asked both ways; of {len(suite.rows):,} asked texts the {len(pairs):,} that the "
-        f"swap applies to, but {len(pairs) - len(told):,} to which neither answer was a label"
+        f"each asked both ways; the swap applies to {len(applies):,} of {len(suite.rows):,} asked "
+        f"texts, {len(applies) - len(pairs):,} of them left out as longer than the context and "
+        f"{len(pairs) - len(told):,} because neither answer was a label"
     )
     return share("bias", what, [one != other for one, other in told], how)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from eval.generation import stop_ids
 from eval.journal import Journal
-from eval.loaded import Loaded, prompt_ids, stop_ids
+from eval.loaded import Loaded, prompt_ids
 from eval.record import Prediction, write_predictions
 from eval.text.diversity import diversity
 from eval.text.following import answers_file

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForMaskedLM, BertConfig, RobertaConfig
 
 from eval.arms.classifier import HeadPredictor
+from eval.generation import context_of
 from pipeline.core.errors import DataError, ModelError
 from pipeline.modeling.heads import HeadConfig, Kind
 from pipeline.modeling.predictions import predict
@@ -45,14 +47,16 @@ class Known(nn.Module):
 
 def predictor(
     logits: Callable[..., torch.Tensor], kind: Kind, labels: tuple[str, ...] = TOPICS,
-    *, batch_size: int = 3, tag_names: tuple[str, ...] = (), **more: Any,
+    *, batch_size: int = 3, tag_names: tuple[str, ...] = (), context: int | None = None,
+    **more: Any,
 ) -> HeadPredictor:  # fmt: skip
     head: Any = Known(logits, HeadConfig(labels, "last", 0.0, 1, kind, **more))
 
     def answered(rows: Any) -> Any:
         return predict(head, rows, pad_id=CARD)
 
-    return HeadPredictor(answered, kind, batch_size=batch_size, tag_names=tag_names)
+    return HeadPredictor(answered, kind, batch_size=batch_size, tag_names=tag_names,
+                         context=context)  # fmt: skip
 
 
 def class_rows(**more: Any) -> list[dict[str, Any]]:
@@ -115,6 +119,28 @@ def test_a_number_is_back_on_the_scale_of_the_training_values() -> None:
 def test_a_suite_that_the_head_cannot_be_judged_by_is_refused() -> None:
     with pytest.raises(DataError, match="0: it has no value, by which the head's answer is judged"):
         predictor(score, "regress", ()).predict(class_rows())
+
+
+def test_a_row_that_the_context_does_not_hold_is_named_before_anything_is_asked() -> None:
+    def never(_ids: torch.Tensor, _mask: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("asked")
+
+    told = "2: 5 tokens exceed the model's context of 4; shorten the row or lower max_length"
+    with pytest.raises(DataError, match=told):
+        predictor(never, "single", context=4).predict(class_rows())
+    assert len(predictor(score, "single", context=5).predict(class_rows())) == 4
+
+
+@pytest.mark.parametrize("kind", [BertConfig, RobertaConfig])
+def test_the_context_of_an_encoder_is_the_longest_row_that_it_can_read(kind: Any) -> None:
+    shape = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 16, "max_position_embeddings": 34}  # fmt: skip
+    model = AutoModelForMaskedLM.from_config(kind(**shape)).eval()
+    limit = context_of(model)
+    assert limit == (34 if kind is BertConfig else 32)
+    model(torch.full((1, limit), 5))
+    with pytest.raises((RuntimeError, IndexError)):
+        model(torch.full((1, limit + 1), 5))
 
 
 def test_logit_that_is_no_number_names_the_row() -> None:

@@ -218,12 +218,12 @@ def test_a_missed_completeness_is_no_explanation(
     rows = read_rows(made["tiny-task/prepare.classify"].path / "test.arrow")[:2]
     classifier = load_classifier(load_model(headed.path), headed.path)
     monkeypatch.setattr(Explainer, "_values", lambda *_a: (0.0,))
-    (line,) = explanation_lines(classifier, rows, None, pad_id=0, limit=2, seed=0)
+    (line,) = explanation_lines(classifier, rows, None, pad_id=0, seed=0)
     assert line.why is not None
     assert line.why.startswith("completeness missed by 100.0% (2 of 2 items are over 5%")
     config = replace(classifier.config, kind="multi")
     classifier.config = config
-    (line,) = explanation_lines(classifier, rows, None, pad_id=0, limit=2, seed=0)
+    (line,) = explanation_lines(classifier, rows, None, pad_id=0, seed=0)
     assert line.why is not None
     assert line.why.startswith("the head gives several labels")
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from eval.risks import stage
 from eval.risks.line import Topic
 from pipeline.core.artifact import Artifact
+from pipeline.core.stage import StageContext
 
 Page = Callable[..., list[dict[str, Any]]]
 
@@ -99,3 +102,42 @@ def test_what_no_file_gives_is_not_measured_and_never_a_zero(
     for topic in ("bias", "misuse", "untrue output", "robustness", "scale"):
         assert all("not measured" in line["shown"] for line in topics[topic])
     assert topics["misuse"][0]["why"] == "evaluate.risks.harmful names no file"
+
+
+@pytest.mark.parametrize("arm", ["generate", "classifier"])
+def test_a_swap_that_makes_texts_too_long_leaves_them_out(
+    made: Mapping[str, Artifact], headed: Artifact, page: Page, tmp_path: Path, arm: str
+) -> None:
+    long = ["I am A. " * 200, "I am B. " * 200]
+    swaps = tmp_path / "swaps.jsonl"
+    swaps.write_text(json.dumps({"what": "writer", "say": long}))
+    name, root = ("sft", made["tiny-l0/scratch"]) if arm == "generate" else ("classify", headed)
+    lines = page(root, made[f"tiny-task/prepare.{name}"], arm, swaps=swaps)
+    (line,) = [one for one in lines if "swapped" in one["what"]]
+    assert line["why"] == "none of the 12 texts that it applies to fits the model's context"
+
+
+def test_explained_items_are_drawn_from_all_suites(
+    made: Mapping[str, Artifact],
+    headed: Artifact,
+    context: Callable[..., StageContext],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, taken = made["tiny-task/prepare.classify"], []
+    monkeypatch.setattr(stage, "_EXPLAINED", 6)
+    monkeypatch.setattr(
+        stage, "explanation_lines", lambda _head, rows, *_a, **_k: taken.append(rows) or []
+    )
+    config = {"name": "tiny", "arm": "classifier", "max_new_tokens": 16, "answer_after": None,
+              "items": 8, "seed": 0, "price_per_hour": None}  # fmt: skip
+    suites = {"suite.a": data, "suite.b": data}
+    inputs = {"root": headed, "data": data, **suites}
+    made_page = stage._Page(inputs, config, context())
+    made_page._explanation()
+    (rows,) = taken
+    (asked,) = {tuple(row["example_id"] for row in suite.rows) for suite in made_page.suites}
+    places = [asked.index(row["example_id"]) for row in rows]
+    assert len(rows) == 6
+    # Each suite's rows keep their order, so the places fall once: where the second suite begins.
+    assert sum(b <= a for a, b in pairwise(places)) == 1
+    assert places != list(range(6))

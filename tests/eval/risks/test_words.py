@@ -192,6 +192,9 @@ def test_a_swap_counts_changed_answers_and_passes_over_what_is_no_label() -> Non
         def only(self, indices: Sequence[int]) -> Texts:
             return self
 
+        def fits(self, text: str, most: int | None) -> bool:
+            return most is None or len(text) <= most
+
         def reworded(self, texts: Sequence[str]) -> Sequence[str]:
             return texts
 
@@ -203,4 +206,8 @@ def test_a_swap_counts_changed_answers_and_passes_over_what_is_no_label() -> Non
     suite: Any = Texts()
     line = _line(suite, Swap("gender", (("he", "she"),)), answer, "what")
     assert (line.value, line.n) == (1.0, 2)
-    assert "the 3 that the swap applies to, but 1 to which neither" in (line.how or "")
+    assert "applies to 3 of 4 asked texts, 0 of them left out as longer" in (line.how or "")
+    assert "and 1 because neither answer was a label" in (line.how or "")
+    # One version of each is a letter too long, whichever of the two it is.
+    line = _line(suite, Swap("gender", (("he", "she"),)), answer, "what", most=6)
+    assert line.why == "none of the 3 texts that it applies to fits the model's context"
