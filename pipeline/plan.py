@@ -204,8 +204,9 @@ class Plan:
         above: dict[str, frozenset[str]] = {}
         trainings = {n.id for n in self.nodes.values() if n.stage.startswith("train")}
         for node in self.nodes.values():
+            # What was made before may stand for what it was made of: it is no node then.
             above[node.id] = frozenset(node.inputs.values()).union(
-                *(above[i] for i in node.inputs.values())
+                *(above.get(i, ()) for i in node.inputs.values())
             )
         return frozenset(
             one

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
@@ -13,10 +14,11 @@ import yaml
 from pipeline.core.artifact import Artifact
 from pipeline.core.engine_limits import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.core.errors import LockError, RecipeError
+from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.store import Store
 from pipeline.display import plan_json
 from pipeline.ladder import make_plan
-from pipeline.plan import UNLOCKED, Plan
+from pipeline.plan import UNLOCKED, Node, Plan
 
 Commit = Callable[..., Artifact]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -401,3 +403,10 @@ def test_a_training_beside_which_no_other_could_run_is_told(ladder: Path, store:
     assert make_plan(ladder, store).lone() == {"tiny-l0/train.pretrain.seed1"}
     chain = make_plan(ladder.with_name("l1.yaml"), store).lone()
     assert chain == {"tiny-l0/train.pretrain.seed1", "tiny-l1/train.cpt.seed1"}
+
+
+def test_a_plan_over_what_lies_in_the_store_alone_has_no_lone_training() -> None:
+    """`gradus eval MODEL` asks a model whose recipe may be gone: its inputs are no nodes."""
+    asked = Node("m/eval.generate", "evaluate", {}, {"root": "key of a root"}, key="key")
+    plan = Plan(cast(LoadedRecipe, None), {asked.id: asked}, (), (asked.id,))
+    assert plan.lone() == frozenset()
