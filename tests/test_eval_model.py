@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import Result
@@ -18,10 +18,11 @@ from eval.suite import Suite
 from pipeline.compare_verb import _among_all
 from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.errors import DataError, UserError
+from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.store import Store
-from pipeline.eval_model import _of_artifacts, _rows_node, _wanted
+from pipeline.eval_model import _cut, _of_artifacts, _rows_node, _wanted
 from pipeline.eval_plan import Wishes, evaluations_of
-from pipeline.plan import Node
+from pipeline.plan import Node, Plan
 from tests.tiny_ladder import write_ladder
 
 Gradus = Callable[..., Result]
@@ -102,6 +103,15 @@ def test_a_model_is_asked_as_its_report_asked_it(made: Store) -> None:
     assert dict(node.inputs) == {
         "root": "base", "adapter": "demo-1", "suite.test": "rows", "suite.general": "text",
     }  # fmt: skip
+
+
+def test_what_is_made_needs_no_more_of_its_plan(made: Store) -> None:
+    """The store tells a part of a model's plan; what runs is planned over it all the same."""
+    (node,), nodes = wanted(made, "demo", limit=5)
+    known = {i: _cut(one, made) for i, one in nodes.items()}
+    goal = Plan(cast(LoadedRecipe, None), {**known, node.id: node}, (), (node.id,))
+    assert [one.id for one in goal.wanted(made)] == [node.id]
+    assert goal.lone() == frozenset()
 
 
 def test_what_changes_the_answers_changes_the_key(made: Store) -> None:
@@ -243,7 +253,8 @@ def test_recipe_model_rows_and_served_recipe_end_to_end(gradus: Gradus, tmp_path
     ladder = write_ladder(tmp_path / "recipes")
     text = ladder.read_text().replace("base: l1.yaml", "base: l0.yaml")
     text = text.replace(", domain: {recipe: l1.yaml}", "")
-    ladder.write_text(text.replace("  control: l2-from-l0.yaml\n", ""))
+    text = text.replace("  control: l2-from-l0.yaml\n", "")
+    ladder.write_text(text.replace("evaluate:\n", "evaluate:\n  max_new_tokens: 31\n"))
     whole = gradus("eval", ladder, "--json")
     assert whole.exit_code == 0, whole.output
     assert json.loads(whole.stdout)["heads"]["classifier"]["without_l1"] is not None
@@ -278,3 +289,4 @@ def test_recipe_model_rows_and_served_recipe_end_to_end(gradus: Gradus, tmp_path
     sent = [body["prompt"] for body in served.seen if "prompt" in body]
     assert len(sent) == 1 + 6
     assert all(len(prompts) == 3 for prompts in sent[1:])
+    assert {body["max_tokens"] for body in served.seen if "messages" in body} >= {31}
