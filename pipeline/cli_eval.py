@@ -35,7 +35,11 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
 @click.option("--concurrency", type=click.IntRange(1), default=16, help="URL: requests at once.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=120.0, help="URL: s.")
 @click.option("--retries", type=click.IntRange(0), default=5, help="URL: tries after the first.")
-@click.option("--max-new-tokens", type=click.IntRange(1), default=24, help="URL: of a free answer.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    help="URL: of a free answer; else the recipe's, or 24.",
+)
 @click.option(
     "--earlier",
     type=click.Choice(("check", "keep", "drop")),

@@ -76,7 +76,7 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
     goal = Plan(plan.recipe, plan.nodes, (), tuple({*nodes.values(), *([own] if own else [])}))
     with LiveDisplay(goal, store) as display:
         prepared_only(goal, store, None, display)
-    found = []
+    found, evaluate = [], plan.recipe.recipe.evaluate
     for name, node in nodes.items():
         dataset = store.need(plan.nodes[node].key or "")
         tokenizer = store.path_of(plan.nodes[plan.nodes[node].inputs["tokenizer"]].key or "")
@@ -84,7 +84,8 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
             dataset,
             tokenizer,
             suite=name,
-            answer_after=plan.recipe.recipe.evaluate.answer_after,
+            answer_after=evaluate.answer_after,
+            max_new_tokens=evaluate.max_new_tokens,
             train=None if own is None else store.path_of(plan.nodes[own].key or ""),
         )
         found.append(asked)
@@ -119,8 +120,9 @@ def _answered(
     endpoint: Endpoint, suites: Sequence[Asked], found: Sequence[tuple[str, str, Answers]]
 ) -> Answered:
     """All answers as they are written, with what a reader should know of them."""
+    groups = {asked.suite: asked.groups for asked in suites}
     tables = [
-        Table(suite, arm, "label", answers.predictions, answers.cost)
+        Table(suite, arm, "label", answers.predictions, answers.cost, groups=groups[suite])
         for suite, arm, answers in found
         if answers.predictions is not None
     ]

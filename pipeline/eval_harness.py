@@ -64,9 +64,20 @@ def evaluate_by_harness(target: str, wishes: Wishes, store: Store) -> tuple[dict
             ),
         )
         display.on_event({"node": _NODE, "kind": "finished", "seconds": run.seconds})
-    tables = [Answers(suite, "likelihood", "label", found) for suite, found in run.answers.items()]
+    tables = [
+        Answers(suite, "likelihood", "label", found, groups=_groups(suites, suite))
+        for suite, found in run.answers.items()
+    ]
     answered = Answered(name, target, tables, notes=run.notes)
     return {**write_answered(folder, answered), **run.to_json()}, folder
+
+
+def _groups(suites: Mapping[str, Path], suite: str) -> dict[str, str]:
+    """What the items of an own suite share with others."""
+    from eval.suite import shared_by
+    from pipeline.data.arrow import read_rows
+
+    return shared_by(read_rows(suites[suite] / "test.arrow")) if suite in suites else {}
 
 
 def print_harness(tree: Mapping[str, Any], folder: str) -> None:

@@ -48,7 +48,7 @@ class Wishes:
     concurrency: int = 16
     timeout_s: float = 120.0
     retries: int = 5
-    max_new_tokens: int = 24
+    max_new_tokens: int | None = None
     earlier: Literal["check", "keep", "drop"] = "check"
     harness: Sequence[str] = ()
 

@@ -11,11 +11,13 @@ import pytest
 from click.testing import Result
 from endpoint_case import Served, serving
 
+from eval.answered import read_answered
 from eval.harness import run
 from eval.harness.run import Checkpoint, HarnessRun
 from eval.record import Prediction
 from pipeline.core.artifact import Artifact
 from pipeline.core.store import Store
+from pipeline.data.arrow import SplitWriter
 
 Gradus = Callable[..., Result]
 Refusal = Callable[..., str]
@@ -84,6 +86,20 @@ def test_our_own_rows_become_a_folder_that_compare_reads(
     figures = json.loads((out / "metrics.json").read_text())["suites"]["test"]["arms"]
     assert figures["likelihood"]["figures"]["accuracy"]["estimate"] == 1.0
     assert gradus("compare", out, out).exit_code == 0
+
+
+def test_own_rows_of_one_document_belong_together(
+    gradus: Gradus, model: Artifact, asked: list[Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with SplitWriter(tmp_path / "test.arrow") as split:
+        ids = {"input_ids": [1], "supervised": [0]}
+        split.write([{"example_id": "a", "text": "", "label": "pin", "group": "d1", **ids}])
+    found = Checkpoint(model.path), {"test": tmp_path}, "demo"
+    monkeypatch.setattr("pipeline.eval_harness._checkpoint", lambda *_: found)
+    out = tmp_path / "out"
+    assert gradus("eval", "demo", "--harness", "test", "--out", out).exit_code == 0
+    assert read_answered(out).tables[0].groups == {"a": "d1"}
 
 
 def test_a_served_model_is_asked_by_its_address(gradus: Gradus, asked: list[Any]) -> None:

@@ -60,6 +60,21 @@ def test_answers_and_figures_lie_in_a_folder_and_in_a_table(
         assert words in result.stdout
 
 
+def test_rows_of_one_document_count_as_one(gradus: Gradus, served: Served, tmp_path: Path) -> None:
+    path, out = tmp_path / "rows.jsonl", tmp_path / "out"
+    rows = [{"text": f"row {n} says {label}", "label": label, "doc_id": f"d{n // 4}"}
+            for n, label in enumerate(["card", "pin"] * 6)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    served.answer = lambda text: text.split()[-1] if int(text.split()[1]) < 8 else "none"
+    result = gradus("eval", served.url, "--data", path, "--arms", "generate", "--out", out)
+    assert result.exit_code == 0, result.output
+    (table,) = read_answered(out).tables
+    assert sorted(set(table.groups.values())) == ["d0", "d1", "d2"]
+    tree = json.loads((out / "metrics.json").read_text())
+    covers = tree["suites"]["rows"]["arms"]["generate"]["figures"]["accuracy"]["covers"]
+    assert covers == "clusters of items, for these weights"
+
+
 def test_json_is_one_object_with_the_folder(gradus: Gradus, served: Served, rows: Path) -> None:
     result = gradus("eval", served.url, "--data", rows, "--arms", "generate", "--json")
     tree = json.loads(result.stdout)

@@ -26,6 +26,8 @@ ALONG: Mapping[str, tuple[str, ...]] = {"likelihood": ("likelihood", "likelihood
 Earlier = Literal["check", "keep", "drop"]
 """What becomes of the answers of a run that did not end: they count once the first of them is
 answered alike again, or without a look, or not at all."""
+MAX_NEW_TOKENS = 24
+"""Of a free answer, where neither the user nor a recipe says it; what a recipe says by itself."""
 _VERSION = 2
 # Of a label's log-probability, in nats.
 _ALIKE = 1e-3
@@ -71,7 +73,7 @@ async def ask_suite(
     arms: Sequence[str],
     folder: Path,
     *,
-    max_new_tokens: int,
+    max_new_tokens: int | None = None,
     on_progress: OnProgress,
     earlier: Earlier = "check",
 ) -> dict[str, Answers]:
@@ -80,6 +82,8 @@ async def ask_suite(
     Args:
         folder: of the journals. What one holds is not asked for again; whoever has put all
             answers elsewhere takes it away.
+        max_new_tokens: of a free answer; None: what the suite's recipe says, else
+            MAX_NEW_TOKENS.
         earlier: what becomes of answers that a journal holds already.
         on_progress: told (arm, items done, items) at the start and after each batch.
 
@@ -89,13 +93,14 @@ async def ask_suite(
         IntegrityError: the endpoint answers otherwise than in the earlier run.
     """
     found: dict[str, Answers] = {}
+    most = max_new_tokens or asked.max_new_tokens or MAX_NEW_TOKENS
     for arm in arms:
         names = ALONG.get(arm, (arm,))
         if arm != "generate" and asked.labels is None:
             why = "the rows have open answers: there are no labels to choose from"
             found |= {name: Answers(None, reason=why) for name in names}
             continue
-        key = _key(endpoint, asked, arm, max_new_tokens)
+        key = _key(endpoint, asked, arm, most)
         journals = {n: Journal(folder / f"journal-{asked.suite}@{n}.jsonl", key) for n in names}
         if earlier == "drop":
             for journal in journals.values():
@@ -104,7 +109,7 @@ async def ask_suite(
         left = [item for item in asked.items if item.example_id not in done]
         kept = len(asked.items) - len(left)
         on_progress(arm, kept, len(asked.items))
-        asker = _asker(endpoint, asked, arm, max_new_tokens)
+        asker = _asker(endpoint, asked, arm, most)
         reason = await asker.probe()
         if reason is None:
             if kept and earlier == "check":

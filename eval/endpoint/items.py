@@ -38,6 +38,7 @@ class Item:
         text: the row's own text, no prompt around it: what a channel model writes for a label.
             Empty where it is not known.
         prompt_ids: the question's ids as the recipe renders it; None where no recipe does.
+        group: what it shares with others, such as a document or a phrase; None: it stands alone.
     """
 
     example_id: str
@@ -45,6 +46,7 @@ class Item:
     messages: tuple[Message, ...]
     text: str
     prompt_ids: tuple[int, ...] | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Asked:
         labels: the answers there are, sorted; None for open answers.
         template_kwargs: for the chat template, sent along.
         answer_after: an open answer is what follows the last of these marks.
+        max_new_tokens: of a free answer, as the recipe says; None where none does.
         prior: label to its rows in train; None where no train is known.
         renderer: the recipe's, where the rows come from one; it makes exact ids.
     """
@@ -66,8 +69,14 @@ class Asked:
     labels: tuple[str, ...] | None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     answer_after: str | None = None
+    max_new_tokens: int | None = None
     prior: Mapping[str, int] | None = None
     renderer: Any = None
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Items that share something with others; the rest stand alone."""
+        return {item.example_id: item.group for item in self.items if item.group is not None}
 
     def limited(self, limit: int | None) -> Asked:
         """At most ``limit`` items, drawn; all where there is no limit."""
@@ -194,13 +203,14 @@ def _canonical(
     path: Path, form: str, columns: Mapping[str, str], prompt: str | None, work: Path
 ) -> Iterator[Mapping[str, Any]]:
     """Canonical rows with the ids that ``prepare`` gives them."""
+    from pipeline.data.detection import GROUPS
     from pipeline.data.executor import InProcess
     from pipeline.data.gathering import SourcePlan, gather
     from pipeline.data.ledger import Account, Ledger
     from pipeline.data.shelf import read_batch, row_name
     from pipeline.data.sources import read_chunks
 
-    plan = SourcePlan(str(path), form, columns, prompt)
+    plan = SourcePlan(str(path), form, columns, prompt, grouped=GROUPS)
     with closing(Ledger(work / "q.jsonl")) as refused, closing(Ledger(work / "d.jsonl")) as lost:
         chunks = read_chunks(str(path), place="rows")
         account = Account("rows", refused, lost)
@@ -219,6 +229,7 @@ def _canonical(
 
 
 def _item(row: Mapping[str, Any], path: Path, system: str | None) -> Item:
+    from pipeline.data.detection import GROUPS
     from pipeline.data.rows import row_text
 
     name = str(row["id"])
@@ -235,4 +246,6 @@ def _item(row: Mapping[str, Any], path: Path, system: str | None) -> Item:
     if system is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
     sent = tuple({k: v for k, v in message.items() if k != "train"} for message in messages)
-    return Item(name, str(gold), sent, row_text(row))
+    meta = row.get("meta", {})
+    group = next((str(meta[column]) for column in GROUPS if column in meta), None)
+    return Item(name, str(gold), sent, row_text(row), group=group)

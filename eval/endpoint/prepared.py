@@ -23,13 +23,14 @@ def asked_of_dataset(
     *,
     suite: str,
     answer_after: str | None = None,
-    chat_template: Path | None = None,
+    max_new_tokens: int | None = None,
     train: Path | None = None,
 ) -> Asked:
     """The test rows of a prepared Dataset, with the ids that the recipe renders.
 
     Args:
         tokenizer: the folder whose tokenizer rendered it.
+        answer_after, max_new_tokens: as the recipe's ``evaluate`` has them.
         train: the Dataset that the model was trained on, whose labels are offered and whose rows
             are the prior, as ``eval.arms.rendered.offered`` has it; None: this one.
 
@@ -63,6 +64,7 @@ def asked_of_dataset(
         labels,
         template_kwargs=settings["chat_template_kwargs"],
         answer_after=answer_after,
+        max_new_tokens=max_new_tokens,
         prior=_prior(train or folder),
         renderer=renderer,
     )
@@ -77,7 +79,8 @@ def _prepared_item(row: Mapping[str, Any], renderer: Any, suite: str) -> Item:
             f"suite {suite}: row {row['example_id']}: the prepared rows do not keep its whole "
             "conversation; give the rows themselves: --data FILE"
         )
-    return Item(row["example_id"], row["label"], tuple(messages), row["text"], tuple(ids))
+    name, group = row["example_id"], row["group"]
+    return Item(name, row["label"], tuple(messages), row["text"], tuple(ids), group)
 
 
 def _prior(folder: Path) -> dict[str, int] | None:

@@ -164,5 +164,20 @@ def test_a_served_model_and_the_harness_are_offered_the_same_labels(
     assert asked.labels == tuple(sorted(LABELS))
     assert asked.prior == Counter(row["label"] for row in rows_of("train", 40))
     assert asked_of_dataset(made, base.path, suite="few").labels == ("card",)
+    assert (asked.max_new_tokens, asked.groups) == (None, {})
     task = own_task("few", made.path, base.path, None, train=suites["sft"])
     assert sorted(task.answers) == sorted(LABELS)
+
+
+def test_a_served_model_is_asked_rows_with_their_groups_and_the_recipes_tokens(
+    base: Artifact, tmp_path: Path
+) -> None:
+    """Intervals of a served model are over documents, as those of its report."""
+    rows = [{"text": f"row {n}", "label": "card", "doc_id": f"d{n // 2}"} for n in range(4)]
+    made, _ = prepare(tmp_path, base, {"test": rows}, render="sft", system=SYSTEM)
+    made = replace(made, manifest=replace(made.manifest, config={"sources": {}}))
+    asked = asked_of_dataset(made, base.path, suite="rows", max_new_tokens=512)
+    prepared = read_rows(made.path / "test.arrow")
+    assert asked.groups == {row["example_id"]: row["group"] for row in prepared}
+    assert sorted(asked.groups.values()) == ["d0", "d0", "d1", "d1"]
+    assert asked.max_new_tokens == 512

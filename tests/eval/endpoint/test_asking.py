@@ -376,6 +376,25 @@ def test_another_question_is_asked_anew(
     assert sum(served.asked.values()) == before + 6
 
 
+@pytest.mark.parametrize(
+    ("wished", "of_recipe", "most"), [(None, None, 24), (None, 512, 512), (7, 512, 7)]
+)
+def test_a_free_answer_is_as_long_as_the_wish_or_the_recipe_says(
+    served: Served, rows: Path, tmp_path: Path, wished: int | None, of_recipe: int | None, most: int
+) -> None:
+    asked = replace(asked_of(rows), max_new_tokens=of_recipe)
+
+    async def run() -> None:
+        async with Endpoint(served.url, model="demo", patience=QUICK) as endpoint:
+            await ask_suite(
+                endpoint, asked, ["generate"], tmp_path,
+                max_new_tokens=wished, on_progress=lambda *_: None,
+            )  # fmt: skip
+
+    asyncio.run(run())
+    assert {body["max_tokens"] for body in served.seen} == {most}
+
+
 @pytest.mark.parametrize("arm", ["likelihood", "constrained", "joint"])
 def test_an_arm_is_not_asked_anew_for_a_setting_that_it_does_not_read(
     served: Served, rows: Path, tmp_path: Path, arm: str

@@ -33,6 +33,13 @@ def test_rows_become_conversations_with_the_prompt_and_the_system_text(tmp_path:
     assert asked.labels == ("a", "b")
 
 
+def test_rows_of_one_document_belong_together(tmp_path: Path) -> None:
+    rows = [{"text": f"row {n}", "label": "a", "doc_id": n // 2} for n in range(4)]
+    rows.append({"text": "alone", "label": "b"})
+    asked = asked_of_file(rows_of(tmp_path / "r.jsonl", *rows), suite="rows")
+    assert asked.groups == {"0": "0", "1": "0", "2": "1", "3": "1"}
+
+
 def test_a_conversation_is_asked_up_to_its_answer(tmp_path: Path) -> None:
     turns = [
         {"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"},
