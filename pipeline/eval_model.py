@@ -108,7 +108,6 @@ def _evaluated(
             f"{name}: reads text alone and answers nothing, so rows cannot be asked of it; name a "
             "model that was trained for a task"
         )
-    nodes = {i: _cut(node, store) for i, node in nodes.items()}
     nodes |= {node.id: node for node in wanted}
     goal = Plan(plan.recipe, nodes, (), tuple(node.id for node in wanted))
     with LiveDisplay(goal, store) as display:
@@ -122,11 +121,6 @@ def _evaluated(
     folder = wishes.out or store.root / "evals" / f"{name}-{_digest(wanted)}"
     answered = Answered(name, name, list(tables.values()), losses)
     return write_answered(folder, answered), folder
-
-
-def _cut(node: Node, store: Store) -> Node:
-    """What is made stands on nothing here: of a model's own plan only a part is told."""
-    return replace(node, inputs={}) if store.get(node.key or "") is not None else node
 
 
 def _wanted(

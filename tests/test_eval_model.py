@@ -20,7 +20,7 @@ from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.store import Store
-from pipeline.eval_model import _cut, _of_artifacts, _rows_node, _wanted
+from pipeline.eval_model import _of_artifacts, _rows_node, _wanted
 from pipeline.eval_plan import Wishes, evaluations_of
 from pipeline.plan import Node, Plan
 from tests.tiny_ladder import write_ladder
@@ -108,8 +108,7 @@ def test_a_model_is_asked_as_its_report_asked_it(made: Store) -> None:
 def test_what_is_made_needs_no_more_of_its_plan(made: Store) -> None:
     """The store tells a part of a model's plan; what runs is planned over it all the same."""
     (node,), nodes = wanted(made, "demo", limit=5)
-    known = {i: _cut(one, made) for i, one in nodes.items()}
-    goal = Plan(cast(LoadedRecipe, None), {**known, node.id: node}, (), (node.id,))
+    goal = Plan(cast(LoadedRecipe, None), {**nodes, node.id: node}, (), (node.id,))
     assert [one.id for one in goal.wanted(made)] == [node.id]
     assert goal.lone() == frozenset()
 
