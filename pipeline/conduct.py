@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,20 +191,32 @@ def _report(plan: Plan, store: Store, report: str | None) -> dict[str, Any] | No
 
 
 def register(plan: Plan, store: Store) -> None:
-    """Writes models/NAME.json for each model that the plan made, those below it too."""
+    """Writes models/NAME.json for each model that the plan made, those below it too.
+
+    A report that an earlier run made of the same weights stays theirs; a model that has none of
+    its own may have been asked for that of the plan (a control, a level below).
+    """
     made = {o.model.name: o for o in plan.outcomes}
+    page = plan.outcomes[0].report if plan.outcomes else None
     for outcome in made.values():
         refs = {
             "root": outcome.model.root,
             "adapter": outcome.model.adapter,
             "merged": outcome.merged,
             "report": outcome.report,
+            "asked_for": page if outcome.report is None else None,
             "bundle": outcome.bundle,
         }
         keys = {role: plan.nodes[ref].key for role, ref in refs.items() if ref is not None}
         report = _report(plan, store, outcome.report)
         gates = report["comparison"]["gates"] if report else []
         present = {role: key for role, key in keys.items() if key and store.get(key)}
+        counts = _counts(gates)
+        before = store.model(outcome.model.name)
+        if "report" not in present and before is not None and _same_weights(before, present):
+            kept = {role: before["keys"].get(role) for role in ("report", "bundle")}
+            present = {**{r: k for r, k in kept.items() if k and store.get(k)}, **present}
+            counts = before["gates"] if "report" in present else counts
         entry = {
             "name": outcome.model.name,
             "level": outcome.model.level,
@@ -213,10 +225,14 @@ def register(plan: Plan, store: Store) -> None:
             "recipe": str(outcome.recipe),
             "rank": outcome.model.rank or None,
             "keys": present,
-            "gates": _counts(gates),
+            "gates": counts,
         }
-        if store.model(outcome.model.name) != entry:
+        if before != entry:
             store.write_json(f"models/{outcome.model.name}.json", entry)
+
+
+def _same_weights(entry: Mapping[str, Any], keys: Mapping[str, str]) -> bool:
+    return all(entry["keys"].get(role) == keys.get(role) for role in ("root", "adapter"))
 
 
 def _counts(gates: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from pipeline.evaluations import (
     Judged,
     ancestor_evaluations,
     dataset_of,
-    first_suites,
+    page_suites,
     seed_evaluations,
 )
 from pipeline.judged_beside import generated_nodes, reference_nodes, risk_nodes
@@ -64,6 +64,10 @@ def add_judgement(
 
 def _report(ladder: Ladder, built: Built) -> str | None:
     suites = _suites(built)
+    if built.loaded.recipe.evaluate.arms and not {*suites.values()} - {"text", "instructions"}:
+        raise built.loaded.error(
+            "evaluate.arms", "are ways of asking a task, and there is none; give data.test"
+        )
     require_asked(built.loaded)
     require_answered(built.loaded, suites)
     require_sound_gates(built.loaded, suites)
@@ -121,8 +125,8 @@ def _compare(ladder: Ladder, built: Built, suites: dict[str, str]) -> str | None
         inputs[f"data.{objective}"] = node
     curve = add_curve(ladder, built, suites)
     inputs |= curve.inputs
-    first = first_suites(ladder, built, suites)
-    for index, node in enumerate(risk_nodes(ladder, built, first)):
+    pages = page_suites(ladder, built, suites)
+    for index, node in enumerate(risk_nodes(ladder, built, pages)):
         inputs[f"risks{index}"] = node
     of_writers: dict[str, dict[str, str]] = {
         objective: {name: dataset_of(ladder, built, name, objective) for name in suites}

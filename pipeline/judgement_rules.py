@@ -69,11 +69,17 @@ def require_sound_gates(loaded: LoadedRecipe, suites: Mapping[str, str]) -> None
             wanted = "a task" if text else "text"
             raise loaded.error(f"{key}.metric", f"{gate.metric} needs a suite of {wanted}")
         if gate.against == "control" and recipe.evaluate.control is None:
-            raise loaded.error(f"{key}.against", "there is no control; set evaluate.control")
+            raise loaded.error(
+                f"{key}.against",
+                "there is no control; set evaluate.control (in a recipe that is itself a control "
+                "give `gates` of its own, without this one)",
+            )
         _require_rung(loaded, key, gate, arms, suites[gate.suite])
         if gate.metric != "contamination":
             judged = arms if gate.arm is None else {gate.arm}
             problem = _unmeasured(gate.metric, gate.suite, suites[gate.suite], asked, judged)
+            if gate.metric == "ece" and not any(ARMS[a].scores for a in judged if a in ARMS):
+                problem = "an arm without scores tells no confidence; gate one that has them"
             if problem is not None:
                 raise loaded.error(f"{key}.metric", problem)
 

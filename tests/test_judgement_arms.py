@@ -10,6 +10,7 @@ from pipeline.core.arms import ARMS, REFERENCES
 from pipeline.core.errors import RecipeError
 from pipeline.core.schema_evaluate import Evaluate, GateSpec
 from pipeline.core.store import Store
+from pipeline.judgement_arms import page_arms
 from pipeline.ladder import make_plan
 from pipeline.plan import Plan
 from tests.tiny_ladder import write_ladder
@@ -127,6 +128,7 @@ def test_what_could_not_be_measured_is_refused(
         ("against: control, superior_by: -0.1", "greater than or equal to 0|at least 0"),
         ("against: chance, not_worse_by: 0", "greater than 0|above 0"),
         ("not_worse_by: 0.01", "not_worse_by needs `against`"),
+        ("against: control, not_worse_by: 0.01", "in a recipe that is itself a control"),
     ],
 )
 def test_gates_name_rungs_that_are_measured(
@@ -134,6 +136,25 @@ def test_gates_name_rungs_that_are_measured(
 ) -> None:
     judged(ladder, "", gate=f"{{suite: test, metric: accuracy, {gate}}}")
     with pytest.raises(RecipeError, match=message):
+        make_plan(ladder, store)
+
+
+def test_confidence_is_promised_of_an_arm_that_has_one(ladder: Path, store: Store) -> None:
+    gate = "{suite: test, metric: ece, arm: ARM, at_most: 0.1}"
+    judged(ladder, "", gate=gate.replace("ARM", "generate"))
+    with pytest.raises(RecipeError, match="an arm without scores tells no confidence"):
+        make_plan(ladder, store)
+    ladder.write_text(ladder.read_text().replace("arm: generate", "arm: classifier"))
+    make_plan(ladder, store)
+
+
+def test_arms_without_a_task_are_refused(ladder: Path, store: Store) -> None:
+    """Nothing would be asked, and no word said of it."""
+    judged(ladder, "arms: [classifier, generate]")
+    text = ladder.read_text()
+    line = next(one for one in text.splitlines() if one.startswith("  test:"))
+    ladder.write_text(text.replace(f"{line}\n", ""))
+    with pytest.raises(RecipeError, match=r"l2.yaml:\d+: evaluate.arms: .* give data.test"):
         make_plan(ladder, store)
 
 
@@ -269,6 +290,47 @@ def test_a_page_of_risks_for_each_named_model(ladder: Path, store: Store) -> Non
     pages = {name: n for name, n in plan.nodes.items() if n.stage == "risks"}
     assert {node.config["name"] for node in pages.values()} == {"tiny-task", "tiny-task-classifier"}
     assert plan.nodes["tiny-task/compare"].inputs["risks0"] in pages
+
+
+@pytest.mark.parametrize(
+    ("objectives", "more", "pages"),
+    [
+        ("[sft]", "arms: [likelihood]", {"risks.sft": ("tiny-task", "likelihood")}),
+        ("[channel]", "", {"risks.channel": ("tiny-task-channel", "channel")}),
+        ("[channel]", "arms: [joint_untrained, joint]",
+         {"risks.channel": ("tiny-task-channel", "joint")}),
+        ("[hybrid]", "", {"risks.hybrid": ("tiny-task", "generate"),
+                          "risks.hybrid-classifier": ("tiny-task-classifier", "classifier")}),
+        ("[sft, classify]", "arms: [constrained]",
+         {"risks.sft": ("tiny-task", "constrained"),
+          "risks.classify": ("tiny-task-classifier", "classifier")}),
+    ],
+)  # fmt: skip
+def test_every_named_model_has_a_page_in_a_form_that_answers(
+    ladder: Path, store: Store, objectives: str, more: str, pages: dict[str, tuple[str, str]]
+) -> None:
+    judged(ladder, "risks: {items: 5}" + (f"\n  {more}" if more else ""), objectives)
+    plan = make_plan(ladder, store)
+    found = {
+        name.partition("/")[2]: (node.config["name"], node.config["arm"])
+        for name, node in plan.nodes.items()
+        if node.stage == "risks"
+    }
+    assert found == pages
+    named = {o.model.name for o in plan.outcomes if o.model.name.startswith("tiny-task")}
+    assert {name for name, _ in found.values()} == named
+    asked = {arm for _, arm in pages.values()} - {"channel"}
+    for node in plan.nodes.values():
+        if node.stage == "risks" and node.config["arm"] in asked:
+            assert "suite.test" in node.inputs
+
+
+def test_models_that_give_no_label_have_pages_too() -> None:
+    for objective in ("cpt", "mlm"):
+        assert page_arms(objective, Evaluate()) == ("text",)
+    assert page_arms("tag", Evaluate()) == ("tagger",)
+    assert page_arms("regress", Evaluate()) == ("regressor",)
+    assert page_arms("hybrid", Evaluate(arms=("classifier",))) == ("text", "classifier")
 
 
 def test_schema_knows_every_arm_and_rung_of_the_table() -> None:
