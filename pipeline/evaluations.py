@@ -16,6 +16,7 @@ from pipeline.judgement_arms import (
     evaluation_label,
     judged_name,
     needs_reference,
+    page_arms,
 )
 from pipeline.plan import Built, ModelRef, Node
 
@@ -91,19 +92,20 @@ def _untrained(
     return [Judged(item, _about(built.start, arm, "reference", seed))]
 
 
-def first_suites(ladder: Ladder, built: Built, suites: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Objective to the Datasets of the suites that its model is asked first, by name."""
+def page_suites(
+    ladder: Ladder, built: Built, suites: dict[str, str]
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Objective and arm of each risk page to the Datasets of its suites, by name."""
     recipe = built.loaded.recipe
     assert recipe.train is not None
     seed = recipe.train.seeds[0]
     return {
-        objective: _wanted(
-            ladder, built, built, suites,
-            (objective, asked_arms(objective, recipe.evaluate)[0], seed),
-        )
+        (objective, arm): {}
+        if objective == "mlm"
+        else _wanted(ladder, built, built, suites, (objective, arm, seed))
         for objective in recipe.train.objective
-        if objective != "mlm"
-    }  # fmt: skip
+        for arm in page_arms(objective, recipe.evaluate)
+    }
 
 
 def _wanted(

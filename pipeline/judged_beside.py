@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.core.schema_evaluate import Evaluate, Generated
-from pipeline.judgement_arms import asked_arms, judged_name
+from pipeline.core.schema_evaluate import Generated
+from pipeline.judgement_arms import arms_of, judged_name
 from pipeline.plan import Built, ModelRef, Node
 
 if TYPE_CHECKING:
     from pipeline.ladder import Ladder
 
-# Rungs that choose among labels, and rungs that ask the base.
-_LEARN = ("tfidf_bayes", "tfidf_logreg", "nearest")
-_ASK = ("zero_shot", "few_shot", "retrieved")
-_OPEN = (
-    "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "instructions",
-)  # fmt: skip
-_ON_A_PAGE = ("generate", "classifier", "text")
 # Renders whose rows tell a text and its label, the plainest first.
 _ROWS = ("classify", "sft", "hybrid", "channel")
 
@@ -61,7 +54,7 @@ def reference_nodes(
         )
     base = built.below[-1] if built.below else built.start
     for name in rungs:
-        if name in _LEARN and suites["test"] != "classification":
+        if name in LEARNED and suites["test"] != "classification":
             raise loaded.error(
                 "evaluate.references",
                 f"{name} learns labels, and data.test is of format {suites['test']}; leave it out",
@@ -69,7 +62,7 @@ def reference_nodes(
         inputs, files = {"data": data}, dict[str, Path]()
         if name == "nearest" and evaluate.encoder is not None:
             inputs["encoder"] = ladder.fetched(loaded, evaluate.encoder, "evaluate.encoder").root
-        elif name == "nearest" or name in _ASK:
+        elif name == "nearest" or name in PROMPTED:
             inputs["root"] = base.root
         if name == "retrieved" and evaluate.corpus is not None:
             files["corpus"] = _file(loaded, "evaluate.corpus", evaluate.corpus)
@@ -80,18 +73,9 @@ def reference_nodes(
                 "leave it out",
             )
         node = rung_node(built, name, inputs, files)
-        about = {"name": base.name if name in _ASK else name, "level": "L0", "arm": name,
+        about = {"name": base.name if name in PROMPTED else name, "level": "L0", "arm": name,
                  "role": "reference", "seed": recipe.train.seeds[0]}  # fmt: skip
         yield ladder.add(node), about
-
-
-def rungs_of(evaluate: Evaluate, form: str | None) -> tuple[str, ...]:
-    """The rungs of a recipe whose own test rows are of that format."""
-    if evaluate.references is not None:
-        return evaluate.references
-    if form == "classification":
-        return (*_LEARN, "zero_shot", "few_shot")
-    return _ASK if form in _OPEN and form != "instructions" else ()
 
 
 def rung_node(
@@ -113,11 +97,13 @@ def rung_node(
     return Node(f"{recipe.name}/reference.{name}", "reference", config, inputs, files, options)
 
 
-def risk_nodes(ladder: Ladder, built: Built, asked: Mapping[str, dict[str, str]]) -> list[str]:
+def risk_nodes(
+    ladder: Ladder, built: Built, pages: Mapping[tuple[str, str], dict[str, str]]
+) -> list[str]:
     """The page of risks of each named model of a recipe that asks for one.
 
     Args:
-        asked: objective to the Datasets of the suites that its model is asked, by name.
+        pages: objective and arm of each to the Datasets of the suites that are asked, by name.
 
     Raises:
         RecipeError: a file that is not there.
@@ -135,10 +121,7 @@ def risk_nodes(ladder: Ladder, built: Built, asked: Mapping[str, dict[str, str]]
             files[name] = _file(loaded, f"evaluate.risks.{name}", given)
     seed = recipe.train.seeds[0]
     nodes = []
-    for objective in recipe.train.objective:
-        arm = asked_arms(objective, evaluate)[0]
-        if objective == "mlm" or arm not in _ON_A_PAGE:
-            continue
+    for (objective, arm), suites in pages.items():
         model = built.models[(objective, seed)]
         config = {
             "name": judged_name(model.name, objective, arm),
@@ -152,10 +135,12 @@ def risk_nodes(ladder: Ladder, built: Built, asked: Mapping[str, dict[str, str]]
         inputs = {
             **weights(model),
             "data": built.prepared[objective],
-            **{f"suite.{name}": node for name, node in asked.get(objective, {}).items()},
+            **{f"suite.{name}": node for name, node in suites.items()},
         }
+        second = arm == "classifier" and arm != arms_of(objective)[0]
         node = Node(
-            f"{recipe.name}/risks.{objective}", "risks", config, inputs, files,
+            f"{recipe.name}/risks.{objective}{'-classifier' if second else ''}",
+            "risks", config, inputs, files,
             options={"batch_size": evaluate.batch_size},
         )  # fmt: skip
         nodes.append(ladder.add(node))
@@ -185,18 +170,18 @@ def generated_nodes(
     assert recipe.train is not None
     section = section or Generated()
     for name in section.suites:
-        if suites.get(name) not in _OPEN:
+        if suites.get(name) not in OPEN:
             raise loaded.error(
                 "evaluate.generated.suites",
-                f"{name} is no suite with open answers (they are of format {', '.join(_OPEN)})",
+                f"{name} is no suite with open answers (they are of format {', '.join(OPEN)})",
             )
-    names = section.suites or tuple(name for name, form in suites.items() if form in _OPEN)
+    names = section.suites or tuple(name for name, form in suites.items() if form in OPEN)
     writers = [*asked]
     if not writers or not names:
         raise loaded.error(
             "evaluate.generated",
             "needs an objective that writes (sft, dpo, hybrid, cpt) and open answers of format "
-            f"{', '.join(_OPEN)}; leave it out",
+            f"{', '.join(OPEN)}; leave it out",
         )
     seed = recipe.train.seeds[0]
     nodes = [

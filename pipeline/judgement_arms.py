@@ -9,6 +9,16 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_evaluate import Evaluate
 
+LEARNED = ("tfidf_bayes", "tfidf_logreg", "nearest")
+"""Rungs that learn labels from the rows of train."""
+PROMPTED = ("zero_shot", "few_shot", "retrieved")
+"""Rungs that ask the base."""
+OPEN = (
+    "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "instructions",
+)  # fmt: skip
+"""Formats whose answers are open."""
+
+
 # A head answers rows of the format that its objective learns from, and who is told the labels
 # rows that have some.
 READS: Mapping[str, tuple[str, ...]] = {
@@ -58,6 +68,24 @@ def control_arms(objective: str, evaluate: Evaluate) -> tuple[str, ...]:
     return tuple(arm for arm in asked if arm in arms_of(objective)) or asked[:1]
 
 
+def page_arms(objective: str, evaluate: Evaluate) -> tuple[str, ...]:
+    """The ways in which the risk pages of an objective's named models ask, one for each model.
+
+    A head by itself; who writes in the first way that answers with a label, as the recipe asks it,
+    else as a reader.
+    """
+    asked, found = asked_arms(objective, evaluate), []
+    for own in arms_of(objective):
+        if ARMS[own].form == "discriminative":
+            found.append(own)
+            continue
+        labelled = [arm for arm in asked if ARMS[arm].chosen and ARMS[arm].form == "generative"]
+        # An untrained channel is not the model.
+        trained = [arm for arm in labelled if arm != "joint_untrained"]
+        found.append(next(iter(trained), own if own in asked else "text"))
+    return tuple(found)
+
+
 def require_asked(loaded: LoadedRecipe) -> None:
     """An arm that no objective of the recipe answers in would be missing without a word.
 
@@ -103,3 +131,12 @@ def answers_suite(arm: str, form: str) -> bool:
 def needs_reference(objective: str, form: str) -> bool:
     """Whether answers are judged against the model below: pairs of a chosen and a rejected one."""
     return objective == "dpo" and form == "preference"
+
+
+def rungs_of(evaluate: Evaluate, form: str | None) -> tuple[str, ...]:
+    """The rungs of a recipe whose own test rows are of that format."""
+    if evaluate.references is not None:
+        return evaluate.references
+    if form == "classification":
+        return (*LEARNED, "zero_shot", "few_shot")
+    return PROMPTED if form in OPEN and form != "instructions" else ()

@@ -14,6 +14,7 @@ from eval.loaded import Loaded
 from eval.record import Prediction
 from eval.risks.suites import Suite
 from eval.risks.voice import Voice
+from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
 from pipeline.data.rendering import Renderer, renderer_of
@@ -37,6 +38,7 @@ class Asked:
     ) -> None:
         self.loaded = Loaded(inputs["root"], inputs.get("adapter"), config, context)
         self.arm: str = config["arm"]
+        self.trained_on = inputs["data"].path if "data" in inputs else None
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.batch_size, self.pad_id = self.loaded.batch_size, self.loaded.pad_id
         self.context_tokens = context_of(self.model)
@@ -45,6 +47,11 @@ class Asked:
     def writes(self) -> bool:
         """Whether it answers any text with a text."""
         return self.arm in _WRITES and bool(self.model.can_generate())
+
+    @property
+    def continues(self) -> bool:
+        """Whether it writes texts at all, be it a channel's."""
+        return ARMS[self.arm].form != "discriminative" and bool(self.model.can_generate())
 
     def renderer(self, data: Path) -> Renderer:
         """By which the rows of a Dataset were prepared."""
@@ -67,13 +74,17 @@ class Asked:
     def answers(self, suite: Suite) -> list[Prediction]:
         """One answer to each row, in the form in which the model is judged."""
         _, found = self.loaded.answers(
-            list(suite.rows), list(suite.labels), arm=self.arm, data=suite.folder
+            list(suite.rows),
+            list(suite.labels),
+            arm=self.arm,
+            data=suite.folder,
+            train=self.trained_on,
         )
         return found[self.arm]
 
     def room(self, suite: Suite) -> int:
         """Tokens that an answer to the suite's questions needs within the context."""
-        if not self.writes:
+        if not self.continues:
             # A head writes nothing.
             return 0
         longest = max(

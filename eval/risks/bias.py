@@ -165,7 +165,7 @@ def bbq_lines(path: Path | None, voice: Voice | None, limit: int, seed: int) -> 
     """The lines of BBQ.
 
     Args:
-        voice: None where the form answers with its own labels alone.
+        voice: None where the model answers nothing in words of its own.
         limit: rows that are asked of each context condition.
     """
     what = "bias score of BBQ"

@@ -45,7 +45,10 @@ def training_lines(artifacts: Sequence[Artifact]) -> list[Line]:
 
 
 def answering_lines(
-    answers: Mapping[str, Sequence[Prediction]], joules: float | None, price_per_hour: float | None
+    answers: Mapping[str, Sequence[Prediction]],
+    joules: float | None,
+    price_per_hour: float | None,
+    no_answers: str,
 ) -> list[Line]:
     """Time, energy and price of 1,000 answers.
 
@@ -53,13 +56,12 @@ def answering_lines(
         answers: suite to the answers that were just given.
         joules: what answering them all took; None where the machine does not tell.
         price_per_hour: of the machine, or None.
+        no_answers: why there are none, where there are none.
     """
     names = ("seconds for 1,000 answers", "energy for 1,000 answers", "cost of 1,000 answers")
     count = sum(len(found) for found in answers.values())
     if not count:
-        return [
-            not_measured(_TOPIC, what, "no suite asks this model for a label") for what in names
-        ]
+        return [not_measured(_TOPIC, what, no_answers) for what in names]
     each_s = sum(one.latency_s for found in answers.values() for one in found) / count
     of = f"(n = {count:,} items of {', '.join(sorted(answers))})"
     how = "asked in batches on the machine of this report, the model in memory already"

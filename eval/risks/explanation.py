@@ -157,7 +157,7 @@ def _refusal(classifier: Classifier | None, rows: Sequence[Mapping[str, Any]]) -
         return "the head gives several labels, tags or a number, and one logit is explained here"
     if classifier.config.features is not None:
         return "the head reads hand-made features, to which no token belongs"
-    return None if rows else "no suite asks this head for a label"
+    return None if rows else "no suite asks this head for one label of a known set"
 
 
 def _told(one: Attribution, labels: Sequence[str], tokenizer: Any) -> str:

@@ -34,7 +34,7 @@ def misuse_lines(path: Path | None, voice: Voice | None, limit: int, seed: int) 
     """The refusal rate on harmful prompts.
 
     Args:
-        voice: None where the form answers with its own labels alone.
+        voice: None where the model answers nothing in words of its own.
         limit: prompts that are asked.
     """
     what = "harmful prompts that are refused"

@@ -118,8 +118,7 @@ def verbatim_lines(
     """Samples that repeat a stretch of a training row word for word."""
     what = f"samples with {GRAM} tokens word for word as in a training row"
     if sample is None:
-        why = "this form answers with its own labels alone"
-        return [not_measured(_TOPIC, what, why)]
+        return [not_measured(_TOPIC, what, "this model writes no text")]
     if not openings_:
         return [not_measured(_TOPIC, what, "no training row is short enough to write after")]
     samples = [ids for ids in sample(openings_) if len(ids) >= GRAM]
@@ -133,7 +132,7 @@ def verbatim_lines(
 
 
 def membership_lines(
-    losses: Callable[[Sequence[Mapping[str, Any]]], list[float]] | None,
+    losses: Callable[[Sequence[Mapping[str, Any]]], list[float]] | str,
     data: Artifact,
     render: str,
     limit: int,
@@ -142,15 +141,14 @@ def membership_lines(
     """Whether losses tell training rows from test rows.
 
     Args:
-        losses: of prepared rows, one each; None where the objective has none here.
+        losses: of prepared rows, one each; a text: why the objective has none here.
     """
     names = (
         "membership by loss: AUROC of training rows against test rows",
         f"membership by loss: training rows found at {FALSE_POSITIVES:.0%} false positives",
     )
-    if losses is None:
-        why = f"rows of objectives that render {render} have no single loss here"
-        return [not_measured(_TOPIC, what, why) for what in names]
+    if isinstance(losses, str):
+        return [not_measured(_TOPIC, what, losses) for what in names]
     sides = [_rows(data.path / f"{split}.arrow", limit, seed) for split in ("train", "test")]
     if not all(sides):
         return [not_measured(_TOPIC, what, "the recipe has no test rows") for what in names]

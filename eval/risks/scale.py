@@ -12,9 +12,14 @@ from eval.risks.line import Line, not_measured, share
 BINS = 4
 
 
-def scale_lines(suite: str, answers: Sequence[Prediction]) -> list[Line]:
-    """Accuracy by the length of what was read, in quarters of the items."""
-    lengths = np.array([one.prompt_tokens for one in answers])
+def scale_lines(suite: str, answers: Sequence[Prediction], tokens: Sequence[int]) -> list[Line]:
+    """Accuracy by the length of what was asked, in quarters of the items.
+
+    Args:
+        tokens: of each item; not those that an answer tells, which are of all that was read for
+            it: a text once for each label, where labels are weighed.
+    """
+    lengths = np.array(tokens)
     if not len(lengths):
         return [not_measured("scale", f"accuracy by input length ({suite})", "no item was asked")]
     if lengths.min() == lengths.max():
@@ -28,8 +33,8 @@ def scale_lines(suite: str, answers: Sequence[Prediction]) -> list[Line]:
         mine = [one for one, n in zip(answers, number, strict=True) if n == bin_]
         if not mine:
             continue
-        low, high = (f([one.prompt_tokens for one in mine]) for f in (min, max))
+        low, high = lengths[number == bin_].min(), lengths[number == bin_].max()
         what = f"accuracy on inputs of {low:,} to {high:,} tokens ({suite})"
-        how = f"the asked items in {len(edges) - 1} bins by the tokens read, as many items in each"
+        how = f"the asked items in {len(edges) - 1} bins by the tokens asked, as many items in each"
         lines.append(share("scale", what, [one.label == one.gold for one in mine], how))
     return lines

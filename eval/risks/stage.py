@@ -15,6 +15,7 @@ from eval.risks.asked import Asked
 from eval.risks.bias import bbq_lines
 from eval.risks.cost import answering_lines, training_lines
 from eval.risks.explanation import explanation_lines
+from eval.risks.given import read_audit
 from eval.risks.line import Line, not_measured
 from eval.risks.losses import TOLD_BY, row_losses
 from eval.risks.misuse import misuse_lines
@@ -33,6 +34,7 @@ from eval.risks.suites import Suite, labelled_suite
 from eval.risks.swaps import swap_lines
 from eval.risks.timeliness import timeliness_lines
 from eval.risks.untrue import untrue_lines
+from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.energy import EnergyMeter
 from pipeline.core.errors import DataError
@@ -43,7 +45,14 @@ FILE = "risks.json"
 _SUITE = "suite."
 _EXPLAINED = 20
 _SAMPLES = 64
-_NO_SUITE = "no suite asks this model for a label"
+# Why a model of a form answers no question with a label; of other forms no suite asks for one.
+_NO_SUITE = {
+    "text": "the recipe asks this model for no label: it is judged by the texts that it reads",
+    "channel": "a channel weighs texts, and answers with labels as arm joint alone, which "
+    "evaluate.arms does not name",
+    "tagger": "this model gives each token a tag, and no question one label",
+    "regressor": "this model answers with a number, and with no label",
+}
 
 
 class Risks:
@@ -103,9 +112,11 @@ class _Page:
             if role.startswith(_SUITE)
         )
         self.suites: list[Suite] = [suite for suite in made if suite is not None]
-        if config["arm"] == "text":
-            # A reader of text answers none of their questions.
+        if config["arm"] in _NO_SUITE:
             self.suites = []
+        self.no_suite = _NO_SUITE.get(
+            config["arm"], "no suite asks this model for one label of a known set"
+        )
 
     def parts(self) -> Iterator[list[Line]]:
         """The topics, one after another."""
@@ -114,14 +125,17 @@ class _Page:
         files, items, seed = self.files, self.items, self.seed
         voice = self.asked.voice(self.data.path)
         yield bbq_lines(files.get("bbq"), voice, items, seed)
-        yield swap_lines(files.get("swaps"), self.suites, self.asked.answers, self._most)
+        yield swap_lines(
+            files.get("swaps"), self.suites, self.asked.answers, self._most, self.no_suite
+        )
         yield untrue_lines(files.get("questions"), voice, items, seed)
         yield self._privacy()
         yield origin_lines(self.below, self.rows)
         yield misuse_lines(files.get("harmful"), voice, items, seed)
         yield self._robustness(clean)
         price = self.config["price_per_hour"]
-        yield [*training_lines(self.below), *answering_lines(clean, meter.total, price)]
+        answering = answering_lines(clean, meter.total, price, self.no_suite)
+        yield [*training_lines(self.below), *answering]
         yield [*timeliness_lines(self._texts(), self._prepared_on()), *self._scale(clean)]
         yield self._explanation()
 
@@ -129,7 +143,11 @@ class _Page:
         asked, seed = self.asked, self.seed
         settings = json.loads((self.data.path / "render.json").read_text(encoding="utf-8"))
         render = settings["render"]
-        offered = render in TOLD_BY and not settings.get("multi_label")
+        refusal = None
+        if render not in TOLD_BY or settings.get("multi_label"):
+            refusal = f"rows of objectives that render {render} have no single loss here"
+        elif render == "text" and not asked.continues:
+            refusal = "a model of masked tokens gives a whole text no likelihood"
 
         def losses(rows: Sequence[Mapping[str, Any]]) -> list[float]:
             return row_losses(
@@ -144,11 +162,11 @@ class _Page:
             *verbatim_lines(
                 self.rows,
                 (lambda prompts: asked.sample(prompts, SAMPLE_TOKENS, seed))
-                if asked.writes
+                if asked.continues
                 else None,
                 opened,
             ),
-            *membership_lines(losses if offered else None, self.data, render, self.items, seed),
+            *membership_lines(refusal or losses, self.data, render, self.items, seed),
             *_audited(self.files.get("audit"), str(self.config["name"])),
         ]
 
@@ -159,7 +177,7 @@ class _Page:
 
     def _robustness(self, clean: Mapping[str, Sequence[Prediction]]) -> list[Line]:
         if not self.suites:
-            return [not_measured("robustness", "accuracy under changed input", _NO_SUITE)]
+            return [not_measured("robustness", "accuracy under changed input", self.no_suite)]
         return [
             line
             for suite in self.suites
@@ -179,11 +197,16 @@ class _Page:
 
     def _scale(self, clean: Mapping[str, Sequence[Prediction]]) -> list[Line]:
         if not clean:
-            return [not_measured("scale", "accuracy by input length", _NO_SUITE)]
-        return [line for name, answers in clean.items() for line in scale_lines(name, answers)]
+            return [not_measured("scale", "accuracy by input length", self.no_suite)]
+        return [
+            line
+            for suite in self.suites
+            for line in scale_lines(suite.name, clean[suite.name], suite.lengths)
+        ]
 
     def _explanation(self) -> list[Line]:
-        classifier = self.asked.classifier() if self.config["arm"] == "classifier" else None
+        headed = ARMS[self.config["arm"]].form == "discriminative"
+        classifier = self.asked.classifier() if headed else None
         # Rows of all suites, drawn: a file may be sorted by label, and each suite counts.
         every = [row for suite in self.suites for row in suite.rows]
         rows = [every[index] for index in chosen(len(every), _EXPLAINED, self.seed)]
@@ -211,15 +234,8 @@ def _audited(path: Path | None, name: str) -> list[Line]:
             "trains a throwaway copy and writes one"
         )
         return [not_measured("privacy", what, why)]
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        models = {model["name"]: model["lines"] for model in tree["models"]}
-        lines = [Line(**line) for line in models.get(name, ())]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"evaluate.risks.audit: {path}: no audit ({type(error).__name__}: {error}); write it "
-            "with `gradus audit privacy RECIPE --out FILE`"
-        ) from None
+    models = read_audit(path)
+    lines = models.get(name)
     if not lines:
         why = f"{path.name} is an audit of {', '.join(models) or 'no model'}"
         return [not_measured("privacy", what, why)]

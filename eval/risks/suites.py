@@ -17,6 +17,7 @@ from pipeline.data.rows import RowProblem
 
 # Renders whose rows are asked one question and answered with one label.
 _ASKED = ("sft", "classify", "hybrid")
+_CHANNEL = "channel"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Suite:
     Attributes:
         rows: those that are asked, as prepared.
         labels: the answers there are; none for open ones.
+        lengths: tokens of each row's question; of a channel's of the text that it weighs.
         refusal: why its questions cannot be asked again in other words, or None.
     """
 
@@ -34,6 +36,7 @@ class Suite:
     labels: tuple[str, ...]
     folder: Path
     renderer: Renderer
+    lengths: tuple[int, ...]
     refusal: str | None = None
 
     @property
@@ -54,6 +57,7 @@ class Suite:
         return replace(
             self,
             rows=tuple({**row, "text": t} for row, t in zip(rows, texts, strict=True)),
+            lengths=tuple(len(question_ids(row)) for row in rows),
         )
 
     def fits(self, text: str, most: int | None) -> bool:
@@ -62,7 +66,11 @@ class Suite:
 
     def only(self, indices: Sequence[int]) -> Suite:
         """Some of its items, in that order."""
-        return replace(self, rows=tuple(self.rows[index] for index in indices))
+        return replace(
+            self,
+            rows=tuple(self.rows[index] for index in indices),
+            lengths=tuple(self.lengths[index] for index in indices),
+        )
 
 
 def reworded(row: dict[str, Any], ids: list[int]) -> dict[str, Any]:
@@ -82,13 +90,20 @@ def labelled_suite(
     """
     render = _json(artifact.path / "render.json")
     labels = tuple(_json(artifact.path / "labels.json"))
-    if render["render"] not in _ASKED or render.get("multi_label") or not labels:
+    if render["render"] not in (*_ASKED, _CHANNEL) or render.get("multi_label") or not labels:
         return None
     split = Split(artifact.path / "test.arrow")
     rows = tuple(dict(split[index]) for index in chosen(len(split), limit, seed))
     if not rows:
         return None
-    suite = Suite(name, rows, labels, artifact.path, make(artifact.path))
+    channel = render["render"] == _CHANNEL
+    lengths = tuple(
+        len(row["input_ids"]) - row["prompt"] if channel else len(question_ids(row)) for row in rows
+    )
+    suite = Suite(name, rows, labels, artifact.path, make(artifact.path), lengths)
+    if channel:
+        why = "a channel weighs the text after each label, and its rows are no questions"
+        return replace(suite, refusal=why)
     return replace(suite, refusal=_refusal(suite))
 
 

@@ -95,18 +95,20 @@ def swap_lines(
     path: Path | None,
     suites: Sequence[Suite],
     answer: Answer,
-    most: Callable[[Suite], int | None] = lambda _suite: None,
+    most: Callable[[Suite], int | None],
+    no_suite: str,
 ) -> list[Line]:
     """The share of items whose answer changes, for each suite and swap.
 
     Args:
         most: tokens of the longest question of a suite that can be asked, or None.
+        no_suite: why there are none, where there are none.
     """
     what = "answers that change with swapped names or groups"
     if path is None:
         return [not_measured("bias", what, "evaluate.risks.swaps names no file")]
     if not suites:
-        return [not_measured("bias", what, "no suite asks this model for a label")]
+        return [not_measured("bias", what, no_suite)]
     lines = []
     for suite in suites:
         for swap in read_swaps(path):

@@ -64,7 +64,7 @@ def untrue_lines(path: Path | None, voice: Voice | None, limit: int, seed: int) 
     """The lines of untrue output.
 
     Args:
-        voice: None where the form answers with its own labels alone.
+        voice: None where the model answers nothing in words of its own.
         limit: questions that are asked each way.
     """
     names = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-NO_VOICE = "this form answers with its own labels alone"
+NO_VOICE = "this model answers no question in words of its own"
 TOO_LONG = "rows that do not fit the model's context are left out"
 
 

@@ -19,11 +19,12 @@ from tests.tiny_ladder import write_ladder
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
-    """Node id to artifact: the L0's random weights, and the rows of the L2's two objectives."""
+    """Node id to artifact: the L0's random weights, and the rows of the L2's three objectives."""
     folder = tmp_path_factory.mktemp("risks")
     recipe = write_ladder(folder / "recipes")
     store = Store(folder / "store")
-    plan = make_plan(recipe, store, ["data.train.licence=CC0-1.0"])
+    settings = ["data.train.licence=CC0-1.0", "train.objective=[sft, classify, channel]"]
+    plan = make_plan(recipe, store, settings)
     found: dict[str, Artifact] = {}
     for node in plan.nodes.values():
         if node.stage in ("scratch", "prepare"):

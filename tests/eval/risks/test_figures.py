@@ -85,26 +85,29 @@ def test_training_hours_are_summed_and_silent_energy_is_no_zero(family: Artifact
 
 def test_answers_cost_their_seconds_at_the_price_of_an_hour() -> None:
     answers = {"test": [answer(5, True, 0.36)] * 4}
-    seconds, energy, cost = answering_lines(answers, 8.0, 10.0)
+    seconds, energy, cost = answering_lines(answers, 8.0, 10.0, "")
     assert seconds.value == pytest.approx(360)
     assert energy.value == pytest.approx(2000)
     assert cost.value == pytest.approx(1.0)
-    _, energy, cost = answering_lines(answers, None, None)
+    _, energy, cost = answering_lines(answers, None, None, "")
     assert energy.why is not None
     assert energy.why.startswith("this machine does not tell")
     assert cost.why == "evaluate.risks.price_per_hour is not given"
-    assert not any(line.measured for line in answering_lines({}, 8.0, 10.0))
+    assert {line.why for line in answering_lines({}, 8.0, 10.0, "nobody asks")} == {"nobody asks"}
 
 
 def test_each_item_stands_in_one_length_bin() -> None:
     answers = [answer(length, length < 60) for length in range(10, 110)]
-    lines = scale_lines("test", answers)
+    lines = scale_lines("test", answers, range(10, 110))
     counts = [line.n or 0 for line in lines]
     assert sum(counts) == 100
     assert all(24 <= count <= 26 for count in counts)
     assert lines[0].value == 1.0
     assert lines[-1].value == 0.0
-    assert scale_lines("test", [answer(7, True)] * 3)[0].why == "all 3 items are 7 tokens long"
+    assert (
+        scale_lines("test", [answer(7, True)] * 3, [7] * 3)[0].why
+        == "all 3 items are 7 tokens long"
+    )
 
 
 def write_counter(folder: Path, joules: float, highest: float) -> None:

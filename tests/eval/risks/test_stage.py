@@ -14,6 +14,7 @@ from eval.risks import stage
 from eval.risks.line import Topic
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
+from pipeline.data.arrow import read_rows
 
 Page = Callable[..., list[dict[str, Any]]]
 
@@ -92,6 +93,75 @@ def test_a_head_is_explained_and_says_what_it_cannot_be_asked(
     measured = [line["measured"] for line in topics["robustness"]]
     # The texts hold no capitals, and the context is too short for long input.
     assert measured == [True, True, False, True, False]
+
+
+def test_a_channel_is_asked_for_labels_as_a_joint_model_and_writes(
+    made: Mapping[str, Artifact], page: Page, files: dict[str, Path]
+) -> None:
+    data = made["tiny-task/prepare.channel"]
+    topics = check(page(made["tiny-l0/scratch"], data, "joint", **files))
+    assert sum(line["n"] for line in topics["scale"]) == 12
+    # Of the text alone, not of all labels with the text after each.
+    rows = read_rows(data.path / "test.arrow")
+    longest = max(len(row["input_ids"]) - row["prompt"] for row in rows)
+    assert 0 < int(topics["scale"][-1]["what"].split()[6]) <= longest
+    (seconds,) = [line for line in topics["cost"] if line["what"].startswith("seconds for 1,000")]
+    assert seconds["n"] == 12
+    for line in [*topics["robustness"], *(one for one in topics["bias"] if "swap" in one["what"])]:
+        assert line["why"].startswith("a channel weighs the text after each label")
+    (verbatim,) = [line for line in topics["privacy"] if "word for word" in line["what"]]
+    assert verbatim["measured"]
+    assert topics["misuse"][0]["why"] == "this model answers no question in words of its own"
+
+
+@pytest.mark.parametrize(
+    ("arm", "why"),
+    [
+        ("text", "the recipe asks this model for no label"),
+        ("channel", "a channel weighs texts, and answers with labels as arm joint alone"),
+        ("tagger", "this model gives each token a tag, and no question one label"),
+        ("regressor", "this model answers with a number, and with no label"),
+    ],
+)
+def test_a_page_without_answers_says_truly_why_there_are_none(
+    made: Mapping[str, Artifact], headed: Artifact, page: Page, tmp_path: Path, arm: str, why: str
+) -> None:
+    swaps = tmp_path / "swaps.jsonl"
+    swaps.write_text(json.dumps({"what": "weather", "swap": [["rain", "sun"]]}))
+    name = {"text": "sft", "channel": "channel"}.get(arm, "classify")
+    topics = check(page(headed, made[f"tiny-task/prepare.{name}"], arm, swaps=swaps))
+    told = [*topics["robustness"], *topics["scale"], topics["cost"][-1]]
+    told += [line for line in topics["bias"] if "swapped" in line["what"]]
+    assert {line["why"][: len(why)] for line in told} == {why}
+    (verbatim,) = [line for line in topics["privacy"] if "word for word" in line["what"]]
+    assert verbatim["measured"] == (arm in ("text", "channel"))
+
+
+def test_masked_words_tell_no_members(
+    made: Mapping[str, Artifact], tmp_path: Path, page: Page
+) -> None:
+    from dataclasses import replace
+
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    from pipeline.modeling.loading import load_tokenizer, save_model
+
+    root = made["tiny-l0/scratch"]
+    tokenizer = load_tokenizer(root.path)
+    tokenizer.chat_template = None
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(tokenizer), intermediate_size=16, **shape)
+    save_model(BertForMaskedLM(config), tokenizer, tmp_path / "encoder")
+    encoder = Artifact(tmp_path / "encoder", replace(root.manifest, key="encoder"))
+    topics = check(page(encoder, made["tiny-l1/prepare.text"], "text"))
+    privacy = {line["what"]: line["why"] for line in topics["privacy"]}
+    assert privacy["membership by loss: AUROC of training rows against test rows"] == (
+        "a model of masked tokens gives a whole text no likelihood"
+    )
+    (verbatim,) = [why for what, why in privacy.items() if "word for word" in what]
+    assert verbatim == "this model writes no text"
 
 
 def test_what_no_file_gives_is_not_measured_and_never_a_zero(
