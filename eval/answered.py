@@ -44,6 +44,7 @@ class Table:
         cost: by the clock alone where the model lies elsewhere.
         device: where the model lay; ``endpoint`` where nobody tells.
         groups: item to what it shares with others; the rest stand by themselves.
+        labels: that were offered; None where the answers are open, or scores tell them.
     """
 
     suite: str
@@ -53,6 +54,7 @@ class Table:
     cost: Cost | None = None
     device: str = "endpoint"
     groups: Mapping[str, str] = field(default_factory=dict)
+    labels: Sequence[str] | None = None
 
     @property
     def clusters(self) -> list[str] | None:
@@ -137,6 +139,7 @@ def read_answered(folder: Path) -> Answered:
                 suite["kind"],
                 read_predictions(folder / f"predictions-{name}@{arm}.jsonl"),
                 groups=groups.get(name, {}),
+                labels=row["labels"],
             )
             for name, suite in suites
             for arm, row in suite.get("arms", {}).items()
@@ -168,6 +171,7 @@ def arm_figures(table: Table) -> dict[str, Any]:
     cost = table.cost
     return {
         "items": len(rows),
+        "labels": sorted(rows[0].scores or table.labels or ()) or None,
         "figures": {
             name: told(f) for name, f in figures(table.kind, [rows], table.clusters).items()
         },

@@ -31,24 +31,36 @@ class Side:
         seeds: training seed to the answers; one, of any number, where no seed is known.
         known: whether those seeds are training seeds.
         groups: item to what it shares with others.
+        labels: that it chose from, where its answers have no scores to tell them.
     """
 
     title: str
     seeds: Mapping[int, Sequence[Prediction]]
     known: bool = True
     groups: Mapping[str, str] = field(default_factory=dict)
+    labels: Sequence[str] | None = None
+
+    @property
+    def offered(self) -> set[str] | None:
+        """The labels that it chose from; None where nothing tells them."""
+        rows = next(iter(self.seeds.values()))
+        if rows and rows[0].scores is not None:
+            return set(rows[0].scores)
+        return None if self.labels is None else set(self.labels)
 
 
 def side_by_side(a: Side, b: Side, suite: str) -> dict[str, Any]:
     """The comparison as JSON values.
 
     Raises:
-        IntegrityError: the items, or their right answers, are not the same.
+        IntegrityError: the items, their right answers or the labels that were offered are not
+            the same.
     """
     golds = _golds(a, suite)
     for side in (a, b):
         for rows in side.seeds.values():
             _require_same(golds, rows, a.title, side.title, suite)
+    _require_same_labels(a, b, suite)
     seeds_a, seeds_b = _paired(a, b)
     order = sorted(golds)
     table_a, table_b = (_right(rows, order) for rows in (seeds_a, seeds_b))
@@ -103,6 +115,19 @@ def _require_same(
     )
 
 
+def _require_same_labels(a: Side, b: Side, suite: str) -> None:
+    """Who chooses among few is right more often without knowing more."""
+    one, other = a.offered, b.offered
+    if one is None or other is None or one == other:
+        return
+    odd = sorted(one ^ other)[0]
+    raise IntegrityError(
+        f"suite {suite}: {a.title} chose among {len(one)} labels and {b.title} among "
+        f"{len(other)} ({odd!r} was offered to one alone); evaluate both with the same labels, "
+        "by one recipe or one --labels"
+    )
+
+
 def _paired(a: Side, b: Side) -> tuple[list[Sequence[Prediction]], list[Sequence[Prediction]]]:
     """Tables of the seeds that both have; the first of each where they have none in common."""
     shared = [seed for seed in a.seeds if seed in b.seeds] if a.known and b.known else []
@@ -149,5 +174,7 @@ def _words(found: Mapping[str, Any], difference: Interval) -> str:
         1: "one seed of each does not tell what another training would give",
         2: "two paired seeds: three at least would say more",
     }.get(found["seeds"], f"{found['seeds']} paired seeds")
-    least = f"a true difference of {found['smallest_difference']:.3f} is the least it would show"
+    least = (
+        f"of such test sets 80 % would show a true difference of {found['smallest_difference']:.3f}"
+    )
     return f"{verdict} (over {difference.covers}); {sure}; {least}"

@@ -20,7 +20,7 @@ from pipeline.core.artifact import Artifact
 from pipeline.core.errors import UserError
 from pipeline.core.store import Store
 from pipeline.core.terminal import visible
-from pipeline.eval_plan import named_model
+from pipeline.eval_plan import named_model, offered_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def _of_folder(folder: Path, arm: str | None) -> _Answers:
     sides: dict[str, dict[str, Side]] = {}
     for table in answered.tables:
         title = f"{answered.name} ({table.arm})"
-        side = Side(title, {0: table.predictions}, known=False, groups=table.groups)
+        rows, groups = {0: table.predictions}, table.groups
+        side = Side(title, rows, known=False, groups=groups, labels=table.labels)
         sides.setdefault(table.suite, {})[table.arm] = side
     kinds = {table.suite: table.kind for table in answered.tables}
     return _Answers(answered.name, arm, kinds, _only(sides, arm, str(folder)))
@@ -116,7 +117,9 @@ def _of_model(store: Store, name: str, arm: str | None) -> _Answers:
             known = sides.setdefault(suite, {}).get(of_arm)
             seeds = {**(known.seeds if known is not None else {}), about["seed"]: rows}
             title = f"{name} ({of_arm})"
-            sides[suite][of_arm] = Side(title, seeds, groups=groups.get(suite, {}))
+            labels = offered_of(store, artifact, suite) if kinds[suite] == "label" else None
+            side = Side(title, seeds, groups=groups.get(suite, {}), labels=labels)
+            sides[suite][of_arm] = side
     return _Answers(name, arm, kinds, _only(sides, arm, name))
 
 

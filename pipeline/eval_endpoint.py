@@ -120,9 +120,17 @@ def _answered(
     endpoint: Endpoint, suites: Sequence[Asked], found: Sequence[tuple[str, str, Answers]]
 ) -> Answered:
     """All answers as they are written, with what a reader should know of them."""
-    groups = {asked.suite: asked.groups for asked in suites}
+    by_name = {asked.suite: asked for asked in suites}
     tables = [
-        Table(suite, arm, "label", answers.predictions, answers.cost, groups=groups[suite])
+        Table(
+            suite,
+            arm,
+            "label",
+            answers.predictions,
+            answers.cost,
+            groups=by_name[suite].groups,
+            labels=by_name[suite].labels,
+        )
         for suite, arm, answers in found
         if answers.predictions is not None
     ]

@@ -23,7 +23,14 @@ from pipeline.core.stage import stage_key
 from pipeline.core.store import Store
 from pipeline.data.rendering.kept import own_template
 from pipeline.display import LiveDisplay
-from pipeline.eval_plan import SUITE, Wishes, evaluations_of, named_model, own_evaluations
+from pipeline.eval_plan import (
+    SUITE,
+    Wishes,
+    evaluations_of,
+    named_model,
+    offered_of,
+    own_evaluations,
+)
 from pipeline.plan import Node, Plan
 from pipeline.run import execute
 
@@ -113,7 +120,7 @@ def _evaluated(
     with LiveDisplay(goal, store) as display:
         execute(goal, store, jobs=wishes.jobs or 1, on_event=display.on_event)
     made = [store.need(node.key or "") for node in wanted]
-    tables = {(t.suite, t.arm): t for artifact in made for t in _tables(artifact)}
+    tables = {(t.suite, t.arm): t for artifact in made for t in _tables(artifact, store)}
     losses: dict[str, list[TextLoss]] = {}
     for artifact in made:
         for path in sorted(artifact.path.glob("losses-*.jsonl")):
@@ -237,7 +244,7 @@ def _rows_node(dataset: Node, wishes: Wishes, nodes: Mapping[str, Node], store: 
     return Node(f"{ROWS}/prepare.{key[:8]}", "prepare", config, inputs, files, key=key)
 
 
-def _tables(artifact: Artifact) -> Iterator[Table]:
+def _tables(artifact: Artifact, store: Store) -> Iterator[Table]:
     """What one evaluation answered, its by-products too."""
     folder, own = artifact.path, str(artifact.manifest.config["arm"])
     kinds = json.loads((folder / "kinds.json").read_text(encoding="utf-8"))
@@ -252,7 +259,8 @@ def _tables(artifact: Artifact) -> Iterator[Table]:
         cost = Cost(**costs[suite]) if suite in costs else None
         device = cost.device if cost is not None else "not told"
         rows, groups = read_predictions(path), shared.get(suite, {})
-        yield Table(suite, arm or own, kinds[suite], rows, cost, device, groups)
+        labels = offered_of(store, artifact, suite) if kinds[suite] == "label" else None
+        yield Table(suite, arm or own, kinds[suite], rows, cost, device, groups, labels)
 
 
 def _digest(nodes: Sequence[Node]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,8 @@ def evaluations_of(store: Store, entry: Mapping[str, Any]) -> list[Artifact]:
         UserError: there are none.
     """
     keys = entry["keys"]
-    report = store.get(keys["report"]) if "report" in keys else None
+    reports = [store.get(keys[role]) for role in ("report", "asked_for") if role in keys]
+    report = next((one for one in reports if one is not None), None)
     found = []
     for role, ref in report.manifest.inputs.items() if report is not None else ():
         artifact = store.get(ref["key"]) if role.startswith("model") else None
@@ -140,3 +142,24 @@ def named_model(store: Store, name: str) -> dict[str, Any]:
         return entry
     known = ", ".join(m["name"] for m in store.models()) or "none yet"
     raise UserError(f"{name}: no such model in {store.root} (known: {known}); see `gradus models`")
+
+
+def offered_of(store: Store, artifact: Artifact, suite: str) -> list[str] | None:
+    """The labels that an evaluation offered on a suite; None where the store does not tell.
+
+    Args:
+        artifact: of stage ``evaluate``.
+    """
+    from eval.arms.rendered import offered
+
+    folders = {}
+    for role, ref in artifact.manifest.inputs.items():
+        made = store.get(ref["key"])
+        if made is not None and (made.path / "labels.json").is_file():
+            folders[role] = made.path
+    named = artifact.manifest.config.get("labels")
+    told = folders.get("labels", folders.get(f"{SUITE}{suite}"))
+    if named is None and told is None:
+        return None
+    text = "" if told is None else (told / "labels.json").read_text(encoding="utf-8")
+    return offered(named if named is not None else json.loads(text), folders.get("data")) or None

@@ -21,7 +21,7 @@ from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.store import Store
 from pipeline.eval_model import _of_artifacts, _rows_node, _wanted
-from pipeline.eval_plan import Wishes, evaluations_of
+from pipeline.eval_plan import Wishes, evaluations_of, offered_of
 from pipeline.plan import Node, Plan
 from tests.tiny_ladder import write_ladder
 
@@ -163,6 +163,23 @@ def test_a_model_without_an_evaluation_says_how_to_get_one(made: Store) -> None:
     assert bare is not None
     with pytest.raises(UserError, match=r"gradus eval demo\.yaml"):
         evaluations_of(made, bare)
+
+
+def test_what_an_evaluation_offered_is_read_in_the_store(store: Store) -> None:
+    """The labels of train where the suite holds some of them, as those who answer are offered."""
+    put(store, "train", "prepare", {}, {}, {"labels.json": '["a", "b", "c"]'})
+    put(store, "few", "prepare", {}, {}, {"labels.json": '["a"]'})
+    put(store, "bare", "prepare", {}, {})
+    for inputs, config, expected in (
+        ({"suite.test": "few", "data": "train"}, {}, ["a", "b", "c"]),
+        ({"suite.test": "few"}, {}, ["a"]),
+        ({"suite.test": "few", "labels": "train"}, {}, ["a", "b", "c"]),
+        ({"suite.test": "few"}, {"labels": ["a", "z"]}, ["a", "z"]),
+        ({"suite.test": "bare"}, {}, None),
+    ):
+        key = "-".join(["eval", *inputs, *inputs.values(), *config])
+        made = put(store, key, "evaluate", {"arm": "generate", **config}, inputs)
+        assert offered_of(store, made, "test") == expected
 
 
 def test_compare_pairs_the_seeds_of_two_models(made: Store, gradus: Gradus) -> None:

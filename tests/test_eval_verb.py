@@ -392,6 +392,20 @@ def test_compare_refuses_other_items_and_names_the_suite(
     assert "the same --limit" in result.stderr
 
 
+def test_compare_refuses_other_labels_and_names_one(
+    gradus: Gradus, served: Served, two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    labels, out = tmp_path / "labels.txt", tmp_path / "more"
+    labels.write_text("\n".join([*LABELS, "transfer"]))
+    command = ["eval", served.url, "--data", tmp_path / "rows.jsonl", "--labels", labels]
+    assert gradus(*command, "--arms", "generate", "--out", out).exit_code == 0
+    told = json.loads((out / "metrics.json").read_text())["suites"]["rows"]["arms"]["generate"]
+    assert told["labels"] == [*LABELS, "transfer"]
+    result = gradus("compare", two[0], out)
+    assert result.exit_code == 1
+    assert "among 3 labels and demo (generate) among 4 ('transfer' was" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,36 @@ def test_other_items_are_refused_with_the_suite(what: str) -> None:
     }[what]
     with pytest.raises(IntegrityError, match=r"suite test: a was asked 10 items.*not the same"):
         side_by_side(Side("a", {0: rows}), Side("b", {0: other}), "test")
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_other_labels_are_refused_by_name(scored: bool) -> None:
+    """Who chooses among two of five labels is right more often."""
+    sides = []
+    for name, labels in (("a", ["no", "yes"]), ("b", ["maybe", "no", "yes"])):
+        scores = {label: -float(n + 1) for n, label in enumerate(labels)} if scored else None
+        rows = [replace(row, scores=scores) for row in answers(drawn(0.7, 1, 10))]
+        sides.append(Side(name, {0: rows}, labels=None if scored else labels))
+    with pytest.raises(
+        IntegrityError, match="suite test: a chose among 2 labels and b among 3 \\('maybe' was"
+    ):
+        side_by_side(*sides, "test")
+    side_by_side(sides[0], sides[0], "test")
+    # Free writing of which nobody tells the labels stands against anything.
+    side_by_side(sides[0], replace(sides[1], seeds={0: answers([True] * 10)}, labels=None), "test")
+
+
+def test_the_smallest_difference_is_told_as_what_it_is() -> None:
+    """It is shown in 80 % of test sets, not in each: simulated at that very difference."""
+    one, other = drawn(0.7, 1, 400), drawn(0.6, 2, 400)
+    found = side_by_side(side("a", {0: one}), side("b", {0: other}), "test")
+    least = found["smallest_difference"]
+    assert f"of such test sets 80 % would show a true difference of {least:.3f}" in found["words"]
+    rng, apart = np.random.default_rng(3), np.mean(np.array(one) != np.array(other))
+    up, down = (apart + least) / 2, (apart - least) / 2
+    draws = rng.choice([1, -1, 0], p=[up, down, 1 - up - down], size=(2000, 400))
+    error = draws.std(axis=1) / np.sqrt(400)
+    assert np.mean(draws.mean(axis=1) > 1.96 * error) == pytest.approx(0.8, abs=0.04)
 
 
 def test_equal_models_are_undecided() -> None:
