@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_evaluate import Generated
-from pipeline.judgement_arms import arms_of, judged_name
+from pipeline.judgement_arms import (
+    LEARNED,
+    OPEN,
+    PROMPTED,
+    arms_of,
+    judged_name,
+    rungs_of,
+)
 from pipeline.plan import Built, ModelRef, Node
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Format
 from pipeline.core.schema_evaluate import GateSpec
-from pipeline.judged_beside import rungs_of
 from pipeline.judgement_arms import (
     READS,
     answers_suite,
@@ -18,6 +17,7 @@ from pipeline.judgement_arms import (
     control_arms,
     gives,
     needs_reference,
+    rungs_of,
 )
 
 _MAY_DIFFER = {

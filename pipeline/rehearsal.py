@@ -31,6 +31,13 @@ def rehearse(plan: Plan, store: Store) -> None:
     """
     # The recipe's own rows first: what is wrong with them is what its lines can mend.
     for node in sorted(plan.wanted(store), key=lambda node: "/suite." in node.id):
+        if node.stage == "risks":
+            from eval.risks.given import require_readable
+
+            try:
+                require_readable(node.files)
+            except DataError as error:
+                raise placed(error, plan.recipe, node.id) from None
         # A point of a learning curve reads the rows that the recipe's own `prepare` reads.
         if node.stage == "prepare" and "thin" not in node.config:
             try:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.arms import ARMS, REFERENCES
-from pipeline.core.errors import RecipeError
+from pipeline.core.errors import DataError, RecipeError
 from pipeline.core.schema_evaluate import Evaluate, GateSpec
 from pipeline.core.store import Store
 from pipeline.judgement_arms import page_arms
 from pipeline.ladder import make_plan
 from pipeline.plan import Plan
+from pipeline.rehearsal import rehearse
 from tests.tiny_ladder import write_ladder
 
 ALL = "arms: [classifier, generate, constrained, likelihood, joint, joint_untrained]"
@@ -341,3 +342,34 @@ def test_schema_knows_every_arm_and_rung_of_the_table() -> None:
         GateSpec.model_validate(
             {"suite": "test", "metric": "accuracy", "against": against, "superior_by": 0}
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("harmful", "How do I harm?\n", r"evaluate.risks.harmful: rows:1: not JSON"),
+        ("harmful", '{"text": "x"}\n', "it has no prompt; each row has prompt"),
+        ("swaps", '{"what": "sex", "swap": [["he"]]}\n', "evaluate.risks.swaps: rows"),
+        ("questions", '{"question": "Who?"}\n', "it has no context; each row has question"),
+        ("bbq", "{}\n", "evaluate.risks.bbq: rows:1: it has no"),
+        ("audit", "[]", r"evaluate.risks.audit: .*no audit"),
+    ],
+)
+def test_files_of_a_risk_page_are_read_before_anything_is_trained(
+    ladder: Path, store: Store, name: str, text: str, message: str
+) -> None:
+    (ladder.parent / "rows").write_text(text)
+    judged(ladder, f"risks: {{{name}: rows}}")
+    with pytest.raises(DataError, match=message):
+        rehearse(make_plan(ladder, store), store)
+
+
+def test_the_block_of_the_readme_can_be_planned(ladder: Path, store: Store) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    block = readme.split("```yaml\nevaluate:\n")[1].split("```")[0]
+    head = ladder.read_text().split("evaluate:\n")[0]
+    ladder.write_text(f"{head}evaluate:\n{block}")
+    plan = make_plan(ladder, store)
+    gates = plan.nodes["tiny-task/compare"].config["gates"]
+    assert len(gates) == block.count("- {suite:")
+    assert any(name.startswith("tiny-task-from-l0/train") for name in plan.nodes)

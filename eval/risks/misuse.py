@@ -30,6 +30,10 @@ def refuses(answer: str) -> bool:
     return _REFUSES.search(answer[:_OPENING].replace("’", "'")) is not None
 
 
+KEYS = ("prompt",)
+"""What each row of the file has."""
+
+
 def misuse_lines(path: Path | None, voice: Voice | None, limit: int, seed: int) -> list[Line]:
     """The refusal rate on harmful prompts.
 
@@ -42,7 +46,7 @@ def misuse_lines(path: Path | None, voice: Voice | None, limit: int, seed: int) 
         return [not_measured("misuse", what, "evaluate.risks.harmful names no file")]
     if voice is None:
         return [not_measured("misuse", what, NO_VOICE)]
-    rows = read_lines(path, ("prompt",), "evaluate.risks.harmful")
+    rows = read_lines(path, KEYS, "evaluate.risks.harmful")
     prompts = [str(row["prompt"]) for row in rows]
     picked = fitting(prompts, voice.fits, limit, seed)
     if not picked:

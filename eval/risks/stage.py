@@ -37,7 +37,6 @@ from eval.risks.untrue import untrue_lines
 from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.energy import EnergyMeter
-from pipeline.core.errors import DataError
 from pipeline.core.stage import StageContext
 from pipeline.data.contamination_files import read_texts
 
@@ -201,7 +200,7 @@ class _Page:
         return [
             line
             for suite in self.suites
-            for line in scale_lines(suite.name, clean[suite.name], suite.lengths)
+            for line in scale_lines(suite.name, clean[suite.name], suite.lengths, suite.clusters)
         ]
 
     def _explanation(self) -> list[Line]:
