@@ -9,7 +9,7 @@ import shlex
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from serve.bundle import Bundle, read_bundle
 from serve.engine import Engine, EngineChoice, choose_engine
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
 KEY_VARIABLE = "GRADUS_API_KEY"
@@ -102,7 +103,7 @@ async def _run(
         timeout_graceful_shutdown=10,
     )
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(_served(server, listener))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     if server.started:
@@ -130,6 +131,12 @@ def _bind(host: str, port: int) -> socket.socket:
             raise UserError(f"--port {port}: in use on {host}; give another, or 0") from None
         raise UserError(f"--host {host} --port {port}: cannot listen there ({error})") from None
     return listener
+
+
+async def _served(server: uvicorn.Server, listener: socket.socket) -> None:
+    # Uvicorn raises the signal that stopped it once more: a task must not end by it.
+    with suppress(KeyboardInterrupt):
+        await server.serve(sockets=[listener])
 
 
 @contextmanager
