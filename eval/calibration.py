@@ -5,7 +5,7 @@ Legend: N items, L labels, B bins.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,10 +18,13 @@ from eval.statistics import Interval, summed_interval
 BINS = 15
 Binning = Literal["equal width", "equal mass"]
 
-# Sums over the tokens of a long text lie hundreds of nats apart: that takes a hot one.
-_COLDEST, _HOTTEST = 0.02, 10_000.0
-_FEW = 50
-_AT_END = 1.01
+# Wide: what keeps a temperature in its place is the prior, of as many items.
+_COLDEST, _HOTTEST = 1e-3, 1e6
+_PRIOR_ITEMS = 1.0
+FEW = 50
+"""Held-out items below which a temperature or a threshold is a rough guess."""
+# What three digits show.
+_NO_BETTER = 5e-4
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,11 @@ def ece_interval(
 def fit_temperature(table: Scored) -> Temperature:
     """The temperature that makes the right labels of held-out items likeliest.
 
-    The mean negative log-likelihood is convex in 1 / temperature; where its least lies at no
-    finite place (all items right, say, which the coldest would praise most) it tells no
-    temperature, and 1 stays.
+    With a Gamma prior on b = 1 / temperature that is densest at 1 and weighs as one item more:
+    ``b - 1 - log b`` nats are added to the negative log-likelihood. Both are convex in b, so
+    that there is one least, at a finite place: a dozen items of scores that tell little would
+    else make it thousands, and hundreds of items hardly feel it. Where all items are right (the
+    coldest is praised most) or the right labels lie below the mean, 1 stays.
 
     Args:
         table: of items that neither trained nor judge the model, all in scope.
@@ -161,14 +166,14 @@ def fit_temperature(table: Scored) -> Temperature:
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        return float(-normalised(table.logs / np.exp(log_temperature))[gold].mean())
+        logs_N = normalised(table.logs / np.exp(log_temperature))[gold]
+        prior = np.exp(-log_temperature) - 1 + log_temperature
+        return float(_PRIOR_ITEMS * prior / items - logs_N.mean())
 
     ends = (float(np.log(_COLDEST)), float(np.log(_HOTTEST)))
     found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-6})
     value = float(np.exp(found.x))
-    few = f"; {items} items tell it roughly" if items < _FEW else ""
-    if min(value / _COLDEST, _HOTTEST / value) < _AT_END:
-        few += "; it lies at the end of what is tried, and says no more than that"
+    few = f"; {items} items tell it roughly" if items < FEW else ""
     kind = "overconfident" if value > 1 else "underconfident"
     words = f"Fitted on {items} validation items: {value:.2f}, the model is {kind}{few}."
     return Temperature(value, items, words)
@@ -192,7 +197,8 @@ def calibration_of(
     Returns:
         ``bins`` and ``binning``; ``ece``, ``ece_equal_mass``, ``brier``, ``nll`` as means over
         seeds; ``temperature`` (geometric mean), ``temperatures``, ``fitted_on`` (items),
-        ``ece_after``, ``brier_after``, ``nll_after``, None without validation items;
+        ``ece_after``, ``brier_after``, ``nll_after``, None without validation items; ``doubts``:
+        why the temperature is not to be trusted, in words;
         ``reliability`` and ``reliability_after`` over all seeds' items; ``words``. None
         where no item is in scope.
     """
@@ -205,7 +211,7 @@ def calibration_of(
     record |= _figures(inside, bins, "")
     record |= {"temperature": None, "temperatures": None, "fitted_on": None, "words": []}
     record |= {f"{name}_after": None for name in ("ece", "ece_equal_mass", "brier", "nll")}
-    record["reliability_after"] = None
+    record |= {"reliability_after": None, "doubts": []}
     if len(known) == len(tests):
         values = [fit.value for fit in known]
         record["temperature"] = float(np.exp(np.mean(np.log(values))))
@@ -213,9 +219,20 @@ def calibration_of(
         record["words"] = list(dict.fromkeys(fit.words for fit in known))
         cooled = [table.at(fit.value) for table, fit in zip(inside, known, strict=True)]
         record |= _figures(cooled, bins, "_after")
+        record["doubts"] = _doubts(record)
     else:
         record["words"] = ["No temperature was fitted: there are no scored validation items."]
     return record, fits
+
+
+def _doubts(record: Mapping[str, Any]) -> list[str]:
+    """What speaks against a temperature that was fitted; nothing of one that stays 1."""
+    if all(value == 1 for value in record["temperatures"]):
+        return []
+    found = [f"from {record['fitted_on']} rows alone"] if record["fitted_on"] < FEW else []
+    if record["nll_after"] > record["nll"] + _NO_BETTER:
+        found.append("worse on the test")
+    return found
 
 
 def _figures(tables: Sequence[Scored], bins: int, suffix: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.card_use import use
 from eval.card_words import hub_licence, plain
+from eval.report.confidence import temperature_cell
 from eval.report.markup import interval, number
 from eval.report.names import row_name, significant, times
 from pipeline.core.arms import arm_name
@@ -219,7 +220,8 @@ def _results(comparison: Tree) -> list[str]:
         [
             plain(row_name(row)), row["level"], str(row["seeds"]),
             number(figure.get("estimate")), interval(figure.get("low"), figure.get("high")),
-            number(row["macro_f1"]), number((row["calibration"] or {}).get("temperature")),
+            number(row["macro_f1"]),
+            temperature_cell(row["calibration"]) if row["calibration"] else number(None),
             significant((row["cost"] or {}).get("compute_s_per_1000")),
         ]
         for row in comparison.get("arms") or ()

@@ -1,6 +1,6 @@
 """Answering only where it is sure: risk against coverage, thresholds, texts out of scope.
 
-Legend: N items, K distinct confidences.
+Legend: N items, K distinct confidences, S seeds.
 """
 
 from __future__ import annotations
@@ -35,6 +35,31 @@ def risk_coverage(confidence_N: Floats, right_N: Bools) -> tuple[Floats, Floats]
 def area(coverage_K: Floats, risk_K: Floats) -> float:
     """Area under the curve: the mean risk as items come in, from the surest (Geifman 2019)."""
     return float((np.diff(coverage_K, prepend=0.0) * risk_K).sum())
+
+
+def mean_curve(tables: Sequence[Scored]) -> tuple[Floats, Floats]:
+    """Coverage and risk of several seeds, each of which ranks its items by its own confidence.
+
+    The risk at k items is the mean over seeds of the risk among the k surest of each. To rank
+    the items of all seeds together would let the one that is surest of itself go first: what it
+    says at 0.6 another says at 0.9. Where several items of a seed have one confidence, the
+    share of wrong ones among them counts, as if they came in drawn order.
+
+    Args:
+        tables: one for each seed, of N items each.
+
+    Returns:
+        Coverage [N] = k / N for k = 1 to N, and risk [N].
+    """
+    items = len(tables[0])
+    taken_N = np.arange(1.0, items + 1)
+    risk_SN = []
+    for table in tables:
+        coverage_K, risk_K = risk_coverage(table.confidence, table.right)
+        ends = np.append(0.0, coverage_K * items)
+        wrong = np.append(0.0, risk_K * coverage_K * items)
+        risk_SN.append(np.interp(taken_N, ends, wrong) / taken_N)
+    return taken_N / items, np.mean(risk_SN, axis=0)
 
 
 def threshold_for(precision: float, confidence_N: Floats, right_N: Bools) -> float | None:
@@ -82,24 +107,23 @@ def selective_of(
         targets: precisions that are to be reached.
 
     Returns:
-        ``risk_coverage`` (pairs, at most 200) and ``area`` over all seeds' items; ``targets``:
+        ``risk_coverage`` (pairs, at most 200) and ``area``, of ``mean_curve``; ``targets``:
         ``precision``, and as means over seeds ``threshold``, ``coverage`` and
         ``precision_on_test`` of the test items, None where validation gives no threshold;
-        ``reached``: whether the test items keep it; ``items`` of validation;
+        ``reached``: whether the test items keep it; ``items`` of validation; ``coverages`` of
+        each seed;
         ``out_of_scope_auroc`` by evidence where the arm gives it, else by confidence;
         ``out_of_scope``: ``confidence``, ``evidence``, ``items``, or None without such items.
     """
-    sure_N = np.concatenate([table.confidence for table in tests])
-    right_N = np.concatenate([table.right for table in tests])
-    coverage_K, risk_K = risk_coverage(sure_N, right_N)
-    chosen = np.unique(np.linspace(0, len(coverage_K) - 1, _POINTS).round().astype(int))
+    coverage_N, risk_N = mean_curve(tests)
+    chosen = np.unique(np.linspace(0, len(coverage_N) - 1, _POINTS).round().astype(int))
     scope = _out_of_scope(tests, outsiders)
     best = None
     if scope is not None:
         best = scope["confidence"] if scope["evidence"] is None else scope["evidence"]
     return {
-        "risk_coverage": np.stack([coverage_K, risk_K], axis=1)[chosen].tolist(),
-        "area": area(coverage_K, risk_K),
+        "risk_coverage": np.stack([coverage_N, risk_N], axis=1)[chosen].tolist(),
+        "area": area(coverage_N, risk_N),
         "targets": [_target(target, tests, validations) for target in targets],
         "out_of_scope_auroc": best,
         "out_of_scope": scope,
@@ -111,7 +135,7 @@ def _target(
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
         "precision": precision, "threshold": None, "coverage": None, "precision_on_test": None,
-        "reached": False, "items": None,
+        "reached": False, "items": None, "coverages": None,
     }  # fmt: skip
     held_out = [table for table in validations if table is not None]
     if len(held_out) != len(tests):
@@ -126,6 +150,7 @@ def _target(
     answered = sum(int(on.sum()) for on in taken)
     record["threshold"] = float(np.mean(thresholds))
     record["coverage"] = answered / sum(len(table) for table in tests)
+    record["coverages"] = [float(on.mean()) for on in taken]
     if answered:
         record["precision_on_test"] = sum(right) / answered
         record["reached"] = sum(right) / answered >= precision

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from eval.calibration import FEW
 from eval.report.chart import Axis, Chart, Line, colour_of
 from eval.report.figures import Figures
 from eval.report.markup import Content, Markup, joined, number, section, table, tag
@@ -35,7 +36,7 @@ def calibration_section(comparison: Tree, figures: Figures) -> Markup | None:
         cells.append(
             [
                 name, number(told["ece"]), number(told["ece_after"]), number(told["nll"]),
-                number(told["nll_after"]), number(told["brier"]), number(told["temperature"]),
+                number(told["nll_after"]), number(told["brier"]), temperature_cell(told),
                 told["fitted_on"] or "–",
             ]
         )  # fmt: skip
@@ -45,7 +46,9 @@ def calibration_section(comparison: Tree, figures: Figures) -> Markup | None:
         "A well calibrated model that says 80 % is right in 80 of 100 such answers: its points lie "
         "on the dashes. Below them it is too sure of itself. Error: expected calibration error "
         f"over {bins} bins. Surprise: mean negative log-likelihood in nats. After: with the "
-        "temperature, which was fitted on rows that are not judged here."
+        "temperature, which was fitted on rows that are not judged here. A temperature from "
+        f"fewer than {FEW} rows is a rough guess, and one that is worse on the test is not to be "
+        "used."
     )
     parts = [
         tag("p", note, class_="soft"),
@@ -54,6 +57,12 @@ def calibration_section(comparison: Tree, figures: Figures) -> Markup | None:
         table([*columns, "fitted on"], cells, left=1),
     ]
     return section("Confidence", joined(parts))
+
+
+def temperature_cell(told: Tree) -> str:
+    """A temperature, and why it is not to be trusted where it is not."""
+    shown = number(told["temperature"])
+    return f"{shown} ({'; '.join(told['doubts'])})" if told["doubts"] else shown
 
 
 def _reliability(name: str, told: Tree) -> Chart:
@@ -120,7 +129,10 @@ def selective_section(comparison: Tree, figures: Figures) -> Markup | None:
     )
     note = (
         "Where a model may pass its unsure items on to a person, it answers fewer and errs less. "
+        "The surest items come first, by the confidence after the temperature. "
     )
+    if any(row["seeds"] > 1 for row in rows):
+        note += "Each seed ranks the items by its own; the curve is the mean of theirs. "
     hint = tag("span", "Click a name below the plot to hide its line.", class_="screen")
     plot = tag("div", figures.add("", chart), class_="wide")
     parts = [tag("p", note, hint, class_="soft"), plot, *_targets(names, rows)]
@@ -143,10 +155,25 @@ def _targets(names: list[str], rows: list[Tree]) -> list[Markup]:
     note = (
         "Area: the mean of the curve, lower is better. Out of scope: how well confidence tells "
         "items that fit no label from those that do (AUROC: 0.5 is chance, 1 is perfect; a dash: "
-        "there were no such items). Answers: the share that it may answer so that so many of "
-        "them are right, and the confidence from which it does."
+        "there were no such items). Answers: the share of the items above the confidence beside "
+        f"it, from which on so many answers are right{_chosen_on(rows)}."
     )
+    if any(row["seeds"] > 1 for row in rows):
+        note += (
+            " Each seed has a threshold of its own: told are the means, and in brackets the least "
+            "and the most that a seed answers, so that this need not lie on the mean curve."
+        )
     return [table(columns, cells, left=1), tag("p", note, class_="soft")]
+
+
+def _chosen_on(rows: list[Tree]) -> str:
+    """Where thresholds come from."""
+    counts = sorted({t["items"] for row in rows for t in row["selective"]["targets"] if t["items"]})
+    if not counts:
+        return ""
+    shown = f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
+    few = ": few, so that the test items may tell otherwise" if counts[0] < FEW else ""
+    return f" on {shown} rows of validation{few}"
 
 
 def _target(target: Tree | None) -> list[Content]:
@@ -154,4 +181,6 @@ def _target(target: Tree | None) -> list[Content]:
         return ["–", "–"]
     if not target["reached"]:
         return ["not reached", "–"]
-    return [percent(target["coverage"]), number(target["threshold"])]
+    shares = target["coverages"]
+    ends = f" ({percent(min(shares))} to {percent(max(shares))})" if len(shares) > 1 else ""
+    return [percent(target["coverage"]) + ends, number(target["threshold"])]

@@ -186,7 +186,7 @@ def _calibration(accuracy: float, rng: np.random.Generator) -> dict[str, Any]:
     after = [{**b, "accuracy": b["confidence"] and min(1.0, b["confidence"] * 1.01)} for b in bins]
     return {"reliability_after": after, "bins": 15, "ece": 0.041, "brier": 0.121, "nll": 0.344,
             "temperature": 1.38, "fitted_on": 960, "ece_after": 0.014, "nll_after": 0.311,
-            "reliability": bins}  # fmt: skip
+            "reliability": bins, "doubts": []}  # fmt: skip
 
 
 def _selective(accuracy: float, arm: str) -> dict[str, Any]:
@@ -196,8 +196,10 @@ def _selective(accuracy: float, arm: str) -> dict[str, Any]:
         "risk_coverage": [[float(c), float(r)] for c, r in zip(coverage, risk, strict=True)],
         "area": float(risk.mean()),
         "targets": [
-            {"precision": 0.9, "threshold": 0.41, "coverage": 0.98, "reached": accuracy > 0.5},
-            {"precision": 0.95, "threshold": 0.72, "coverage": 0.89, "reached": accuracy > 0.8},
+            {"precision": 0.9, "threshold": 0.41, "coverage": 0.98, "reached": accuracy > 0.5,
+             "coverages": [0.97, 0.98, 0.99], "items": 960},
+            {"precision": 0.95, "threshold": 0.72, "coverage": 0.89, "reached": accuracy > 0.8,
+             "coverages": [0.88, 0.89, 0.9], "items": 960},
         ],
         "out_of_scope_auroc": 0.934 if arm == "joint" else None,
     }  # fmt: skip

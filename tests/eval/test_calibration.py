@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.special import expit
 from sklearn import metrics as oracle
 from sklearn.calibration import calibration_curve
 
@@ -78,7 +80,8 @@ def test_temperature_is_scikit_learns_and_brings_back_the_true_one(heat: float) 
     table = drawn(3, 4000, heat)
     found = fit_temperature(table)
     oracle_fit = _TemperatureScaling().fit(table.logs, table.golds)
-    assert found.value == pytest.approx(1 / oracle_fit.beta_, rel=1e-3)
+    # The prior weighs as one item of 4,000.
+    assert found.value == pytest.approx(1 / oracle_fit.beta_, rel=3e-3)
     assert found.value == pytest.approx(heat, rel=0.1)
     assert found.items == 4000
     assert ("overconfident" if heat > 1 else "underconfident") in found.words
@@ -123,16 +126,45 @@ def test_few_validation_items_are_told() -> None:
     assert "30 items tell it roughly" in found.words
 
 
-def test_sums_of_long_texts_find_their_temperature_and_an_end_is_said_to_be_one() -> None:
-    def far(gap: float, right: int) -> Scored:
-        logs = np.where(np.arange(100)[:, None] < right, [[0.0, -gap]], [[-gap, 0.0]])
-        return Scored(("a", "b"), logs, np.zeros(100, dtype=int))
+@pytest.mark.parametrize(
+    ("gap", "items", "right"), [(400.0, 10_000, 7000), (400.0, 100, 70), (4.2, 14, 8)]
+)
+def test_temperature_is_the_densest_under_a_prior_of_one_item(
+    gap: float, items: int, right: int
+) -> None:
+    logs = np.where(np.arange(items)[:, None] < right, [[0.0, -gap]], [[-gap, 0.0]])
+    found = fit_temperature(Scored(("a", "b"), logs, np.zeros(items, dtype=int)))
 
-    found = fit_temperature(far(400.0, 70))
-    # Where all are equally sure, the right temperature makes them as sure as they are right.
-    assert found.value == pytest.approx(400 / math.log(0.7 / 0.3), rel=1e-3)
-    assert "end of what is tried" not in found.words
-    assert "end of what is tried" in fit_temperature(far(700.0, 51)).words
+    def slope(b: float) -> float:
+        return items * gap * (expit(gap * b) - right / items) + 1 - 1 / b
+
+    assert 1 / found.value == pytest.approx(brentq(slope, 1e-9, 10), rel=1e-4)
+    # Where all are equally sure, many items make them as sure as they are right.
+    if items == 10_000:
+        assert found.value == pytest.approx(gap / math.log(0.7 / 0.3), rel=2e-3)
+
+
+def test_a_dozen_items_that_tell_nothing_send_no_temperature_into_the_thousands() -> None:
+    rng = np.random.default_rng(0)
+    for sure in (0.985, 0.51):
+        logs = np.log(np.where(rng.random((14, 1)) < 0.5, [[sure, 1 - sure]], [[1 - sure, sure]]))
+        found = fit_temperature(Scored(("a", "b"), logs, np.arange(14) % 2))
+        assert 0.5 < found.value < 12
+
+
+def test_a_temperature_that_is_not_to_be_trusted_says_why() -> None:
+    few, many = drawn(4, 30, 2.5), drawn(4, 600, 2.5)
+    cold, hot = drawn(5, 600, 0.5), drawn(5, 600, 2.5)
+    found = [calibration_of([test], [held])[0] for test, held in
+             ((hot, many), (hot, few), (cold, many), (cold, few))]  # fmt: skip
+    assert [told["doubts"] for told in found if told] == [
+        [], ["from 30 rows alone"], ["worse on the test"],
+        ["from 30 rows alone", "worse on the test"],
+    ]  # fmt: skip
+    all_right = Scored(("a", "b"), np.log([[0.8, 0.2]] * 3), np.zeros(3, dtype=int))
+    (told, _) = calibration_of([hot], [all_right])
+    assert told is not None
+    assert (told["temperature"], told["doubts"]) == (1.0, [])
 
 
 def test_infinite_scores_stay_within_bounds() -> None:

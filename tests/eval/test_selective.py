@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from eval.scored import Scored, normalised
-from eval.selective import area, auroc, risk_coverage, selective_of, threshold_for
+from eval.selective import (
+    area,
+    auroc,
+    mean_curve,
+    risk_coverage,
+    selective_of,
+    threshold_for,
+)
 
 
 def drawn(seed: int, items: int = 500, evidence: bool = False) -> Scored:
@@ -32,6 +41,37 @@ def test_area_is_the_mean_risk_as_items_come_in() -> None:
     wrong = ~table.right[order]
     expected = np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1))
     assert area(*risk_coverage(table.confidence, table.right)) == pytest.approx(expected)
+
+
+def test_seeds_of_another_scale_of_confidence_have_the_mean_of_their_curves() -> None:
+    first, second = drawn(1).at(0.3), drawn(2).at(2.0)
+    coverage, risk = mean_curve([first, second])
+    alone = [risk_coverage(table.confidence, table.right) for table in (first, second)]
+    assert coverage == pytest.approx(alone[0][0])
+    assert risk == pytest.approx(np.mean([risk for _, risk in alone], axis=0))
+    told = selective_of([first, second], [None] * 2, [[], []])
+    assert told["area"] == pytest.approx(np.mean([area(*one) for one in alone]))
+
+
+def test_equal_confidences_come_in_as_the_mean_of_all_their_orders() -> None:
+    sure = np.array([0.9, 0.7, 0.7, 0.7, 0.6])
+    right = np.array([True, False, True, True, False])
+    logs = np.log(np.stack([sure, 1 - sure], axis=1))
+    risk = mean_curve([Scored(("a", "b"), logs, np.where(right, 0, 1))])[1]
+    orders = [(0, *middle, 4) for middle in itertools.permutations((1, 2, 3))]
+    every = [np.cumsum(~right[list(order)]) / np.arange(1, 6) for order in orders]
+    assert risk == pytest.approx(np.mean(every, axis=0))
+
+
+def test_curve_and_table_say_the_same_of_a_seed() -> None:
+    test, validation = drawn(2), drawn(3)
+    told = selective_of([test], [validation], [[]], targets=(0.8, 0.9, 0.95))
+    curve = dict(told["risk_coverage"])
+    for target in told["targets"]:
+        near = min(curve, key=lambda coverage: abs(coverage - target["coverage"]))
+        assert abs(near - target["coverage"]) < 1 / 200
+        assert curve[near] == pytest.approx(1 - target["precision_on_test"], abs=0.01)
+        assert target["coverages"] == [target["coverage"]]
 
 
 def test_threshold_is_the_lowest_that_keeps_the_precision() -> None:
