@@ -179,8 +179,12 @@ def source_config(
     source = settled(loaded, key, source)
     config = source.model_dump(exclude={"path", "revision"}, exclude_none=True)
     if source.generator is not None:
-        from pipeline.data.generators import generator_identity
+        from pipeline.data.generators import generator_identity, require_part
 
+        try:
+            require_part(source.generator, source.part or "")
+        except DataError as error:
+            raise loaded.error(f"{key}.generator", str(error)) from None
         shape = shape_of(loaded, key, source)
         return {**config, **_shaped(shape), "generator": generator_identity(source.generator)}
     path = source.path or ""

@@ -20,7 +20,7 @@ from pipeline.curve_plan import curve_stage
 from pipeline.plan import Node, Plan
 from pipeline.trained_view import training_lines
 
-_STYLES = {"hit": "green", "run": "yellow", "cannot run": "red"}
+_STYLES = {"hit": "green", "run": "yellow", "waits": "yellow", "cannot run": "red"}
 _LINE_EVERY_S = 15.0
 _CURVE = "points of the learning curve; --json names each"
 # What may say nothing for long: it loads libraries, a model, rows. Others end soon.
@@ -66,8 +66,10 @@ def print_plan(plan: Plan, store: Store) -> None:
             first.blocked or (_note(first, plan, store) if nodes[1:] == [] else _CURVE),
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    counts = {s: list(status.values()).count(s) for s in ("hit", "run", "cannot run")}
-    print(f"{counts['hit']} hit, {counts['run']} to run, {counts['cannot run']} cannot run")
+    counts = {s: list(status.values()).count(s) for s in _STYLES}
+    waits = f"{counts['waits']} wait for the fetch, " if counts["waits"] else ""
+    told = f"{counts['hit']} hit, {counts['run']} to run, {waits}{counts['cannot run']} cannot run"
+    print(told)
     print_notes(plan)
 
 

@@ -146,13 +146,20 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def status(self, store: Store) -> dict[str, str]:
-        """Node id to ``hit``, ``run`` or ``cannot run``; nothing is written."""
+        """Node id to ``hit``, ``run``, ``waits`` or ``cannot run``; nothing is written.
+
+        What waits stands on something of a hub that `gradus run` is yet to resolve.
+        """
         found: dict[str, str] = {}
         for node in self.nodes.values():
             if node.key is not None and store.get(node.key) is not None:
                 found[node.id] = "hit"
-            elif node.blocked or any(found[i] == "cannot run" for i in node.inputs.values()):
+                continue
+            below = {found[i] for i in node.inputs.values()}
+            if node.blocked not in (None, UNLOCKED) or "cannot run" in below:
                 found[node.id] = "cannot run"
+            elif node.blocked == UNLOCKED or "waits" in below:
+                found[node.id] = "waits"
             else:
                 found[node.id] = "run"
         return found

@@ -68,6 +68,20 @@ def generator_info(name: str) -> GeneratorInfo:
     return info
 
 
+def require_part(name: str, part: str) -> GeneratorInfo:
+    """Looks a part of a generator up.
+
+    Raises:
+        DataError: no such generator, or no such part of it.
+    """
+    info = generator_info(name)
+    if part not in info.parts:
+        raise DataError(
+            f"generator {name!r}: part {part!r} does not exist; use one of {', '.join(info.parts)}"
+        )
+    return info
+
+
 def generate(name: str, part: str, seed: int) -> list[dict[str, object]]:
     """Makes the rows of one part; the same arguments always give the same rows.
 
@@ -79,11 +93,7 @@ def generate(name: str, part: str, seed: int) -> list[dict[str, object]]:
     Raises:
         DataError: No such generator, or no such part of it.
     """
-    info = generator_info(name)
-    if part not in info.parts:
-        raise DataError(
-            f"generator {name!r}: part {part!r} does not exist; use one of {', '.join(info.parts)}"
-        )
+    info = require_part(name, part)
     rows: list[dict[str, object]] = importlib.import_module(info.module).generate(part, seed)
     return rows
 
