@@ -16,7 +16,7 @@ from eval.journal import held
 from pipeline.core.errors import UserError
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay
-from pipeline.eval_plan import Wishes, suites_of
+from pipeline.eval_plan import Wishes, channel_suites_of, suites_of
 from pipeline.plan import Plan
 
 DEFAULT_ARMS = ("generate", "constrained", "likelihood")
@@ -33,13 +33,15 @@ def evaluate_endpoint(url: str, wishes: Wishes, store: Store) -> tuple[dict[str,
         UserError, DataError: what cannot be asked; EngineError: the endpoint is away. What was
             answered lies in the folder.
     """
-    arms = tuple(wishes.arms or DEFAULT_ARMS)
+    arms = tuple(wishes.arms)
     strange = next((arm for arm in arms if arm not in ARMS), None)
     if strange is not None:
         raise UserError(
             f"--arms {strange}: an endpoint is asked in {', '.join(ARMS)}; name some of these"
         )
     suites = [asked.limited(wishes.limit) for asked in _suites(wishes, store)]
+    channel = all(asked.channel for asked in suites)
+    arms = arms or (("joint",) if channel else DEFAULT_ARMS)
     return asyncio.run(_evaluated(url, wishes, arms, suites, store))
 
 
@@ -73,7 +75,12 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
     nodes = suites_of(plan, wishes.suite)
     # The recipe's own rows: what the model was trained on tells all labels and their prior.
     own = suites_of(plan, None).get("test")
-    goal = Plan(plan.recipe, plan.nodes, (), tuple({*nodes.values(), *([own] if own else [])}))
+    channel = channel_suites_of(plan)
+    joint = "joint" in wishes.arms or (not wishes.arms and own in channel.values())
+    # Of a channel the prior is that of its own rows.
+    counted = channel.get("test", own) if joint else None
+    goals = {*nodes.values(), *(node for node in (own, counted) if node is not None)}
+    goal = Plan(plan.recipe, plan.nodes, (), tuple(goals))
     with LiveDisplay(goal, store) as display:
         prepared_only(goal, store, None, display)
     found, evaluate = [], plan.recipe.recipe.evaluate
@@ -87,6 +94,7 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
             answer_after=evaluate.answer_after,
             max_new_tokens=evaluate.max_new_tokens,
             train=None if own is None else store.path_of(plan.nodes[own].key or ""),
+            counted=None if counted is None else store.path_of(plan.nodes[counted].key or ""),
         )
         found.append(asked)
     return found

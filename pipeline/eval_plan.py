@@ -84,15 +84,12 @@ def own_evaluations(plan: Plan) -> list[Node]:
 def suites_of(plan: Plan, wanted: str | None) -> dict[str, str]:
     """Suite to its Dataset node, of the suites whose answers can be written.
 
+    Of a recipe that trains a channel and nothing else, those that tell the text of a label.
+
     Raises:
         UserError: there is none, or none of that name.
     """
-    found: dict[str, str] = {}
-    for node in own_evaluations(plan):
-        for role, dataset in node.inputs.items():
-            asked = plan.nodes[dataset].config.get("render") in ("sft", "hybrid", "classify")
-            if role.startswith(SUITE) and asked:
-                found.setdefault(role.removeprefix(SUITE), dataset)
+    found = _rendered_as(plan, ("sft", "hybrid", "classify")) or channel_suites_of(plan)
     if not found:
         raise UserError(
             f"{plan.recipe.path.name}: has no suite whose answers a served model could write; "
@@ -104,6 +101,20 @@ def suites_of(plan: Plan, wanted: str | None) -> dict[str, str]:
         known = ", ".join(found)
         raise UserError(f"--suite {wanted}: {plan.recipe.path.name} has no such suite ({known})")
     return {wanted: found[wanted]}
+
+
+def channel_suites_of(plan: Plan) -> dict[str, str]:
+    """Suite to the Dataset node that tells a channel model its rows; none without a channel."""
+    return _rendered_as(plan, ("channel",))
+
+
+def _rendered_as(plan: Plan, renders: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for node in own_evaluations(plan):
+        for role, dataset in node.inputs.items():
+            if role.startswith(SUITE) and plan.nodes[dataset].config.get("render") in renders:
+                found.setdefault(role.removeprefix(SUITE), dataset)
+    return found
 
 
 def evaluations_of(store: Store, entry: Mapping[str, Any]) -> list[Artifact]:

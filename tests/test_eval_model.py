@@ -21,7 +21,14 @@ from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.store import Store
 from pipeline.eval_model import _of_artifacts, _rows_node, _wanted
-from pipeline.eval_plan import Wishes, evaluations_of, offered_of
+from pipeline.eval_plan import (
+    Wishes,
+    channel_suites_of,
+    evaluations_of,
+    offered_of,
+    suites_of,
+)
+from pipeline.ladder import make_plan
 from pipeline.plan import Node, Plan
 from tests.tiny_ladder import write_ladder
 
@@ -234,6 +241,24 @@ def test_rows_of_a_file_are_written_by_the_template_that_the_recipe_brought(
     own = _rows_node(node, wishes, nodes, made)
     assert own.files["chat_template"] == kept
     assert own.key != plain.key
+
+
+@pytest.mark.parametrize(
+    ("objectives", "render", "prior"),
+    [("[channel]", "channel", "channel"), ("[sft, channel]", "sft", "channel"),
+     ("[sft]", "sft", None)],
+)  # fmt: skip
+def test_a_served_channel_is_asked_the_rows_of_its_recipe(
+    store: Store, tmp_path: Path, objectives: str, render: str, prior: str | None
+) -> None:
+    ladder = write_ladder(tmp_path / "recipes")
+    text = ladder.read_text().replace("[sft, classify]", objectives)
+    ladder.write_text(text.replace("  control: l2-from-l0.yaml\n", ""))
+    plan = make_plan(ladder, store)
+    asked = plan.nodes[suites_of(plan, None)["test"]]
+    assert asked.config["render"] == render
+    counted = channel_suites_of(plan).get("test")
+    assert (None if counted is None else plan.nodes[counted].config["render"]) == prior
 
 
 def suite_of(*labels: str) -> Suite:

@@ -96,8 +96,8 @@ async def ask_suite(
     most = max_new_tokens or asked.max_new_tokens or MAX_NEW_TOKENS
     for arm in arms:
         names = ALONG.get(arm, (arm,))
-        if arm != "generate" and asked.labels is None:
-            why = "the rows have open answers: there are no labels to choose from"
+        why = _no_meaning(asked, arm)
+        if why is not None:
             found |= {name: Answers(None, reason=why) for name in names}
             continue
         key = _key(endpoint, asked, arm, most)
@@ -126,6 +126,15 @@ async def ask_suite(
                 since = _minute(journal.written_at)
                 found[name] = Answers(rows, journal.cost, None, kept, since, journal)
     return found
+
+
+def _no_meaning(asked: Asked, arm: str) -> str | None:
+    """Why rows cannot be asked in an arm, whatever the endpoint gives."""
+    if arm != "generate" and asked.labels is None:
+        return "the rows have open answers: there are no labels to choose from"
+    if asked.channel and arm != "joint":
+        return "the recipe's model writes a text for a label, and is asked in joint alone"
+    return None
 
 
 def _asker(endpoint: Endpoint, asked: Asked, arm: str, max_new_tokens: int) -> Asker:

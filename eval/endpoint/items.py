@@ -61,6 +61,7 @@ class Asked:
         max_new_tokens: of a free answer, as the recipe says; None where none does.
         prior: label to its rows in train; None where no train is known.
         renderer: the recipe's, where the rows come from one; it makes exact ids.
+        channel: whether the rows are a text for each label: only ``joint`` asks such.
     """
 
     suite: str
@@ -72,6 +73,7 @@ class Asked:
     max_new_tokens: int | None = None
     prior: Mapping[str, int] | None = None
     renderer: Any = None
+    channel: bool = False
 
     @property
     def groups(self) -> dict[str, str]:

@@ -15,10 +15,9 @@ from typing import Any
 from eval.arms.likelihood import scored_prediction
 from eval.arms.rendered import answers_of, offered, with_prompts
 from eval.drawing import drawn
-from eval.generation import ends
+from eval.generation import ends_in
 from eval.record import OUT_OF_SCOPE, Prediction
 from pipeline.core.errors import DataError, IntegrityError
-from pipeline.core.model_config import read_config
 from pipeline.data.arrow import read_rows
 from pipeline.data.rendering import renderer_of
 
@@ -143,7 +142,7 @@ def own_task(
     from pipeline.modeling.loading import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_folder)
-    stops = _stop_ids(tokenizer_folder, tokenizer)
+    stops = ends_in(tokenizer_folder, tokenizer)
     renderer = renderer_of(folder, tokenizer, causal=True)
     answers = answers_of(renderer, offered(labels, train), stops)
     rows = drawn(read_rows(folder / "test.arrow"), limit)
@@ -159,15 +158,6 @@ def own_task(
                 "would cut them; shorten the row"
             )
     return OwnTask(suite, asked, answers)
-
-
-def _stop_ids(folder: Path, tokenizer: Any) -> list[int]:
-    """The ids at which the model's answer ends, without loading it."""
-    told: dict[str, Any] = read_config(folder)
-    settings = folder / "generation_config.json"
-    if settings.is_file():
-        told = {**told, **json.loads(settings.read_text(encoding="utf-8"))}
-    return ends(told.get("eos_token_id"), tokenizer)
 
 
 def _written(ids: Sequence[int]) -> str:

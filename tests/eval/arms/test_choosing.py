@@ -13,10 +13,12 @@ from arms_case import alone
 from choosing_case import LABELS, SYSTEM, learned, loaded, renderer_of, rows_of
 from scipy.special import log_softmax, logsumexp
 
-from eval.arms.rendered import answers_of, label_counts, prompts_of
+from eval.arms.rendered import answers_of, label_counts, prompts_of, with_texts
+from eval.endpoint.client import Endpoint
+from eval.endpoint.likely import Joint
 from eval.endpoint.prepared import asked_of_dataset
 from eval.harness.suites import own_task
-from pipeline.core.artifact import Artifact
+from pipeline.core.artifact import Artifact, Manifest
 from pipeline.data.arrow import read_rows
 from pipeline.data.writing import segments
 from pipeline.modeling.loading import load_tokenizer
@@ -160,7 +162,9 @@ def test_a_served_model_and_the_harness_are_offered_the_same_labels(
     few = [{"text": f"row {n}", "label": "card"} for n in range(3)]
     made, _ = prepare(tmp_path / "few", base, {"test": few}, render="sft", system=SYSTEM)
     made = replace(made, manifest=replace(made.manifest, config={"sources": {}}))
-    asked = asked_of_dataset(made, base.path, suite="few", train=suites["sft"])
+    asked = asked_of_dataset(
+        made, base.path, suite="few", train=suites["sft"], counted=suites["sft"]
+    )
     assert asked.labels == tuple(sorted(LABELS))
     assert asked.prior == Counter(row["label"] for row in rows_of("train", 40))
     assert asked_of_dataset(made, base.path, suite="few").labels == ("card",)
@@ -181,3 +185,43 @@ def test_a_served_model_is_asked_rows_with_their_groups_and_the_recipes_tokens(
     assert asked.groups == {row["example_id"]: row["group"] for row in prepared}
     assert sorted(asked.groups.values()) == ["d0", "d0", "d1", "d1"]
     assert asked.max_new_tokens == 512
+
+
+@pytest.mark.parametrize("kind", ["sft", "channel", "packed", "sft packed"])
+def test_the_prior_of_a_served_model_is_that_of_a_local_one(
+    base: Artifact, suites: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    """Rows in blocks have no label beside them, and count all the same."""
+    folder = suites.get(kind)
+    if folder is None:
+        splits = {"train": rows_of("train", 40), "test": rows_of("test", 9)}
+        packed = {"render": "sft", "system": SYSTEM, "packing": True, "max_length": 200}
+        folder = prepare(tmp_path, base, splits, **packed)[0].path
+        assert any(row["members"] is not None for row in read_rows(folder / "train.arrow"))
+    few = [{"text": "row", "label": "card"}]
+    made, _ = prepare(tmp_path / "few", base, {"test": few}, render="sft", system=SYSTEM)
+    made = replace(made, manifest=replace(made.manifest, config={"sources": {}}))
+    stop = load_tokenizer(base.path).eos_token_id
+    prompts = prompts_of(renderer_of(base, suites["channel"]), LABELS, [stop])
+    asked = asked_of_dataset(made, base.path, suite="few", counted=folder)
+    assert asked.prior == label_counts(suites["packed"], prompts)
+    assert asked_of_dataset(made, base.path, suite="few").prior is None
+
+
+def test_a_served_channel_is_asked_for_the_ids_that_a_local_one_weighs(
+    base: Artifact, suites: dict[str, Path]
+) -> None:
+    folder, stop = suites["channel"], load_tokenizer(base.path).eos_token_id
+    config = {"sources": {"test": {"prompt": "About: {text}"}}}
+    made = Artifact(folder, Manifest("Dataset", "x", "x", "", 1, config, {}, {}, {}, {}))
+    asked = asked_of_dataset(made, base.path, suite="test", counted=folder)
+    assert asked.channel
+    joint = Joint(Endpoint("http://127.0.0.1:1"), asked)
+    prompts = prompts_of(renderer_of(base, folder), asked.labels or (), [stop])
+    rows = with_texts(read_rows(folder / "test.arrow"), prompts, [stop])
+    for item, row in zip(asked.items, rows, strict=True):
+        assert (item.example_id, item.gold) == (row["example_id"], row["label"])
+        for pair, label in zip(joint.pairs(item), asked.labels or (), strict=True):
+            given = [one for one, own in zip(pair.answer_ids, pair.counted, strict=True) if not own]
+            assert (*pair.question_ids, *given) == prompts[label]
+            assert pair.answer_ids[len(given) :] == row["text_ids"]

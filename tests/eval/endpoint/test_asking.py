@@ -189,6 +189,15 @@ def test_joint_is_text_given_label_times_prior_and_sums_to_the_evidence(
     assert all(message["role"] == "user" for message in asks)
 
 
+def test_a_channel_is_asked_in_joint_alone(served: Served, rows: Path, tmp_path: Path) -> None:
+    items = tuple(replace(item, messages=()) for item in asked_of(rows).items)
+    asked = replace(asked_of(rows), items=items, channel=True)
+    found = ask(served, asked, ["generate", "constrained", "likelihood", "joint"], tmp_path / "out")
+    assert labels_of(found.pop("joint"))
+    assert {one.predictions for one in found.values()} == {None}
+    assert {"is asked in joint alone" in str(one.reason) for one in found.values()} == {True}
+
+
 def test_without_prompt_log_probabilities_an_arm_is_not_available(
     served: Served, rows: Path, tmp_path: Path
 ) -> None:
