@@ -221,7 +221,7 @@ def init(data: Path, base: str, out: Path | None, as_json: bool) -> None:
     """Look at data and write a first recipe with comments; it runs."""
     from pipeline.first_recipe import write_first_recipe
 
-    written = write_first_recipe(data, base, out)
+    written = write_first_recipe(data, base, out, lambda line: click.echo(line, err=True))
     click.echo(json.dumps({"recipe": str(written)}) if as_json else f"gradus run {written}")
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import GradusError, UserError
@@ -29,13 +29,16 @@ _TEMPLATE = (
 )
 
 
-def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
+def write_first_recipe(
+    data: Path, base: str, out: Path | None, tell: Callable[[str], None] = lambda _line: None
+) -> Path:
     """Writes a recipe for ``data`` over ``base``, with its split files beside it.
 
     Args:
         data: csv, tsv, jsonl, json, parquet or txt with at least 20 rows.
         base: a recipe, a hub id or a model folder.
         out: the recipe to write, or a folder for it; None: NAME.yaml in the working folder.
+        tell: told what became of the rows.
 
     Returns:
         The path of the recipe, which loads.
@@ -69,6 +72,10 @@ def write_first_recipe(data: Path, base: str, out: Path | None) -> Path:
         files[template] = _TEMPLATE
     files[out.name] = _recipe(name, out, seen, about, objectives, template)
     _write(out, files)
+    tell(
+        f"{out}: {len(seen.train):,} rows of {data} in {name}-train.jsonl; {len(seen.test):,} were "
+        f"drawn for its test split, {name}-test.jsonl (name a file of your own in data.test)"
+    )
     return out
 
 

@@ -242,6 +242,17 @@ def test_a_base_without_a_chat_template_gets_one(tmp_path: Path, model_folder: P
     assert whole.supervised[-1] == 1
 
 
+def test_where_the_rows_went_is_told(tmp_path: Path, model_folder: Path) -> None:
+    data = write(tmp_path, "rows.csv", rows_of("classes"))
+    told: list[str] = []
+    path = write_first_recipe(data, str(model_folder), tmp_path / "x.yaml", told.append)
+    (line,) = told
+    for split in ("train", "test"):
+        file = path.with_name(f"x-{split}.jsonl")
+        assert file.name in line
+        assert f"{len(file.read_text().splitlines()):,} " in line
+
+
 def test_a_recipe_is_a_base_and_its_name_is_not_taken_again(tmp_path: Path, ladder: Path) -> None:
     data = write(tmp_path, "rows.csv", rows_of("classes"))
     path = write_first_recipe(data, str(ladder.parent / "l1.yaml"), tmp_path / "tiny-l1.yaml")
