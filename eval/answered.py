@@ -33,6 +33,7 @@ from eval.tasks import told
 from pipeline.core.errors import DataError, IntegrityError
 
 METRICS = "metrics.json"
+ENDPOINT = "endpoint"
 _GROUPS = "groups.json"
 
 
@@ -52,7 +53,7 @@ class Table:
     kind: Kind
     predictions: Sequence[Prediction]
     cost: Cost | None = None
-    device: str = "endpoint"
+    device: str = ENDPOINT
     groups: Mapping[str, str] = field(default_factory=dict)
     labels: Sequence[str] | None = None
 
@@ -177,6 +178,7 @@ def arm_figures(table: Table) -> dict[str, Any]:
         },
         "unparseable": metrics.unparseable(rows) if table.kind == "label" else None,
         "calibration": _calibration(rows) if table.kind == "label" else None,
+        "latency_is": "waiting" if table.device == ENDPOINT else "share of a batch",
         "latency_p50_s": float(np.quantile(latency_N, 0.5)),
         "latency_p95_s": float(np.quantile(latency_N, 0.95)),
         "items_per_s": cost.items / cost.wall_s if cost is not None and cost.wall_s else None,

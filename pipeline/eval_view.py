@@ -28,9 +28,11 @@ def print_answered(tree: Mapping[str, Any], folder: str) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("suite")
     table.add_column("arm")
+    arms = [row for about in tree["suites"].values() for row in about.get("arms", {}).values()]
+    waited = any(row.get("latency_is") == "waiting" for row in arms)
     names = (
-        "items", "figure", "value", "macro F1", "unparseable", "ECE", "p50 s", "p95 s", "items/s",
-        "tokens in, out",
+        "items", "figure", "value", "macro F1", "unparseable", "ECE",
+        "waiting p50 s" if waited else "batch share p50 s", "p95 s", "items/s", "tokens in, out",
     )  # fmt: skip
     for name in names:
         table.add_column(name, justify="right")
@@ -46,6 +48,10 @@ def print_answered(tree: Mapping[str, Any], folder: str) -> None:
             table.add_row(visible(suite), "text", str(about["items"]), "loss", loss)
     if table.row_count:
         console.print(table)
+    if not waited and any("latency_is" in row for row in arms):
+        print(
+            "batch share: seconds of a batch over its items; nobody waits so short for one answer"
+        )
     for line in (*missing, *tree["notes"]):
         print(visible(line))
     print(f"answers and figures: {folder}")

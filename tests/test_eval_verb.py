@@ -17,9 +17,10 @@ from aiohttp import web
 from click.testing import Result
 from endpoint_case import Served, dropped, logprob, plain, serving, status, write_rows
 
-from eval.answered import read_answered
+from eval.answered import Table, arm_figures, read_answered
 from eval.journal import held
-from eval.record import read_predictions
+from eval.record import Prediction, read_predictions
+from pipeline.eval_view import print_answered
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ("card", "card_arrival", "pin")
@@ -56,8 +57,23 @@ def test_answers_and_figures_lie_in_a_folder_and_in_a_table(
     assert arms["generate"]["items_per_s"] > 0
     answers = read_predictions(out / "predictions-rows@generate.jsonl")
     assert [(a.example_id, a.label) for a in answers[:2]] == [("0", "pin"), ("1", "card_arrival")]
-    for words in ("accuracy", "0.917 [", "unparseable", "ECE", "p95 s", "items/s", str(out)):
+    for words in ("0.917 [", "unparseable", "ECE", "waiting p50 s", "items/s", str(out)):
         assert words in result.stdout
+    assert "batch" not in result.stdout
+    assert arms["generate"]["latency_is"] == "waiting"
+
+
+def test_seconds_of_a_batch_over_its_items_are_not_called_waiting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [Prediction(str(n), "a", "a", None, None, 0.002, 5, 0) for n in range(4)]
+    told = arm_figures(Table("rows", "classifier", "label", rows, device="cpu"))
+    assert told["latency_is"] == "share of a batch"
+    tree = {"suites": {"rows": {"kind": "label", "arms": {"classifier": told}}}, "notes": []}
+    print_answered(tree, "folder")
+    printed = capsys.readouterr().out
+    assert "batch share p50 s" in printed
+    assert "waiting p50 s" not in printed
 
 
 def test_rows_of_one_document_count_as_one(gradus: Gradus, served: Served, tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ Tree = Mapping[str, Any]
 _MARGIN = "Recommended is the cheapest that is not worse than the best by {:g}."
 
 
+_COST = (
+    "What it costs. Share of a batch: the model's seconds of a batch over its items, which is less "
+    "than anybody waits for one answer: gradus eval URL measures that. Items/s: by the clock, with "
+    "all that is done around the model. Compute and tokens: for 1,000 answers."
+)
+
+
 def arms_section(comparison: Tree, figures: Figures) -> Markup | None:
     """Every way of answering with its accuracy and cost."""
     rows = list(comparison.get("arms") or ())
@@ -123,10 +130,9 @@ def _costs(rows: list[Tree]) -> list[Markup]:
     ]  # fmt: skip
     if not cells:
         return []
-    columns = ["way of answering", "median (ms)", "95th (ms)", "items/s", "compute (s)"]
-    columns += ["tokens read", "written", "peak (MB)", "device"]
-    caption = "What it costs: waiting for one answer; compute and tokens for 1,000 of them."
-    return [table(columns, cells, caption=caption)]
+    columns = ["way of answering", "share of a batch, median (ms)", "95th (ms)", "items/s"]
+    columns += ["compute (s)", "tokens read", "written", "peak (MB)", "device"]
+    return [table(columns, cells, caption=_COST)]
 
 
 def frontier_section(comparison: Tree, figures: Figures) -> Markup | None:

@@ -46,3 +46,10 @@ def test_thresholds_are_told_with_the_rows_they_were_chosen_on_and_what_each_see
     assert "on 14 rows of validation: few, so that the test items may tell otherwise." in words
     assert "98.0 % 0.410" in words
     assert "seed" not in words
+
+
+def test_a_share_of_a_batch_is_not_called_waiting() -> None:
+    words = part(comparison(), "ways-of-answering")
+    assert "share of a batch, median (ms)" in words
+    assert "seconds of a batch over its items" in words
+    assert "waiting" not in words
