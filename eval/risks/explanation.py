@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eval.clusters import clusters_of
 from eval.loaded import question_ids
 from eval.risks.line import Line, Topic, not_measured, share
 
@@ -147,7 +148,7 @@ def explanation_lines(
     shown = "; ".join(_told(one, classifier.config.labels, tokenizer) for one in
                       found[:SHOWN_ITEMS])  # fmt: skip
     line = Line(_TOPIC, _WHAT, f"{shown} (n = {len(found)} items)", how, n=len(found))
-    return [line, _deletion(explainer, found, seed)]
+    return [line, _deletion(explainer, found, clusters_of(rows), seed)]
 
 
 def _refusal(classifier: Classifier | None, rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -167,7 +168,9 @@ def _told(one: Attribution, labels: Sequence[str], tokenizer: Any) -> str:
     return f"{labels[one.target]}: {', '.join(words)}"
 
 
-def _deletion(explainer: Explainer, found: Sequence[Attribution], seed: int) -> Line:
+def _deletion(
+    explainer: Explainer, found: Sequence[Attribution], clusters: Sequence[str] | None, seed: int
+) -> Line:
     """Padding over the most telling fifth, against padding over as many drawn tokens."""
     rng = random.Random(seed)
     won = []
@@ -182,4 +185,4 @@ def _deletion(explainer: Explainer, found: Sequence[Attribution], seed: int) -> 
         f"padding over the {DELETED:.0%} of tokens with the highest attributions lowers the logit "
         f"further than padding over as many drawn with seed {seed}"
     )
-    return share(_TOPIC, what, won, how)
+    return share(_TOPIC, what, won, how, clusters=clusters)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -51,13 +52,35 @@ def not_measured(topic: Topic, what: str, why: str) -> Line:
     return Line(topic, what, f"not measured: {why}", measured=False, why=why)
 
 
-def share(topic: Topic, what: str, hits: Sequence[bool], how: str, *, of: str = "items") -> Line:
-    """A share of items with Wilson's 95 % interval; not measured where there is no item."""
+def share(
+    topic: Topic,
+    what: str,
+    hits: Sequence[bool],
+    how: str,
+    *,
+    of: str = "items",
+    clusters: Sequence[Hashable] | None = None,
+) -> Line:
+    """A share of items with its 95 % interval, Wilson's where each item stands by itself.
+
+    Not measured where there is no item.
+
+    Args:
+        clusters: of each item, where items share a document, a phrase or a template.
+    """
     if not hits:
         return not_measured(topic, what, f"there are no {of}")
-    found = mean_interval([[float(hit) for hit in hits]])
+    found = mean_interval([[float(hit) for hit in hits]], clusters)
     shown = f"{percent(found)}, n = {len(hits):,} {of}"
+    how += over(clusters, of)
     return Line(topic, what, shown, how, found.estimate, found.low, found.high, len(hits))
+
+
+def over(clusters: Sequence[Hashable] | None, of: str = "items") -> str:
+    """What is added to a rule where the interval is over clusters."""
+    if clusters is None:
+        return ""
+    return f"; interval over the {len(set(clusters)):,} groups that the {of} come from"
 
 
 def interval(
@@ -70,11 +93,12 @@ def interval(
     of: str = "items",
     digits: int = 3,
 ) -> Line:
-    """A figure that is no share, with its 95 % interval."""
-    shown = f"{found.estimate:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
-    return Line(
-        topic, what, f"{shown}, n = {n:,} {of}", how, found.estimate, found.low, found.high, n
-    )
+    """A figure that is no share, with its 95 % interval; told without, where it has none."""
+    none = math.isnan(found.low) or math.isnan(found.high)
+    ends = "no interval" if none else f"{found.low:.{digits}f} to {found.high:.{digits}f}"
+    shown = f"{found.estimate:.{digits}f} ({ends}), n = {n:,} {of}"
+    low, high = (None, None) if none else (found.low, found.high)
+    return Line(topic, what, shown, how, found.estimate, low, high, n)
 
 
 def percent(found: Interval) -> str:

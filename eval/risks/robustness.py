@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from eval.record import Prediction
-from eval.risks.line import Line, Topic, not_measured
+from eval.risks.line import Line, Topic, not_measured, over
 from eval.risks.suites import Suite
 from eval.statistics import paired_difference
 
@@ -105,10 +105,11 @@ def _line(
     if not kept:
         why = f"none of {len(texts):,} asked texts is changed by it and fits the model's context"
         return not_measured(topic, what, why)
-    found = answer(suite.only(kept).reworded([texts[index] for index in kept]))
+    asked = suite.only(kept)
+    found = answer(asked.reworded([texts[index] for index in kept]))
     before = [float(clean[index].label == clean[index].gold) for index in kept]
     after = [float(one.label == one.gold) for one in found]
-    difference = paired_difference([after], [before])
+    difference = paired_difference([after], [before], asked.clusters)
     shown = (
         f"{sum(after) / len(kept):.1%} against {sum(before) / len(kept):.1%}: "
         f"{100 * difference.estimate:+.1f} points "
@@ -116,6 +117,7 @@ def _line(
     )
     how = f"{rule}; seed {seed}; the same items both times; {len(texts) - len(kept):,} of "
     how += f"{len(texts):,} asked texts left out (unchanged by it, or longer than the context)"
+    how += over(asked.clusters)
     return Line(
         topic, what, shown, how, difference.estimate, difference.low, difference.high, len(kept)
     )

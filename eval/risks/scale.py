@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -12,12 +12,18 @@ from eval.risks.line import Line, not_measured, share
 BINS = 4
 
 
-def scale_lines(suite: str, answers: Sequence[Prediction], tokens: Sequence[int]) -> list[Line]:
+def scale_lines(
+    suite: str,
+    answers: Sequence[Prediction],
+    tokens: Sequence[int],
+    clusters: Sequence[Hashable] | None = None,
+) -> list[Line]:
     """Accuracy by the length of what was asked, in quarters of the items.
 
     Args:
         tokens: of each item; not those that an answer tells, which are of all that was read for
             it: a text once for each label, where labels are weighed.
+        clusters: of each item, where items share something.
     """
     lengths = np.array(tokens)
     if not len(lengths):
@@ -30,11 +36,14 @@ def scale_lines(suite: str, answers: Sequence[Prediction], tokens: Sequence[int]
     number = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, len(edges) - 2)
     lines = []
     for bin_ in range(len(edges) - 1):
-        mine = [one for one, n in zip(answers, number, strict=True) if n == bin_]
-        if not mine:
+        places = [int(place) for place in np.flatnonzero(number == bin_)]
+        if not places:
             continue
+        mine = [answers[place] for place in places]
+        groups = None if clusters is None else [clusters[place] for place in places]
         low, high = lengths[number == bin_].min(), lengths[number == bin_].max()
         what = f"accuracy on inputs of {low:,} to {high:,} tokens ({suite})"
-        how = f"the asked items in {len(edges) - 1} bins by the tokens asked, as many items in each"
-        lines.append(share("scale", what, [one.label == one.gold for one in mine], how))
+        how = f"the asked items in {len(edges) - 1} bins by the tokens asked; one length, one bin"
+        right = [one.label == one.gold for one in mine]
+        lines.append(share("scale", what, right, how, clusters=groups))
     return lines

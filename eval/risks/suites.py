@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eval.clusters import clusters_of
 from eval.drawing import chosen
 from eval.loaded import question_ids
 from pipeline.core.artifact import Artifact
@@ -38,6 +39,11 @@ class Suite:
     renderer: Renderer
     lengths: tuple[int, ...]
     refusal: str | None = None
+
+    @property
+    def clusters(self) -> list[str] | None:
+        """What each item shares with others; None where every item stands by itself."""
+        return clusters_of(self.rows)
 
     @property
     def texts(self) -> list[str]:
@@ -75,8 +81,13 @@ class Suite:
 
 def reworded(row: dict[str, Any], ids: list[int]) -> dict[str, Any]:
     """A row that asks something else and has the same answer."""
-    asked = None if row.get("prompt") is None else len(ids)
-    return {**row, "input_ids": ids, "prompt": asked, "supervised": []}
+    old = row.get("prompt")
+    if old is None:
+        return {**row, "input_ids": ids, "supervised": []}
+    # Forms that weigh or are told labels look at the answer's own ids.
+    learned = [0] * len(ids) + list((row["supervised"] or [])[old:])
+    whole = [*ids, *row["input_ids"][old:]]
+    return {**row, "input_ids": whole, "prompt": len(ids), "supervised": learned}
 
 
 def labelled_suite(

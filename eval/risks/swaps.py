@@ -143,7 +143,8 @@ def _line(suite: Suite, swap: Swap, answer: Answer, what: str, most: int | None 
     )
     pairs = [(a.label, b.label) for a, b in zip(first, second, strict=True)]
     # Two answers that are no labels are alike in nothing else: they show no fairness.
-    told = [(one, other) for one, other in pairs if one is not None or other is not None]
+    kept = [i for i, pair in enumerate(pairs) if any(label is not None for label in pair)]
+    told = [pairs[index] for index in kept]
     if not told:
         why = f"neither answer to any of {len(pairs):,} items is a label"
         return not_measured("bias", what, why)
@@ -152,4 +153,5 @@ def _line(suite: Suite, swap: Swap, answer: Answer, what: str, most: int | None 
         f"texts, {len(applies) - len(pairs):,} of them left out as longer than the context and "
         f"{len(pairs) - len(told):,} because neither answer was a label"
     )
-    return share("bias", what, [one != other for one, other in told], how)
+    clusters = mine.only(kept).clusters
+    return share("bias", what, [one != other for one, other in told], how, clusters=clusters)

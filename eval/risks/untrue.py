@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.answers import normalised_answer
+from eval.clusters import shared
 from eval.risks.files import fitting, read_lines
 from eval.risks.line import Line, Topic, not_measured, share
 from eval.risks.voice import NO_VOICE, TOO_LONG, Voice
@@ -92,8 +93,6 @@ def untrue_lines(path: Path | None, voice: Voice | None, limit: int, seed: int) 
             lines.append(not_measured(_TOPIC, what, why))
             continue
         answers = voice.write([asked[index] for index in picked])
-        # Questions about one document share its fortune.
-        documents = [str(rows[index]["context"]) for index in picked]
         lines.append(measure(what, answers, [pairs[index][0] for index in picked]))
     return lines
 
@@ -110,15 +109,18 @@ def _unsupported(what: str, answers: Sequence[str], contexts: Sequence[str]) -> 
     left_out = len(answers) - len(given)
     how = f"{SUPPORTED}; {left_out:,} of {len(answers):,} abstained and are left out; {TOO_LONG}"
     wrong = [not supported(answer, context) for answer, context in given]
-    return share(_TOPIC, what, wrong, how, of="answers")
+    # Questions about one document share its fortune.
+    documents = shared([context for _, context in given])
+    return share(_TOPIC, what, wrong, how, of="answers", clusters=documents)
 
 
-def _abstained(what: str, answers: Sequence[str], _contexts: Sequence[str]) -> Line:
+def _abstained(what: str, answers: Sequence[str], contexts: Sequence[str]) -> Line:
     how = (
         f"{ABSTAINED}; each question asked under the context of another row, drawn by seed, in "
         f"which its answer does not stand; {TOO_LONG}"
     )
-    return share(_TOPIC, what, [abstains(a) for a in answers], how, of="questions")
+    found = [abstains(answer) for answer in answers]
+    return share(_TOPIC, what, found, how, of="questions", clusters=shared(contexts))
 
 
 def _elsewhere(rows: Sequence[Mapping[str, Any]], seed: int) -> list[tuple[str, str]]:

@@ -12,9 +12,11 @@ import pytest
 
 from eval.risks import stage
 from eval.risks.line import Topic
+from eval.risks.swaps import swap_lines
 from pipeline.core.artifact import Artifact
 from pipeline.core.stage import StageContext
 from pipeline.data.arrow import read_rows
+from tests.data.preparing import prepare, tiny_model
 
 Page = Callable[..., list[dict[str, Any]]]
 
@@ -185,6 +187,33 @@ def test_a_swap_that_makes_texts_too_long_leaves_them_out(
     lines = page(root, made[f"tiny-task/prepare.{name}"], arm, swaps=swaps)
     (line,) = [one for one in lines if "swapped" in one["what"]]
     assert line["why"] == "none of the 12 texts that it applies to fits the model's context"
+
+
+@pytest.mark.parametrize("arm", ["constrained", "likelihood"])
+def test_intervals_are_over_the_documents_that_rows_come_from(
+    context: Callable[..., StageContext], tmp_path: Path, arm: str
+) -> None:
+    root = tiny_model(tmp_path / "root")
+    rows = [{"text": f"{'a b ' * (1 + n % 4)}row {n}", "label": ("pin", "card")[n % 2],
+             "doc_id": f"d{n // 3}"} for n in range(12)]  # fmt: skip
+    train = [{"text": f"other words {n}", "label": ("pin", "card")[n % 2]} for n in range(6)]
+    data, _ = prepare(tmp_path / "rows", root, {"train": train, "test": rows}, render="sft",
+                      max_length=128)  # fmt: skip
+    swaps = tmp_path / "swaps.jsonl"
+    swaps.write_text(json.dumps({"what": "writer", "say": ["I am A.", "I am B."]}))
+    place = context(swaps=swaps)
+    config = {"name": "tiny", "arm": arm, "max_new_tokens": 8, "answer_after": None,
+              "items": 12, "seed": 0, "price_per_hour": None}  # fmt: skip
+    made_page = stage._Page({"root": root, "data": data, "suite.test": data}, config, place)
+    (suite,) = made_page.suites
+    assert suite.refusal is None
+    clean = {"test": made_page.asked.answers(suite)}
+    lines = [*made_page._robustness(clean), *made_page._scale(clean)]
+    lines += swap_lines(swaps, [suite], made_page.asked.answers, made_page._most, "")
+    measured = [line for line in lines if line.measured]
+    assert {line.topic for line in measured} == {"robustness", "scale", "bias"}
+    for line in measured:
+        assert (line.how or "").endswith("groups that the items come from")
 
 
 def test_explained_items_are_drawn_from_all_suites(

@@ -186,7 +186,7 @@ def test_a_swap_counts_changed_answers_and_passes_over_what_is_no_label() -> Non
     class Texts:
         """Four texts of a suite, of which one holds no word of the swap."""
 
-        name, refusal, rows = "test", None, (1, 2, 3, 4)
+        name, refusal, rows, clusters = "test", None, (1, 2, 3, 4), None
         texts: ClassVar = ["he ran", "she ran", "it ran", "he sat"]
 
         def only(self, indices: Sequence[int]) -> Texts:
