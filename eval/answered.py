@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from eval import metrics
+from eval import calibration, metrics
+from eval.calibration import BINS
 from eval.costs import Cost
 from eval.record import (
     Kind,
@@ -27,6 +28,7 @@ from eval.record import (
     write_losses,
     write_predictions,
 )
+from eval.scored import Scored, scored
 from eval.statistics import loss_interval
 from eval.task_figures import figures
 from eval.tasks import told
@@ -46,6 +48,8 @@ class Table:
         device: where the model lay; ``endpoint`` where nobody tells.
         groups: item to what it shares with others; the rest stand by themselves.
         labels: that were offered; None where the answers are open, or scores tell them.
+        temperature: of the arm, fitted on rows that are not asked here; None: none is known.
+        bins: of the calibration error.
     """
 
     suite: str
@@ -56,6 +60,8 @@ class Table:
     device: str = ENDPOINT
     groups: Mapping[str, str] = field(default_factory=dict)
     labels: Sequence[str] | None = None
+    temperature: float | None = None
+    bins: int = BINS
 
     @property
     def clusters(self) -> list[str] | None:
@@ -177,7 +183,7 @@ def arm_figures(table: Table) -> dict[str, Any]:
             name: told(f) for name, f in figures(table.kind, [rows], table.clusters).items()
         },
         "unparseable": metrics.unparseable(rows) if table.kind == "label" else None,
-        "calibration": _calibration(rows) if table.kind == "label" else None,
+        "calibration": _calibration(table) if table.kind == "label" else None,
         "latency_is": "waiting" if table.device == ENDPOINT else "share of a batch",
         "latency_p50_s": float(np.quantile(latency_N, 0.5)),
         "latency_p95_s": float(np.quantile(latency_N, 0.95)),
@@ -188,14 +194,24 @@ def arm_figures(table: Table) -> dict[str, Any]:
     }
 
 
-def _calibration(rows: Sequence[Prediction]) -> dict[str, Any] | None:
-    """Before any temperature: there is no split here to fit one on."""
-    error = metrics.ece(rows)
-    if error is None:
+def _calibration(table: Table) -> dict[str, Any] | None:
+    """As a report has it: raw, and ``_after`` at the temperature where one is known."""
+    found = scored(table.predictions)
+    inside = None if found is None else found.in_scope
+    if inside is None or not len(inside):
         return None
+    raw = _sureness(inside, table.bins)
+    warm = inside if table.temperature is None else inside.at(table.temperature)
+    after = {
+        f"{name}_after": None if table.temperature is None else value
+        for name, value in _sureness(warm, table.bins).items()
+    }
+    return {"bins": table.bins, **raw, "temperature": table.temperature, **after}
+
+
+def _sureness(table: Scored, bins: int) -> dict[str, float]:
     return {
-        "bins": metrics.ECE_BINS,
-        "ece": error,
-        "brier": metrics.brier(rows),
-        "nll": metrics.nll(rows),
+        "ece": calibration.ece(table, bins),
+        "brier": calibration.brier(table),
+        "nll": calibration.nll(table),
     }

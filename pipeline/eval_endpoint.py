@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eval.answered import Answered, Table, write_answered
+from eval.calibration import BINS
 from eval.endpoint.asking import ARMS, Answers, ask_suite
 from eval.endpoint.client import Endpoint, Patience
 from eval.endpoint.items import Asked, asked_of_file, read_labels
@@ -96,7 +98,7 @@ def _suites_of_recipe(recipe: Path, wishes: Wishes, store: Store) -> list[Asked]
             train=None if own is None else store.path_of(plan.nodes[own].key or ""),
             counted=None if counted is None else store.path_of(plan.nodes[counted].key or ""),
         )
-        found.append(asked)
+        found.append(replace(asked, bins=evaluate.confidence_bins))
     return found
 
 
@@ -138,6 +140,7 @@ def _answered(
             answers.cost,
             groups=by_name[suite].groups,
             labels=by_name[suite].labels,
+            bins=by_name[suite].bins or BINS,
         )
         for suite, arm, answers in found
         if answers.predictions is not None

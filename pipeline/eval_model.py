@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from eval.answered import Answered, Table, write_answered
+from eval.calibration import BINS
 from eval.costs import Cost
 from eval.record import TextLoss, read_losses, read_predictions
 from pipeline.core.arms import info_of
@@ -42,10 +43,15 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class _Known:
-    """Evaluations that are planned or made, and the nodes that they stand on, with their keys."""
+    """Evaluations that are planned or made, and the nodes that they stand on, with their keys.
+
+    Attributes:
+        bins: of the calibration error, as the report has them.
+    """
 
     evaluations: Sequence[Node]
     nodes: Mapping[str, Node]
+    bins: int = BINS
 
 
 def evaluate_model(name: str, wishes: Wishes, store: Store) -> tuple[dict[str, Any], Path]:
@@ -56,7 +62,9 @@ def evaluate_model(name: str, wishes: Wishes, store: Store) -> tuple[dict[str, A
     """
     entry = named_model(store, name)
     known = _of_artifacts(store, evaluations_of(store, entry))
-    return _evaluated(name, known, wishes, store, _no_recipe(known.nodes))
+    report = store.need(entry["keys"]["report"])
+    bins = int(report.manifest.config.get("confidence_bins", BINS))
+    return _evaluated(name, replace(known, bins=bins), wishes, store, _no_recipe(known.nodes))
 
 
 def evaluate_models_of(recipe: Path, wishes: Wishes, store: Store) -> tuple[dict[str, Any], Path]:
@@ -76,7 +84,8 @@ def evaluate_models_of(recipe: Path, wishes: Wishes, store: Store) -> tuple[dict
     with LiveDisplay(goal, store) as display:
         prepared_only(goal, store, wishes.jobs, display)
     name = plan.recipe.recipe.name
-    return _evaluated(name, _Known(evaluations, plan.nodes), wishes, store, plan)
+    bins = plan.recipe.recipe.evaluate.confidence_bins
+    return _evaluated(name, _Known(evaluations, plan.nodes, bins), wishes, store, plan)
 
 
 def _of_artifacts(store: Store, artifacts: Sequence[Artifact]) -> _Known:
@@ -120,7 +129,7 @@ def _evaluated(
     with LiveDisplay(goal, store) as display:
         execute(goal, store, jobs=wishes.jobs or 1, on_event=display.on_event)
     made = [store.need(node.key or "") for node in wanted]
-    tables = {(t.suite, t.arm): t for artifact in made for t in _tables(artifact, store)}
+    tables = {(t.suite, t.arm): t for artifact in made for t in _tables(artifact, known, store)}
     losses: dict[str, list[TextLoss]] = {}
     for artifact in made:
         for path in sorted(artifact.path.glob("losses-*.jsonl")):
@@ -244,7 +253,7 @@ def _rows_node(dataset: Node, wishes: Wishes, nodes: Mapping[str, Node], store: 
     return Node(f"{ROWS}/prepare.{key[:8]}", "prepare", config, inputs, files, key=key)
 
 
-def _tables(artifact: Artifact, store: Store) -> Iterator[Table]:
+def _tables(artifact: Artifact, known: _Known, store: Store) -> Iterator[Table]:
     """What one evaluation answered, its by-products too."""
     folder, own = artifact.path, str(artifact.manifest.config["arm"])
     kinds = json.loads((folder / "kinds.json").read_text(encoding="utf-8"))
@@ -254,13 +263,29 @@ def _tables(artifact: Artifact, store: Store) -> Iterator[Table]:
     shared: dict[str, Any] = {}
     if (folder / "groups.json").is_file():
         shared = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
+    temperatures = _temperatures(artifact, known, store)
     for path in sorted(folder.glob("predictions-*.jsonl")):
         suite, _, arm = path.stem.removeprefix("predictions-").partition("@")
+        heat = temperatures.get(arm or own)
         cost = Cost(**costs[suite]) if suite in costs else None
         device = cost.device if cost is not None else "not told"
         rows, groups = read_predictions(path), shared.get(suite, {})
         labels = offered_of(store, artifact, suite) if kinds[suite] == "label" else None
-        yield Table(suite, arm or own, kinds[suite], rows, cost, device, groups, labels)
+        yield Table(
+            suite, arm or own, kinds[suite], rows, cost, device, groups, labels, heat, known.bins
+        )
+
+
+def _temperatures(artifact: Artifact, known: _Known, store: Store) -> dict[str, float]:
+    """Arm to its temperature, of the model's report first: a limit is one of validation too."""
+    found: dict[str, float] = {}
+    of_report = [store.get(node.key or "") for node in known.evaluations]
+    for one in (artifact, *of_report):
+        path = None if one is None else one.path / "temperatures.json"
+        if path is not None and path.is_file():
+            told = json.loads(path.read_text(encoding="utf-8"))
+            found |= {arm: float(fit["value"]) for arm, fit in told.items() if fit is not None}
+    return found
 
 
 def _digest(nodes: Sequence[Node]) -> str:

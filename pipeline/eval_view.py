@@ -31,7 +31,7 @@ def print_answered(tree: Mapping[str, Any], folder: str) -> None:
     arms = [row for about in tree["suites"].values() for row in about.get("arms", {}).values()]
     waited = any(row.get("latency_is") == "waiting" for row in arms)
     names = (
-        "items", "figure", "value", "macro F1", "unparseable", "ECE",
+        "items", "figure", "value", "macro F1", "unparseable", "ECE", "ECE at temperature",
         "waiting p50 s" if waited else "batch share p50 s", "p95 s", "items/s", "tokens in, out",
     )  # fmt: skip
     for name in names:
@@ -69,6 +69,7 @@ def _cells(kind: str, row: Mapping[str, Any]) -> list[Text | str]:
         _share(row["figures"].get("macro_f1", {}).get("estimate")),
         _share(row["unparseable"]),
         _share(None if calibration is None else calibration["ece"]),
+        _share(None if calibration is None else calibration["ece_after"]),
         f"{row['latency_p50_s']:.3f}",
         f"{row['latency_p95_s']:.3f}",
         "" if speed is None else f"{speed:,.1f}",

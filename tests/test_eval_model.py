@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from click.testing import Result
 from endpoint_case import Served, serving
+from scipy.special import log_softmax
+from sklearn.metrics import log_loss
 
-from eval.answered import Answered, Table, write_answered
+from eval.answered import Answered, Table, arm_figures, write_answered
+from eval.calibration import calibration_of, temperature_of
 from eval.record import Prediction, read_predictions
+from eval.scored import scored
 from eval.suite import Suite
 from pipeline.compare_verb import _among_all
 from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.store import Store
-from pipeline.eval_model import _of_artifacts, _rows_node, _wanted
+from pipeline.eval_model import _of_artifacts, _rows_node, _tables, _wanted
 from pipeline.eval_plan import (
     Wishes,
     channel_suites_of,
@@ -225,6 +230,57 @@ def test_a_folder_of_answers_keeps_what_items_share(tmp_path: Path, gradus: Grad
     assert pair["clusters"] == 4
 
 
+def test_confidence_is_that_of_the_report_raw_and_at_the_models_temperature(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(300, 3)) * 3
+    # Right labels are drawn at a third of the sureness that is told.
+    logs = log_softmax(logits, axis=1)
+    golds = (logits / 3 + rng.gumbel(size=(300, 3))).argmax(axis=1)
+    rows = [
+        Prediction(
+            f"i{n:03d}", "abc"[golds[n]], "abc"[int(logs[n].argmax())],
+            dict(zip("abc", logs[n].tolist(), strict=True)), None, 0.0, 1, 1,
+        )
+        for n in range(300)
+    ]  # fmt: skip
+    told = temperature_of(rows[200:])
+    assert told is not None
+    table = Table("test", "classifier", "label", rows[:200], temperature=told["value"], bins=7)
+    tree = write_answered(tmp_path, Answered("m", "m", [table]))
+    found = tree["suites"]["test"]["arms"]["classifier"]["calibration"]
+    report, _ = calibration_of([scored(rows[:200])], [scored(rows[200:])], 7)  # type: ignore[list-item]
+    assert report is not None
+    assert found == {name: pytest.approx(report[name]) for name in found}
+    warm = log_softmax(logits[:200] / told["value"], axis=1)
+    assert found["nll_after"] == pytest.approx(log_loss(golds[:200], np.exp(warm)))
+    assert found["ece_after"] < found["ece"]
+    cold = arm_figures(replace(table, temperature=None))["calibration"]
+    assert (cold["ece"], cold["ece_after"], cold["temperature"]) == (found["ece"], None, None)
+
+
+def test_temperatures_are_those_of_the_models_report(made: Store) -> None:
+    """Rows of a file come without validation rows, and a limit leaves few of them."""
+    fit = {"value": 2.0, "items": 90, "words": ""}
+    report = made.need("demo-x-eval-1").path / "temperatures.json"
+    report.write_text(json.dumps({"classifier": fit}))
+    few = {"classifier": {**fit, "value": 9.0, "items": 2}, "text": None}
+    files = {
+        "predictions-rows.jsonl": answers(30), "kinds.json": '{"rows": "label"}',
+        "temperatures.json": json.dumps(few),
+    }  # fmt: skip
+    made_now = put(made, "now", "evaluate", {"arm": "classifier"}, {}, files)
+    entry = made.model("demo-x")
+    assert entry is not None
+    known = replace(_of_artifacts(made, evaluations_of(made, entry)), bins=7)
+    (table,) = _tables(made_now, known, made)
+    assert (table.temperature, table.bins) == (2.0, 7)
+    report.unlink()
+    (table,) = _tables(made_now, known, made)
+    assert table.temperature == 9.0
+
+
 def test_rows_of_a_file_are_written_by_the_template_that_the_recipe_brought(
     made: Store, tmp_path: Path
 ) -> None:
@@ -309,6 +365,7 @@ def test_recipe_model_rows_and_served_recipe_end_to_end(gradus: Gradus, tmp_path
     arms = json.loads(some.stdout)["suites"]["test"]["arms"]
     assert list(arms) == ["generate", "constrained", "likelihood", "likelihood_mean"]
     assert {row["items"] for row in arms.values()} == {5}
+    assert arms["likelihood"]["calibration"]["temperature"] is not None
     assert arms["constrained"]["unparseable"] == 0
     data = ladder.parent / "task-test.jsonl"
     rows = gradus("eval", "tiny-task-classifier", "--data", data, "--json")

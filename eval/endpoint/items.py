@@ -61,6 +61,7 @@ class Asked:
         max_new_tokens: of a free answer, as the recipe says; None where none does.
         prior: label to its rows in train; None where no train is known.
         renderer: the recipe's, where the rows come from one; it makes exact ids.
+        bins: of the calibration error, as the recipe says; None where none does.
         channel: whether the rows are a text for each label: only ``joint`` asks such.
     """
 
@@ -73,6 +74,7 @@ class Asked:
     max_new_tokens: int | None = None
     prior: Mapping[str, int] | None = None
     renderer: Any = None
+    bins: int | None = None
     channel: bool = False
 
     @property
