@@ -22,7 +22,8 @@ def disagreements_of(ways: Sequence[Way], texts: Mapping[str, str]) -> dict[str,
         texts: item to its text; what has none is shown by its id.
 
     Returns:
-        ``arms``; ``share`` of items with different answers; ``constrained_against_likelihood``:
+        ``arms``; ``share`` of items with different answers, ``different``, how many these are;
+        ``constrained_against_likelihood``:
         share in which writing a label greedily gives another than the likeliest one, None where
         both were not asked; ``items``: at most 20, those with the most different answers first:
         ``example_id``, ``text``, ``gold``, ``answers``. None of fewer than two ways.
@@ -39,6 +40,7 @@ def disagreements_of(ways: Sequence[Way], texts: Mapping[str, str]) -> dict[str,
     return {
         "arms": [way.key for way in asked],
         "share": float((different_N > 0).mean()),
+        "different": int((different_N > 0).sum()),
         "constrained_against_likelihood": _greedy_against_likeliest(ways),
         "items": [
             {

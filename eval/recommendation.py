@@ -151,7 +151,9 @@ def _words(
     margin: float,
     cost_is: str,
 ) -> list[str]:
-    said = [_lead(chosen, best, cheaper, chance, margin, cost_is)]
+    alone = sum(rung.quality >= best.quality for rung in rungs) == 1
+    top = "the most accurate" if alone else "as accurate as any"
+    said = [_lead(chosen, best, cheaper, chance, margin, cost_is, top)]
     if chosen.way is not best.way and chosen.pair is not None:
         said.append(
             f"Against the best, {_name(best)} with {_quality(best)}{_price(best, cost_is)}: "
@@ -183,6 +185,7 @@ def _lead(
     chance: float | None,
     margin: float,
     cost_is: str,
+    top: str,
 ) -> str:
     if chance is not None and _by_chance(best, chance):
         return (
@@ -192,11 +195,11 @@ def _lead(
     figures = f"{_quality(chosen)}{_price(chosen, cost_is)}"
     how = f"the cheapest that is not worse than the best by more than {margin:g}"
     if chosen.way is best.way:
-        how = f"the most accurate, and none that is cheaper is shown to be within {margin:g} of it"
+        how = f"{top}, and none that is cheaper is shown to be within {margin:g} of it"
         if not cheaper:
-            how = "the most accurate, and none is cheaper"
+            how = f"{top}, and none is cheaper"
         if chosen.cost is None:
-            how = "the most accurate; what it costs was not measured"
+            how = f"{top}; what it costs was not measured"
     if not chosen.way.trained:
         return f"Do not fine-tune: {_name(chosen)} is {how}; {figures}."
     return f"Deploy {_name(chosen)}: {how}; {figures}."

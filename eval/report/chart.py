@@ -120,6 +120,11 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     return powers if len(powers) > 1 else [real[0], real[-1]] if low < high else [real[0]]
 
 
+def tick_value(value: float) -> float:
+    """What a tick at an end says: a count as it is, anything else in two digits."""
+    return value if value >= 1 and value == round(value) else float(f"{value:.2g}")
+
+
 def colour_of(index: int) -> str:
     """The colour of the index-th line."""
     return COLOURS[index % len(COLOURS)]

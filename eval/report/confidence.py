@@ -94,7 +94,9 @@ def _reliability(name: str, told: Tree) -> Chart:
     if after := told.get("reliability_after"):
         known = [b for b in after if b["items"] and b["confidence"] is not None]
         points = tuple((float(b["confidence"]), float(b["accuracy"])) for b in known)
-        lines.append(Line("after temperature", points, colour="c", marked=False))
+        # A line of one point would not be seen.
+        alone = len(points) == 1
+        lines.append(Line("after temperature", points, colour="c", marked=alone))
     return Chart(f"Reliability of {name}: {words}", *axes, tuple(lines), height=260)
 
 

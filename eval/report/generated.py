@@ -43,7 +43,7 @@ _BESIDE = {"Judged in pairs": _JUDGE, "Real or generated?": _SAMPLE}
 
 def generated_section(comparison: Tree) -> Markup | None:
     """Three sides of each model's text, side by side."""
-    parts = []
+    parts, notes = [], []
     for told in comparison.get("generated") or ():
         quality, diversity = told.get("quality"), told.get("diversity")
         sides = [
@@ -59,13 +59,25 @@ def generated_section(comparison: Tree) -> Markup | None:
             cards = [_side(name, _why_or(more[name], names)) for name, names in _BESIDE.items()]
             parts.append(tag("div", cards, class_="sides"))
         parts += _kinds(quality or {})
+        notes += _notes(told)
     if not parts:
         return None
-    note = (
-        "Quality is measured against one reference for each item. A classifier was trained to "
-        "tell real from generated text: at 0.5 it cannot."
-    )
-    return section("Generated text", joined([*parts, tag("p", note, class_="soft")]))
+    note = tag("p", " ".join(dict.fromkeys(notes)), class_="soft")
+    return section("Generated text", joined([*parts, *([note] if notes else [])]))
+
+
+def _notes(told: Tree) -> list[str]:
+    """What the figures of these texts are, of those that are shown."""
+    found = []
+    if told.get("quality"):
+        checked = told.get("kind") == "instructions"
+        found.append(
+            "Instructions are checked by program." if checked
+            else "Quality is measured against one reference for each item."
+        )  # fmt: skip
+    if "accuracy" in (told.get("two_sample") or {}):
+        found.append("A classifier was trained to tell real from generated text: at 0.5 it cannot.")
+    return found
 
 
 def _how(told: Tree) -> list[str]:

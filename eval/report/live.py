@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from eval.report.axes import figure_text
-from eval.report.chart import Axis, Chart, Heat, Line, log_ticks
+from eval.report.chart import Axis, Chart, Heat, Line, log_ticks, tick_value
 from eval.report.plots import shortened
 
 Spec = dict[str, Any]
@@ -19,6 +19,8 @@ Spec = dict[str, Any]
 _FAINT = 0.35
 # Of a name beside a plot, and beside one on a phone.
 _MOST_LETTERS, _NARROW = 30, 18
+# Of a heat map's columns that are all numbered.
+_ALL_TICKS = 12
 
 
 def live_chart(chart: Chart) -> Spec:
@@ -30,7 +32,7 @@ def live_chart(chart: Chart) -> Spec:
     layout: Spec = {"xaxis": _axis(chart.x), "yaxis": {**_axis(chart.y), "title": {"text": ""}}}
     if chart.x.log:
         ticks = log_ticks([x for line in chart.lines for x, _ in line.points])
-        shown = [figure_text(float(f"{value:.2g}")) for value in ticks]
+        shown = [figure_text(tick_value(value)) for value in ticks]
         layout["xaxis"] |= {"tickmode": "array", "tickvals": ticks, "ticktext": shown}
     spec: Spec = {"data": data, "layout": layout, "height": chart.height + 10}
     if chart.y.names:
@@ -62,10 +64,12 @@ def live_heat(heat: Heat) -> Spec:
     )
     rows, columns = Axis(heat.y, names=numbered), Axis(heat.x, names=heat.columns)
     down = {**_axis(rows), "title": {"text": ""}, "autorange": "reversed"}
-    # By number, every fifth: names would lie over each other.
-    fifth = list(range(4, len(heat.columns), 5))
-    across = {**_axis(columns), "tickvals": [0, *fifth], "showgrid": False}
-    across["ticktext"] = [str(place + 1) for place in across["tickvals"]]
+    # By number, of many every fifth: names would lie over each other.
+    every = range(len(heat.columns))
+    shown = every if len(every) <= _ALL_TICKS else [0, *every[4::5]]
+    across = {**_axis(columns), "tickvals": list(shown), "showgrid": False}
+    # The last may be answers of no label, which has no row.
+    across["ticktext"] = [str(place + 1) if place < len(heat.rows) else "–" for place in shown]
     layout = {"xaxis": across, "yaxis": {**down, "showgrid": False}}
     height = 17 * len(heat.rows) + 70
     return {

@@ -93,9 +93,9 @@ def disagreements_section(comparison: Tree) -> Markup | None:
     if told["share"] is not None:
         lines.append(f"The ways gave different answers to {percent(told['share'])} of the items.")
     if (share := told.get("constrained_against_likelihood")) is not None:
+        why = ": the best next word does not always lead to the best label" if share else ""
         lines.append(
-            f"Writing step by step and the likeliest whole label differ on {percent(share)}: "
-            "the best next word does not always lead to the best label."
+            f"Writing step by step and the likeliest whole label differ on {percent(share)}{why}."
         )
     parts = [tag("p", " ".join(lines))] if lines else []
     if told["items"]:
@@ -108,6 +108,8 @@ def disagreements_section(comparison: Tree) -> Markup | None:
         if more := cards[_FIRST:]:
             words = tag("summary", f"{len(more)} more")
             parts.append(tag("details", words, tag("div", more, class_="items")))
+        if left := told["different"] - len(cards):
+            parts.append(tag("p", f"Not shown: {left:,} more of these items.", class_="soft"))
     return section("Disagreements", joined(parts)) if parts else None
 
 

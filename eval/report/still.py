@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.report.axes import figure_text, round_axis
-from eval.report.chart import Axis, Chart, Heat, Line, log_ticks
+from eval.report.chart import Axis, Chart, Heat, Line, log_ticks, tick_value
 from eval.report.markup import Markup, tag
 from eval.report.plots import letters, shortened
 
@@ -37,6 +37,9 @@ def still_chart(chart: Chart) -> Markup:
         parts += _band(line, x, y)
     for line in chart.lines:
         parts += _drawn(line, x, y)
+    # Words last, so that no bar lies over them.
+    for line in chart.lines:
+        parts += _labels(line, x, y)
     return _svg(chart.width, chart.height, parts)
 
 
@@ -99,7 +102,7 @@ def _scale(axis: Axis, values: Sequence[float], start: float, end: float) -> _Sc
 def _log_scale(axis: Axis, values: Sequence[float], start: float, end: float) -> _Scale:
     real = [math.log10(value) for value in values if value > 0] or [0.0]
     low, high = min(real) - 0.15, max(real) + 0.15
-    ticks = [(value, _words(axis, float(f"{value:.2g}"))) for value in log_ticks(values)]
+    ticks = [(value, _words(axis, tick_value(value))) for value in log_ticks(values)]
     span = high - low
 
     def place(value: float) -> float:
@@ -164,9 +167,14 @@ def _drawn(line: Line, x: _Scale, y: _Scale) -> list[Markup]:
         parts += [
             tag("circle", cx=px, cy=py, r=4, class_=kind, stroke_width=2) for px, py in places
         ]
-    for (px, py), words in zip(places, line.labels, strict=False):
-        parts.append(tag("text", shortened(words, 28), x=px + 8, y=py + 15, class_="small"))
     return parts
+
+
+def _labels(line: Line, x: _Scale, y: _Scale) -> list[Markup]:
+    return [
+        tag("text", shortened(w, 28), x=x.place(px) + 8, y=y.place(py) + 15, class_="small halo")
+        for (px, py), w in zip(line.points, line.labels, strict=False)
+    ]
 
 
 def _svg(width: int, height: int, parts: list[Markup]) -> Markup:

@@ -61,7 +61,10 @@ font-size:.875rem}
 .key.soft{color:var(--soft)}
 svg{display:block;width:100%;height:auto;font:13px system-ui,-apple-system,"Segoe UI",sans-serif}
 .live svg{width:auto;font:inherit}
+figure>svg{max-width:500px}
 svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .grid{stroke:var(--line)}
+svg .halo,.live .text text{paint-order:stroke;stroke:var(--panel);stroke-width:4px;
+stroke-linejoin:round}
 svg .small{font-size:11px}svg .tiny{font-size:8px}
 svg .chance{stroke:var(--soft);stroke-dasharray:5 4}
 .a{stroke:var(--a);fill:var(--a)}.b{stroke:var(--b);fill:var(--b)}.c{stroke:var(--c);fill:var(--c)}

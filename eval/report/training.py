@@ -59,8 +59,6 @@ def _group(key: tuple[str, str, str], seeds: Sequence[Training], figures: Figure
         tag("summary", f"{name}, objective {objective}{more}"),
         *note,
         tag("div", plots, class_="plots"),
-        # Controls are there for whoever asks.
-        open="" if role == "model" else None,
     )
 
 

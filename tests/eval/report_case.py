@@ -264,7 +264,8 @@ def _disagreements(labels: list[str]) -> dict[str, Any]:
             answers["generate"] = None  # type: ignore[assignment]
         items.append({"example_id": f"{index}", "text": texts[index % 4], "gold": gold,
                       "answers": answers})  # fmt: skip
-    return {"arms": arms, "share": 0.213, "constrained_against_likelihood": 0.018, "items": items}
+    return {"arms": arms, "share": 0.213, "different": 656,
+            "constrained_against_likelihood": 0.018, "items": items}  # fmt: skip
 
 
 def _recommendation() -> dict[str, Any]:

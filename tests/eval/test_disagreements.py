@@ -65,6 +65,7 @@ def test_at_most_20_items_are_shown_and_one_way_disagrees_with_nobody() -> None:
     found = disagreements_of(ways_of(results, "test"), {})
     assert found is not None
     assert len(found["items"]) == 20
+    assert found["different"] == round(found["share"] * 2000) > 20
     assert disagreements_of(ways_of(results[:1], "test"), {}) is None
 
 

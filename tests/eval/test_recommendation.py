@@ -81,6 +81,7 @@ def test_small_test_sets_decide_nothing() -> None:
         asked("tfidf_logreg", rights(0.9, 1, 30), role="reference", seconds=0.1),
     ])  # fmt: skip
     assert found["arm"] == "tfidf_logreg"  # The same answers: it is the best, and cheaper.
+    assert "of rung is as accurate as any, and none is cheaper;" in found["words"][0]
     found = recommended([
         asked("classifier", rights(0.9, 1, 30), seconds=3.0),
         asked("tfidf_logreg", rights(0.8, 1, 30), role="reference", seconds=0.1),

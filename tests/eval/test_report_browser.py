@@ -27,7 +27,9 @@ _OPEN = "document.querySelectorAll('details').forEach(part => part.open = true)"
 _OVER = "document.documentElement.scrollWidth - window.innerWidth"
 _WIDER = """[...document.querySelectorAll('.live .main-svg')].filter(
   svg => svg.getBoundingClientRect().right > window.innerWidth + 0.5).length"""
-# Of the second plot: the frontier, whose first line has the page's first colour.
+_SCALES = """[...document.querySelectorAll('figure > svg')].map(
+  svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)"""
+# Of the second plot: the frontier, whose line has the page's first colour.
 _INK = """getComputedStyle(document.querySelector(
   '[data-live="1"] .scatterlayer .trace .lines path')).stroke"""
 _VARIABLE = """(() => { const probe = document.createElement('i');
@@ -37,7 +39,7 @@ _VARIABLE = """(() => { const probe = document.createElement('i');
 _SHOWN = """['.still', '.live'].map(kind => [...document.querySelectorAll('.chart ' + kind)].filter(
   part => getComputedStyle(part).display !== 'none' && part.offsetHeight > 1).length)"""
 _HOVER = """(() => { const box = document.querySelector(
-  '[data-live="1"] .scatterlayer .trace .points path').getBoundingClientRect();
+  '[data-live="1"] .scatterlayer .trace:last-child .points path').getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2]; })()"""
 _SAID = """[...document.querySelectorAll('[data-live="1"] .hoverlayer text')].map(
   text => text.textContent).join(' ')"""
@@ -97,6 +99,7 @@ async def _looked(page: Page) -> dict[str, Any]:
         await page.until(f"{_INK} === {_VARIABLE}")
         found[scheme] = [await page.run(script) for script in (_OVER, _WIDER, _INK)]
     found["pictures"] = await page.run(_SHOWN)
+    found["scales"] = await page.run(_SCALES)
     return found
 
 
@@ -152,6 +155,12 @@ def test_every_plot_is_drawn(seen: dict[str, Any], view: tuple[str, int]) -> Non
     assert sum(count > 4 for count in marks) >= 14
     still, live = seen[view]["pictures"]
     assert (still, live) == (0, len(marks))
+
+
+def test_letters_of_a_plot_are_about_as_large_as_those_around_it(seen: dict[str, Any]) -> None:
+    scales = [scale for scale in seen["whole", 1280]["scales"] if scale]
+    assert len(scales) > 2
+    assert max(scales) < 1.2
 
 
 def test_colours_follow_the_scheme_while_the_page_is_open(seen: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def test_the_curve_of_the_page_is_that_of_the_comparison() -> None:
 
 def test_a_reference_has_another_colour_than_what_was_trained() -> None:
     accuracies, frontier, *_ = specs(report_page(comparison(), "Banking", facts()))
-    for plot, inks in ((accuracies, ["a", "b", "soft", "soft"]), (frontier, ["a", "soft"])):
+    for plot, inks in ((accuracies, ["a", "b", "soft", "soft"]), (frontier, ["soft", "a"])):
         assert [trace["line"]["color"]["ink"] for trace in plot["data"]] == inks
 
 

@@ -104,7 +104,7 @@ def test_seeds_share_a_plot_and_controls_are_folded() -> None:
     ]
     text, _ = part_of(several)
     assert text.count("<details") == 2
-    assert text.count("<details open") == 1
+    assert text.count("<details open") == 0
     assert text.count("<h3>Loss</h3>") == 2
     assert "Full colour: seed 1. Pale: seeds 2, 3." in text
     assert "other, objective classify (control)" in text
