@@ -5,7 +5,7 @@ Legend: N items, L labels, B bins.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,6 @@ import numpy as np
 
 from eval.record import Prediction
 from eval.scored import Bools, Floats, Scored, normalised, scored
-from eval.statistics import Interval, summed_interval
 
 BINS = 15
 Binning = Literal["equal width", "equal mass"]
@@ -103,41 +102,6 @@ def brier(table: Scored) -> float:
 def nll(table: Scored) -> float:
     """Mean negative log-probability of the right label in nats (log loss); at most 708."""
     return float(-table.logs[np.arange(len(table)), table.golds].mean())
-
-
-def ece_interval(
-    tables: Sequence[Sequence[Prediction]],
-    clusters: Sequence[Hashable] | None = None,
-    bins: int = BINS,
-) -> Interval | None:
-    """Interval of the calibration error over items; None without scores or out of scope.
-
-    The error of few items is above 0 where probabilities are true, and that of their draws
-    still more: the interval is on the safe side.
-
-    Args:
-        tables: one for each seed, over the same items.
-        clusters: of each item, in the order of their ids.
-    """
-    moments = []
-    for predictions in tables:
-        table = scored(sorted(predictions, key=lambda p: p.example_id))
-        if table is None or (table.golds < 0).any():
-            return None
-        inner = edges(table.confidence, bins, "equal width")[1:-1]
-        moment_NK = np.zeros((len(table), bins + 1))
-        gap_N = table.right - table.confidence
-        moment_NK[np.arange(len(table)), np.searchsorted(inner, table.confidence)] = gap_N
-        moment_NK[:, bins] = 1.0
-        moments.append(moment_NK)
-
-    def of_sums(sums: Floats) -> Floats:
-        found: Floats = abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1]
-        return found
-
-    return summed_interval(
-        np.stack(moments), of_sums, np.random.default_rng(0), clusters=clusters, bounds=(0.0, 1.0)
-    )
 
 
 def fit_temperature(table: Scored) -> Temperature:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from eval.bits import bits_interval, bits_ratio_interval
-from eval.calibration import BINS, ece_interval
+from eval.calibration import BINS
+from eval.calibration_error import ece_interval
 from eval.gates import OF_TEXT, Gate, GateResult, judge
 from eval.metrics import chance
 from eval.results import (

@@ -21,6 +21,8 @@ LEVEL = 0.95
 DRAWS = 10_000
 _LEAST_CHANCE, _HALVINGS = 1e-200, 60
 _CHUNK = 2_000_000  # cells of the resampling table held at once: 16 MB
+_CELLS = 4_000_000  # cells that are drawn in all, half a second's work
+_MANY = 2000  # kinds from which on the expansion is as good as draws
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,14 @@ def widened(half: float, figure_S: Floats) -> float:
     return Spread(0.0, half / z, seed_error, z, 0, len(figure_S)).half
 
 
+def students(clusters: int) -> float:
+    """The 95 % quantile of Student's |t| of a mean of so many clusters."""
+    # Imported late: the plan reads gates without waiting for scipy.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(clusters - 1, (1 + LEVEL) / 2))
+
+
 def cluster_codes(clusters: Sequence[Hashable] | None, items: int) -> Ints:
     """A number from 0 for each item's cluster; without clusters each item has its own."""
     if clusters is None:
@@ -119,7 +129,12 @@ def cluster_codes(clusters: Sequence[Hashable] | None, items: int) -> Ints:
 
 
 def spread_of(
-    value_SN: Floats, *, added: Sequence[float], clusters: Sequence[Hashable] | None = None
+    value_SN: Floats,
+    *,
+    added: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    weight: float | None = None,
+    student: bool = False,
 ) -> Spread:
     """How far the mean of a table of seeds by items may lie off, both being random.
 
@@ -140,20 +155,24 @@ def spread_of(
         added: values of further items, so that a faultless test set does not claim certainty
             (Agresti and Coull 1998; Bonett and Price 2012).
         clusters: of each item; None where each stands by itself.
+        weight: items that an added one stands for; by default as many as right and wrong answers
+            tell, see ``_added_size``.
+        student: the clusters' quantile is Student's, for intervals that are skewed themselves.
     """
     seeds, items = value_SN.shape
     code_N = cluster_codes(clusters, items)
     item_N: Floats = value_SN.mean(axis=0)
     size_C: Floats = np.bincount(code_N).astype(np.float64)
     total_C: Floats = np.bincount(code_N, weights=item_N).astype(np.float64)
-    size = _added_size(item_N, total_C, size_C)
+    size = _added_size(item_N, total_C, size_C) if weight is None else weight
     size_C = np.concatenate([size_C, np.full(len(added), size)])
     total_C = np.concatenate([total_C, size * np.asarray(added, dtype=float)])
     centre = float(total_C.sum() / size_C.sum())
     item_variance = float(((total_C - centre * size_C) ** 2).sum()) / size_C.sum() ** 2
-    if clusters is not None:
+    # Whole answers that are added are spread enough by themselves.
+    if clusters is not None or weight is not None:
         item_variance *= len(size_C) / max(len(size_C) - 1, 1)
-    quantile = _quantile(total_C, size_C, centre)
+    quantile = students(len(size_C)) if student else _quantile(total_C, size_C, centre)
     seed_variance = 0.0
     if seeds > 1:
         seed_variance, rest_variance = _seed_and_rest(value_SN, code_N)
@@ -192,10 +211,13 @@ def _quantile(total_C: Floats, size_C: Floats, centre: float) -> float:
     """The 95 % quantile of |mean less centre| over its own error, clusters drawn again.
 
     Clusters of the same total and size are drawn as one kind with their number: of right and
-    wrong answers there is a handful of kinds, however many items.
+    wrong answers there is a handful of kinds, however many items. Of very many kinds no draws
+    are needed, see ``_expanded``.
     """
     kind_C = total_C if (size_C == size_C[0]).all() else total_C + 1j * size_C
     kind_K, first_K, number_K = np.unique(kind_C.round(9), return_index=True, return_counts=True)
+    if len(kind_K) > _MANY:
+        return _expanded(total_C - centre * size_C)
     # Swapped models must see the mirrored draws.
     order_K = np.argsort(abs(kind_K.real - centre * size_C[first_K]), kind="stable")
     total_K, size_K = kind_K.real[order_K], size_C[first_K][order_K]
@@ -203,9 +225,10 @@ def _quantile(total_C: Floats, size_C: Floats, centre: float) -> float:
     moment_K5 = np.stack([total_K, size_K, total_K**2, size_K**2, total_K * size_K], axis=1)
     clusters, sums = len(total_C), []
     rng = np.random.default_rng(0)
-    chunk = max(1, min(DRAWS, _CHUNK // len(kind_K)))
-    for start in range(0, DRAWS, chunk):
-        draws = min(chunk, DRAWS - start)
+    most = min(DRAWS, _CELLS // len(kind_K))
+    chunk = max(1, min(most, _CHUNK // len(kind_K)))
+    for start in range(0, most, chunk):
+        draws = min(chunk, most - start)
         count_BK = rng.multinomial(clusters, number_K / clusters, size=draws).astype(float)
         sums.append(count_BK @ moment_K5)
     total_B, size_B, totals2_B, sizes2_B, both_B = np.concatenate(sums).T
@@ -219,3 +242,22 @@ def _quantile(total_C: Floats, size_C: Floats, centre: float) -> float:
     error_B = np.where(error_B > 1e-12, error_B, max(whole, 1e-12))
     errors_B = np.where(off_B > 1e-12, off_B / error_B, 0.0)
     return float(np.quantile(errors_B, LEVEL))
+
+
+def _expanded(off_C: Floats) -> float:
+    """What the draws of ``_quantile`` come to with many clusters (Hall 1992, section 2.6).
+
+    The two-sided Edgeworth expansion of a studentised mean, turned round (Cornish and Fisher):
+    skewness and kurtosis lengthen the interval.
+
+    Args:
+        off_C: each cluster's total less what the mean makes of its size.
+    """
+    # Imported late: the plan reads gates without waiting for scipy.
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + LEVEL) / 2))
+    scaled_C = off_C / off_C.std()
+    skew, kurtosis = float((scaled_C**3).mean()), float((scaled_C**4).mean()) - 3
+    longer = (z**4 + 2 * z**2 - 3) * skew**2 / 18 + (z**2 + 3) / 4 - (z**2 - 3) * kurtosis / 12
+    return z + z * longer / len(off_C)

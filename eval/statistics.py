@@ -6,7 +6,7 @@ Legend: S seeds, N items (the same for every seed), D documents, B bootstrap dra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.record import TextLoss
-from eval.resampling import Spread, cluster_codes, spread_of, widened
+from eval.resampling import Spread, spread_of
 from pipeline.core.errors import IntegrityError
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +28,7 @@ EXACT = "an exact count"
 NO_INTERVAL = "no interval yet"
 
 _DRAWS = 2000
-_MANY = 5000  # items from which on it pays to look for those that are alike
+_Z = NormalDist().inv_cdf(0.975)
 _CHUNK = 2_000_000  # cells of the resampling table held at once: 16 MB
 
 
@@ -88,13 +88,23 @@ def mean_interval(correct: npt.ArrayLike, clusters: Sequence[Hashable] | None = 
     estimate = float(correct_SN.mean())
     seeds, items = correct_SN.shape
     if seeds == 1 and clusters is None:
-        z = _normal_quantile()
-        centre = (estimate + z * z / (2 * items)) / (1 + z * z / items)
-        half = z * math.sqrt(estimate * (1 - estimate) / items + z * z / (4 * items**2))
-        half /= 1 + z * z / items
-        return _bounded(estimate, centre - half, centre + half, 0.0, 1.0, THESE_WEIGHTS)
+        return bounded(estimate, *wilson(estimate, items), 0.0, 1.0, THESE_WEIGHTS)
     spread = spread_of(correct_SN, added=(0.0, 0.0, 1.0, 1.0), clusters=clusters)
-    return _of_spread(estimate, spread, 0.0, _covers(seeds, clusters))
+    return _of_spread(estimate, spread, 0.0, covers_of(seeds, clusters))
+
+
+def wilson(share: float, items: float, off: float = _Z) -> tuple[float, float]:
+    """Ends of the score interval of a share (Wilson 1927).
+
+    Args:
+        share: of right ones.
+        items: that it is worth; need not be whole.
+        off: standard errors that an end lies off; 1.96 for 95 %.
+    """
+    more = off * off / items
+    centre = (share + more / 2) / (1 + more)
+    half = off * math.sqrt((share * (1 - share) + more / 4) / items) / (1 + more)
+    return centre - half, centre + half
 
 
 def paired_difference(
@@ -124,16 +134,17 @@ def paired_spread(
         raise ValueError(f"tables of {a_SN.shape} and {b_SN.shape} cannot be paired")
     value_SN = a_SN - b_SN
     spread = spread_of(value_SN, added=(-1.0, 1.0), clusters=clusters)
-    covers = _covers(len(value_SN), clusters)
+    covers = covers_of(len(value_SN), clusters)
     return _of_spread(float(value_SN.mean()), spread, -1.0, covers), spread
 
 
 def _of_spread(estimate: float, spread: Spread, floor: float, covers: str) -> Interval:
     low, high = spread.centre - spread.half, spread.centre + spread.half
-    return _bounded(estimate, low, high, floor, 1.0, covers)
+    return bounded(estimate, low, high, floor, 1.0, covers)
 
 
-def _covers(seeds: int, clusters: Sequence[Hashable] | None) -> str:
+def covers_of(seeds: int, clusters: Sequence[Hashable] | None) -> str:
+    """Over what a figure of so many seeds generalises."""
     if clusters is None:
         return SEEDS_AND_ITEMS if seeds > 1 else THESE_WEIGHTS
     return SEEDS_AND_CLUSTERS if seeds > 1 else CLUSTERS
@@ -220,86 +231,6 @@ def _resampled(moment_D5: Floats, rng: np.random.Generator) -> tuple[Floats, Flo
     return _log_ratio(np.concatenate(sums), documents)
 
 
-def summed_interval(
-    moment_SNK: Floats,
-    figure: Callable[[Floats], Floats],
-    rng: np.random.Generator,
-    pseudo: Floats | None = None,
-    *,
-    clusters: Sequence[Hashable] | None = None,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
-) -> Interval:
-    """Percentile bootstrap over items of a figure of sums, such as F1 of counts.
-
-    Several seeds: the mean of their figures, all on the same drawn items; then it is widened by
-    how far the seeds lie apart, see ``eval.resampling.widened``.
-
-    Args:
-        moment_SNK: K summands of each item under each seed.
-        figure: sums [..., K] to figures [...]; NaN where it is undefined for a draw.
-        rng: draws the items.
-        pseudo: [K] or [P, K]: further items to draw from (an item got wrong, so that a
-            faultless test set does not claim certainty); not in the estimate.
-        clusters: of each item, where items share a document or a phrase: those are drawn.
-        bounds: that the figure cannot leave.
-    """
-    figure_S = np.array([figure(moment_NK.sum(axis=0)) for moment_NK in moment_SNK], dtype=float)
-    estimate = float(figure_S.mean())
-    if math.isnan(estimate) or moment_SNK.shape[1] < 2:
-        return plain(estimate)
-    if clusters is not None:
-        moment_SNK = _summed_within(moment_SNK, clusters)
-    number_N = np.ones(moment_SNK.shape[1], np.intp)
-    if len(number_N) > _MANY:
-        moment_SNK, number_N = _alike(moment_SNK)
-    if pseudo is not None:
-        more_PK = np.atleast_2d(pseudo)
-        extra_SPK = np.broadcast_to(more_PK, (len(moment_SNK), *more_PK.shape))
-        moment_SNK = np.concatenate([moment_SNK, extra_SPK], axis=1)
-        number_N = np.append(number_N, np.ones(len(more_PK), np.intp))
-    figure_B = _drawn(moment_SNK, number_N, figure, rng)
-    if not len(figure_B):
-        return plain(estimate)
-    low, high = np.quantile(figure_B, [0.025, 0.975])
-    low = estimate - widened(max(estimate - float(low), 0.0), figure_S)
-    high = estimate + widened(max(float(high) - estimate, 0.0), figure_S)
-    return _bounded(estimate, low, high, *bounds, _covers(len(figure_S), clusters))
-
-
-def _drawn(
-    moment_SNK: Floats,
-    number_N: npt.NDArray[np.intp],
-    figure: Callable[[Floats], Floats],
-    rng: np.random.Generator,
-) -> Floats:
-    """The figure of each draw, in chunks of bounded memory; draws without one are left out."""
-    rows, found = moment_SNK.shape[1], []
-    units = int(number_N.sum())
-    chunk = max(1, min(_DRAWS, _CHUNK // max(rows, moment_SNK.shape[2])))
-    for start in range(0, _DRAWS, chunk):
-        draws = min(chunk, _DRAWS - start)
-        count_BN = rng.multinomial(units, number_N / units, size=draws).astype(float)
-        found.append(np.mean([figure(count_BN @ moment_NK) for moment_NK in moment_SNK], axis=0))
-    figure_B = np.concatenate(found)
-    return np.asarray(figure_B[np.isfinite(figure_B)])
-
-
-def _alike(moment_SNK: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
-    """Items with the same summands as one row with their number: it is drawn as they are."""
-    weight_SK = np.random.default_rng(0).random((moment_SNK.shape[0], moment_SNK.shape[2]))
-    key_N = np.einsum("snk,sk->n", moment_SNK, weight_SK)
-    _, first_U, number_U = np.unique(key_N, return_index=True, return_counts=True)
-    return moment_SNK[:, first_U], number_U
-
-
-def _summed_within(moment_SNK: Floats, clusters: Sequence[Hashable]) -> Floats:
-    """[S, C, K]: the sums of each cluster."""
-    code_N = cluster_codes(clusters, moment_SNK.shape[1])
-    order_N = np.argsort(code_N, kind="stable")
-    starts_C = np.flatnonzero(np.diff(code_N[order_N], prepend=-1))
-    return np.asarray(np.add.reduceat(moment_SNK[:, order_N], starts_C, axis=1))
-
-
 def _table(values: npt.ArrayLike) -> Floats:
     table_SN = np.asarray(values, dtype=float)
     if table_SN.ndim != 2 or not table_SN.size:
@@ -309,16 +240,13 @@ def _table(values: npt.ArrayLike) -> Floats:
     return table_SN
 
 
-def _bounded(
+def bounded(
     estimate: float, low: float, high: float, floor: float, ceiling: float, covers: str
 ) -> Interval:
+    """An interval that holds its estimate and keeps within what the figure cannot leave."""
     return Interval(
         estimate,
         max(floor, min(estimate, low)),
         min(ceiling, max(estimate, high)),
         covers=covers,
     )
-
-
-def _normal_quantile() -> float:
-    return NormalDist().inv_cdf(0.975)

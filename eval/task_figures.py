@@ -9,14 +9,23 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
+from eval.jackknife import (
+    difference_interval,
+    estimate_of,
+    pseudo_values,
+    share_interval,
+    summed_interval,
+)
 from eval.record import Kind, Prediction, list_of, value_of
-from eval.statistics import Floats, Interval, mean_interval, plain, summed_interval
+from eval.statistics import Floats, Interval, mean_interval, plain
 from pipeline.core.entities import spans_of
-from pipeline.core.tallies import f1, macro_f1, micro_f1, over, r2, spread
+from pipeline.core.tallies import f1, macro_f1, over, r2, spread
 
 Table = Sequence[Prediction]
 Clusters = Sequence[Hashable] | None
 Measure = Callable[[Sequence[Table], Clusters], Interval]
+
+_FEW = 5
 
 MAIN: Mapping[Kind, str] = {
     "label": "accuracy",
@@ -62,34 +71,19 @@ def f1_difference(
         b: one for each seed, or a single one against which every seed stands.
         clusters: of each item, in the order of their ids.
     """
-    of_counts = {"macro_f1": macro_f1, "micro_f1": micro_f1}[name]
-    pairs = [in_order(table) for side in (a, b) for table in side]
-    counts = _label_counts(kind, pairs)
+    tables = [in_order(table) for side in (a, b) for table in side]
+    counts, of_sums, unseen = _f1_sums(kind, name, tables)
     ours, theirs = counts[: len(a)], counts[len(a) :]
     theirs = np.broadcast_to(theirs, ours.shape) if len(theirs) == 1 else theirs
-    parts = ours.shape[2]
-    wrong_P = _both_wrong(ours), _both_wrong(theirs)
-    right_P = ours.mean(axis=(0, 1)), theirs.mean(axis=(0, 1))
-    # As Bonett and Price: one item that only a gets right, and one that only b does.
-    added = np.stack([np.concatenate([right_P[0], wrong_P[1]]),
-                      np.concatenate([wrong_P[0], right_P[1]])])  # fmt: skip
-    return summed_interval(
-        np.concatenate([ours, theirs], axis=2),
-        lambda sums: of_counts(_parts(sums[..., :parts])) - of_counts(_parts(sums[..., parts:])),
-        _rng(),
-        added,
-        clusters=clusters,
-        bounds=(-1.0, 1.0),
-    )
+    values = [pseudo_values(side, of_sums, clusters) for side in (ours, theirs)]
+    estimate = estimate_of(ours, of_sums) - estimate_of(theirs, of_sums)
+    hidden = unseen(ours) + unseen(theirs)
+    return difference_interval(estimate, values[0], values[1], clusters, hidden)
 
 
 def kinds_with(name: str) -> tuple[Kind, ...]:
     """The kinds of task that have a figure of that name."""
     return tuple(kind for kind, measures in _OF_KIND.items() if name in measures)
-
-
-def _rng() -> np.random.Generator:
-    return np.random.default_rng(0)
 
 
 def _right(tables: Sequence[Table], clusters: Clusters) -> Interval:
@@ -106,10 +100,43 @@ def label_sets(kind: Kind, prediction: Prediction) -> tuple[set[str], set[str]]:
     return {prediction.gold}, set() if prediction.label is None else {prediction.label}
 
 
-def _f1_of_labels(kind: Kind, of_counts: Callable[[Floats], Floats]) -> Measure:
-    return lambda tables, clusters: _f1_interval(
-        _label_counts(kind, tables), lambda sums: of_counts(_parts(sums)), clusters
-    )
+def _f1_of_labels(kind: Kind, name: str) -> Measure:
+    def measure(tables: Sequence[Table], clusters: Clusters) -> Interval:
+        moment_SNK, of_sums, unseen = _f1_sums(kind, name, tables)
+        return share_interval(moment_SNK, of_sums, clusters, unseen(moment_SNK))
+
+    return measure
+
+
+def _f1_sums(
+    kind: Kind, name: str, tables: Sequence[Table]
+) -> tuple[Floats, Callable[[Floats], Floats], Callable[[Floats], float]]:
+    """Summands of each item, F1 of their sums, and the variance that they hide."""
+    counts = _label_counts(kind, tables)
+    if name == "micro_f1":
+        # Of all labels together three numbers are enough.
+        return _parts(counts).sum(axis=-1), f1, lambda _: 0.0
+    return counts, lambda sums: macro_f1(_parts(sums)), _unseen
+
+
+def _unseen(moment_SNK: Floats) -> float:
+    """Variance of macro-F1 that labels of few items hide: two that are right seem to be sure.
+
+    One right and one wrong item are added to each of them (Laplace's rule of succession). Without
+    it the interval over 200 items of ten labels, two of which have three items, held the truth in
+    88 % of draws, with it in 96 %.
+    """
+    found = []
+    for sums_K in moment_SNK.sum(axis=1):
+        right_L, answered_L, gold_L = _parts(sums_K)
+        items_L = (answered_L + gold_L) / 2
+        there_L = items_L > 0
+        few_L = there_L & (items_L < _FEW)
+        right_F, items_F = right_L[few_L], items_L[few_L]
+        share_F, drawn_F = right_F / items_F, (right_F + 1) / (items_F + 2)
+        more_F = (drawn_F * (1 - drawn_F) - share_F * (1 - share_F)) / items_F
+        found.append(np.maximum(more_F, 0.0).sum() / max(there_L.sum(), 1) ** 2)
+    return float(np.mean(found))
 
 
 def _label_counts(kind: Kind, tables: Sequence[Table]) -> Floats:
@@ -150,25 +177,9 @@ def _parts(sums: Floats) -> Floats:
     return sums.reshape(*sums.shape[:-1], 3, sums.shape[-1] // 3)
 
 
-def _f1_interval(
-    moment_SNK: Floats, of_sums: Callable[[Floats], Floats], clusters: Clusters
-) -> Interval:
-    pseudo = _both_wrong(moment_SNK)
-    return summed_interval(
-        moment_SNK, of_sums, _rng(), pseudo, clusters=clusters, bounds=(0.0, 1.0)
-    )
-
-
-def _both_wrong(moment_SNK: Floats) -> Floats:
-    """[K]: the mean item, with nothing right about it."""
-    wrong_K: Floats = moment_SNK.mean(axis=(0, 1))
-    wrong_K[: len(wrong_K) // 3] = 0.0
-    return wrong_K
-
-
 def _entity_f1(tables: Sequence[Table], clusters: Clusters) -> Interval:
-    """Over all entities together: right is one of the same label from the same to the same."""
-    return _f1_interval(_of_items(tables, _entities), f1, clusters)
+    """Over all entities: right is one of the same label from the same to the same."""
+    return share_interval(_of_items(tables, _entities), f1, clusters)
 
 
 def _entities(prediction: Prediction) -> list[float]:
@@ -178,11 +189,7 @@ def _entities(prediction: Prediction) -> list[float]:
 
 
 def _token_accuracy(tables: Sequence[Table], clusters: Clusters) -> Interval:
-    moment_SN2 = _of_items(tables, _tokens)
-    wrong_2 = np.array([0.0, moment_SN2[..., 1].mean()])
-    return summed_interval(
-        moment_SN2, _share, _rng(), wrong_2, clusters=clusters, bounds=(0.0, 1.0)
-    )
+    return share_interval(_of_items(tables, _tokens), _share, clusters)
 
 
 def _tokens(prediction: Prediction) -> list[float]:
@@ -215,7 +222,7 @@ def _valued(of_sums: Callable[[Floats], Floats]) -> Measure:
         p_SN = _centred(answer_SN)
         columns = [np.ones_like(p_SN), abs(off_SN), off_SN**2]
         columns += [y_SN, y_SN**2, p_SN, p_SN**2, y_SN * p_SN]
-        return summed_interval(np.stack(columns, axis=2), of_sums, _rng(), clusters=clusters)
+        return summed_interval(np.stack(columns, axis=2), of_sums, clusters=clusters)
 
     return measure
 
@@ -264,7 +271,7 @@ def _spearman(tables: Sequence[Table], clusters: Clusters) -> Interval:
 
 def _preference_margin(tables: Sequence[Table], clusters: Clusters) -> Interval:
     """Mean reward of the chosen answer less that of the rejected one, in nats."""
-    return summed_interval(_of_items(tables, _margin), _share, _rng(), clusters=clusters)
+    return summed_interval(_of_items(tables, _margin), _share, clusters=clusters)
 
 
 def _margin(prediction: Prediction) -> list[float]:
@@ -275,13 +282,13 @@ def _margin(prediction: Prediction) -> list[float]:
 _OF_KIND: Mapping[Kind, Mapping[str, Measure]] = {
     "label": {
         "accuracy": _right,
-        "micro_f1": _f1_of_labels("label", micro_f1),
-        "macro_f1": _f1_of_labels("label", macro_f1),
+        "micro_f1": _f1_of_labels("label", "micro_f1"),
+        "macro_f1": _f1_of_labels("label", "macro_f1"),
     },
     "labels": {
         "accuracy": _right,
-        "micro_f1": _f1_of_labels("labels", micro_f1),
-        "macro_f1": _f1_of_labels("labels", macro_f1),
+        "micro_f1": _f1_of_labels("labels", "micro_f1"),
+        "macro_f1": _f1_of_labels("labels", "macro_f1"),
     },
     "tags": {"entity_f1": _entity_f1, "token_accuracy": _token_accuracy},
     "value": {

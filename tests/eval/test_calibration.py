@@ -13,7 +13,7 @@ from sklearn import metrics as oracle
 from sklearn.calibration import calibration_curve
 
 from eval import calibration
-from eval.calibration import calibration_of, ece_interval, fit_temperature, reliability
+from eval.calibration import calibration_of, fit_temperature, reliability
 from eval.record import Prediction
 from eval.scored import FLOOR, Scored, normalised, scored
 from pipeline.core.errors import IntegrityError
@@ -28,16 +28,6 @@ def drawn(seed: int, items: int = 600, heat: float = 1.0) -> Scored:
     share = np.exp(normalised(logits / heat))
     golds = (share.cumsum(axis=1) < rng.random((items, 1))).sum(axis=1)
     return Scored(LABELS, normalised(logits), np.minimum(golds, len(LABELS) - 1))
-
-
-def predictions(table: Scored) -> list[Prediction]:
-    return [
-        Prediction(
-            f"e{index:04d}", LABELS[gold], LABELS[int(logs.argmax())],
-            dict(zip(LABELS, logs.tolist(), strict=True)), None, 0.0, 5, 0,
-        )
-        for index, (logs, gold) in enumerate(zip(table.logs, table.golds, strict=True))
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("binning", ["equal width", "equal mass"])
@@ -206,24 +196,3 @@ def test_item_of_no_known_label_is_out_of_scope_and_no_part_of_calibration() -> 
     record, alone = (calibration_of([table], [None])[0] for table in (both, inside))
     assert record == alone
     assert calibration_of([outside], [None])[0] is None
-
-
-def test_interval_of_the_calibration_error_holds_it_and_grows_with_clusters() -> None:
-    rows = predictions(drawn(9, 300, 3.0))
-    found = ece_interval([rows])
-    assert found is not None
-    table = scored(rows)
-    assert table is not None
-    assert found.estimate == pytest.approx(calibration.ece(table))
-    assert found.low < found.estimate < found.high
-    names = [row.example_id for row in rows for _ in range(4)]
-    again = [
-        Prediction(f"{row.example_id}-{copy}", *list(vars(row).values())[1:])
-        for row in rows for copy in range(4)
-    ]  # fmt: skip
-    clustered = ece_interval([again], names)
-    assert clustered is not None
-    assert (clustered.low, clustered.high) == pytest.approx((found.low, found.high), abs=0.01)
-    naive = ece_interval([again])
-    assert naive is not None
-    assert naive.high - naive.low < 0.7 * (found.high - found.low)

@@ -104,17 +104,18 @@ def test_one_seed_difference_covers_93_to_97_percent() -> None:
 
 @pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize("spread", [0.0, 0.1, 0.3])
-@pytest.mark.parametrize("items", [100, 400])
-def test_three_seeds_cover_93_to_98_percent(items: int, spread: float) -> None:
+@pytest.mark.parametrize(("items", "most"), [(100, 0.98), (400, 0.97)])
+def test_three_seeds_cover_93_to_97_percent(items: int, most: float, spread: float) -> None:
+    """Of 100 items a little more, where seeds that do not differ seem to."""
     rng = np.random.default_rng(round(items + 10 * spread))
     item = rng.normal(0, 1, (DRAWS, items))
     a, b = (answers(rng, ability, item, 3, spread) for ability in (0.6, 0.2))
     truth = share(0.6, spread)
     covered = np.mean([holds(mean_interval(table), truth) for table in a])
-    assert 0.93 <= covered <= 0.98
+    assert 0.93 <= covered <= most
     truth -= share(0.2, spread)
     covered = np.mean([holds(paired_difference(*ab), truth) for ab in zip(a, b, strict=True)])
-    assert 0.93 <= covered <= 0.98
+    assert 0.93 <= covered <= most
 
 
 def clustered(
@@ -136,15 +137,13 @@ def clustered(
 @pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("equal", [True, False])
-def test_clusters_cover_93_to_98_percent(seeds: int, equal: bool) -> None:
+def test_clusters_cover_93_to_97_percent(seeds: int, equal: bool) -> None:
     rng = np.random.default_rng(10 * seeds + equal)
     sizes = np.full(120, 6) if equal else rng.integers(1, 12, 120)
     a, b, names, truth = clustered(rng, sizes, seeds)
     found = [paired_difference(*ab, names) for ab in zip(a, b, strict=True)]
     assert found[0].covers == (CLUSTERS if seeds == 1 else SEEDS_AND_CLUSTERS)
-    # Three seeds that do not differ cover a little more, as above.
-    most = 0.97 if seeds == 1 else 0.98
-    assert 0.93 <= np.mean([holds(interval, truth) for interval in found]) <= most
+    assert 0.93 <= np.mean([holds(interval, truth) for interval in found]) <= 0.97
     if seeds == 1:
         # Without the clusters the same answers seem far more than they are.
         naive = [holds(paired_difference(*ab), truth) for ab in zip(a, b, strict=True)]

@@ -200,18 +200,18 @@ def test_values_that_do_not_vary_have_no_correlation() -> None:
         ("pearson", lambda gold, answer: stats.pearsonr(gold, answer).statistic),
     ],
 )
-def test_intervals_of_values_are_scipys_bootstrap(
+def test_intervals_of_many_values_are_scipys_bca_bootstrap(
     name: str, statistic: Callable[[Any, Any], float]
 ) -> None:
-    rows = valued(3)
+    rows = valued(3, 600)
     expected = stats.bootstrap(
-        values(rows), statistic, paired=True, vectorized=False, method="percentile",
-        n_resamples=4000, rng=np.random.default_rng(9),
+        values(rows), statistic, paired=True, vectorized=False, method="BCa",
+        n_resamples=2000, rng=np.random.default_rng(9),
     ).confidence_interval  # fmt: skip
     found = figure("value", name, [rows])
     width = expected.high - expected.low
-    assert found.low == pytest.approx(expected.low, abs=0.06 * width)
-    assert found.high == pytest.approx(expected.high, abs=0.06 * width)
+    assert found.low == pytest.approx(expected.low, abs=0.08 * width)
+    assert found.high == pytest.approx(expected.high, abs=0.08 * width)
 
 
 def test_a_faultless_test_set_claims_no_certainty() -> None:
@@ -237,7 +237,7 @@ def test_seeds_that_lie_apart_widen_f1_and_a_difference_of_luck_is_seldom_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both sides are drawn alike: 5 % of the intervals may leave 0 out."""
-    monkeypatch.setattr("eval.statistics._DRAWS", 200)
+    monkeypatch.setattr("eval.resampling.DRAWS", 200)
     rng, shown = np.random.default_rng(3), 0
     for draw in range(200):
         sides = [
@@ -303,30 +303,6 @@ def test_every_seed_stands_against_one_table_in_f1() -> None:
     expected = np.mean([figure("label", "macro_f1", [rows]).estimate for rows in ours])
     expected -= figure("label", "macro_f1", theirs).estimate
     assert found.estimate == pytest.approx(expected)
-
-
-def test_difference_in_f1_covers_93_to_98_percent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eval.statistics._DRAWS", 200)
-    found, truth = [], []
-    for draw in range(300):
-        a, b = chosen(2 * draw, 0.8), chosen(2 * draw + 1, 0.7)
-        found.append(f1_difference("label", "macro_f1", [a], [b]))
-        truth.append(found[-1].estimate)
-    # What the estimates lie around: their bias is far below their spread.
-    mean = float(np.mean(truth))
-    covered = np.mean([interval.low <= mean <= interval.high for interval in found])
-    assert 0.93 <= covered <= 0.98
-
-
-@pytest.mark.parametrize("clusters", [False, True])
-def test_many_items_are_drawn_as_they_are(clusters: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = chosen(1, 0.8, 1200)
-    names = [str(index) for index in range(1200)] if clusters else None
-    plain = figure("label", "macro_f1", [rows], names)
-    monkeypatch.setattr("eval.statistics._MANY", 100)
-    folded = figure("label", "macro_f1", [rows], names)
-    assert folded.estimate == plain.estimate
-    assert (folded.low, folded.high) == pytest.approx((plain.low, plain.high), abs=0.004)
 
 
 def test_items_that_stand_there_three_times_tell_f1_no_more_than_once() -> None:
