@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.arms.grammar import pieces_of
 from eval.arms.rendered import answers_of, label_counts, prompts_of, with_prompts, with_texts
 from eval.batching import OnProgress, Row
 from eval.record import Prediction
@@ -86,7 +87,13 @@ class Choosing:
         if arm == "constrained":
             from eval.arms.constrained import ConstrainedPredictor
 
-            constrained = ConstrainedPredictor(self.model, answers, **self.sizes)
+            constrained = ConstrainedPredictor(
+                self.model,
+                answers,
+                pieces=pieces_of(self.renderer.tokenizer),
+                stop_ids=self.stop_ids,
+                **self.sizes,
+            )
             done = None if on_done is None else lambda found: on_done({arm: found})
             return {arm: constrained.predict(asked, on_progress=on_progress, on_done=done)}
         from eval.arms.likelihood import LikelihoodPredictor

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eval.arms.grammar import Pieces, grammar_of
 from eval.arms.scoring import last_logits, reads_trees
-from eval.arms.trie import Answers, Trie, require_askable
+from eval.arms.trie import Answers, require_askable
 from eval.batching import (
     OnProgress,
     Row,
@@ -29,24 +30,36 @@ if TYPE_CHECKING:
 class ConstrainedPredictor:
     """Takes at each step the likeliest token that still leads to a label.
 
-    What can be written in one way only is not asked for: a label is known as soon as no
-    other begins like it. The answer is that of an engine's structured outputs, token by
-    token; it need not be the label that is likeliest as a whole.
+    A label is known as soon as no other begins like it, and is not asked to its end. With the
+    bytes of tokens the answer is that of an engine's structured outputs, which let a label be
+    written in any pieces; without them only the rendered ids may be written. It need not be the
+    label that is likeliest as a whole.
     """
 
-    def __init__(self, model: Any, answers: Answers, *, pad_id: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        answers: Answers,
+        *,
+        pad_id: int,
+        batch_size: int,
+        pieces: Pieces | None = None,
+        stop_ids: Sequence[int] = (),
+    ) -> None:
         """Takes a transformers causal language model as it stands: device, dtype, adapters.
 
         Args:
             answers: label to the ids of its answer, end of turn included.
             pad_id: any id of the vocabulary.
             batch_size: rows at a time.
+            pieces: the bytes of each token, see ``eval.arms.grammar.pieces_of``; None: not known.
+            stop_ids: ids that end an answer; needed with ``pieces``.
 
         Raises:
             DataError: no labels, or labels that cannot be told apart.
         """
         self.model, self.answers = model, {label: tuple(ids) for label, ids in answers.items()}
-        self.trie = Trie(self.answers)
+        self.grammar = grammar_of(self.answers, pieces, stop_ids)
         self.pad_id, self.batch_size = pad_id, batch_size
 
     def predict(
@@ -63,7 +76,7 @@ class ConstrainedPredictor:
                 unknown.
             ModelError: a logit is no number; names the row.
         """
-        require_askable(self.model, rows, "prompt_ids", max(self.trie.lengths), self.answers)
+        require_askable(self.model, rows, "prompt_ids", self.grammar.longest, self.answers)
         with judged_model(self.model):
             return ask_in_batches(
                 rows,
@@ -90,37 +103,23 @@ class ConstrainedPredictor:
     def _write(self, rows: Sequence[Row]) -> list[str]:
         """The label that each row is answered with."""
         writing = self._writing(rows)
-        read, start = self._forced(0)
-        unread = [[*row["prompt_ids"], *read] for row in rows]
-        places: list[int | str] = [start] * len(rows)
-        while open_rows := [i for i, place in enumerate(places) if isinstance(place, int)]:
-            logits_BV = writing.after(open_rows, [unread[index] for index in open_rows])
+        start = self.grammar.start()
+        steps = [start._replace(ids=[*row["prompt_ids"], *start.ids]) for row in rows]
+        while open_rows := [i for i, step in enumerate(steps) if step.label is None]:
+            logits_BV = writing.after(open_rows, [steps[index].ids for index in open_rows])
             for index, logits_V in zip(open_rows, logits_BV, strict=True):
-                node = places[index]
-                assert isinstance(node, int)
-                token = self._best(rows[index], logits_V, node)
-                further, places[index] = self._forced(self.trie.after(node, token))
-                unread[index] = [token, *further]
-        return [str(place) for place in places]
+                place = steps[index].place
+                token = self._best(rows[index], logits_V, self.grammar.next_tokens(place))
+                steps[index] = self.grammar.after(place, token)
+        return [str(step.label) for step in steps]
 
     def _writing(self, rows: Sequence[Row]) -> _Cached | _Whole:
-        longest = max(self.trie.lengths)
-        # A step may leave a hole as long as a label in the cache, and windows count holes.
-        slots = max(len(row["prompt_ids"]) for row in rows) + longest * longest
+        slots = max(len(row["prompt_ids"]) for row in rows) + self.grammar.slots
         kind = _Cached if reads_trees(self.model, slots) else _Whole
         return kind(self.model, self.pad_id)
 
-    def _forced(self, place: int | str) -> tuple[list[int], int | str]:
-        """The only way on from a place, up to where there are several or a label ends."""
-        ids: list[int] = []
-        while isinstance(place, int) and len(self.trie.next_tokens(place)) == 1:
-            ids += self.trie.next_tokens(place)
-            place = self.trie.after(place, ids[-1])
-        return ids, place
-
-    def _best(self, row: Row, logits_V: torch.Tensor, node: int) -> int:
-        # Sorted: of equals the lowest id, as an argmax over the vocabulary would have it.
-        tokens = sorted(self.trie.next_tokens(node))
+    def _best(self, row: Row, logits_V: torch.Tensor, tokens: list[int]) -> int:
+        # Ascending: of equals the lowest id, as an argmax over the vocabulary would have it.
         logits = logits_V[tokens].float()
         if not bool(logits.isfinite().all()):
             raise ModelError(

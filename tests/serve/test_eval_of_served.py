@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from eval.arms.constrained import ConstrainedPredictor
+from eval.arms.grammar import pieces_of
 from eval.arms.likelihood import LikelihoodPredictor
 from eval.arms.rendered import answers_of
 from eval.endpoint.asking import Answers, ask_suite
 from eval.endpoint.client import Endpoint
 from eval.endpoint.items import Asked, Item
+from tests.byte_grammar import greedy_label
 
 pytestmark = pytest.mark.engine
 LABELS = ("card", "card declined", "top up", "我的卡")
@@ -98,51 +101,19 @@ def test_constrained_answers_are_the_greedy_path_through_the_labels(
     found = ask(f"{vllm_server.url}/v1", asked_of(renderer, False), ["constrained"], tmp_path)
     answers = found["constrained"].predictions
     assert answers is not None, found["constrained"].reason
+    offline = ConstrainedPredictor(
+        model,
+        answers_of(renderer, LABELS, [renderer.tokenizer.eos_token_id]),
+        pad_id=0,
+        batch_size=2,
+        pieces=pieces_of(renderer.tokenizer),
+        stop_ids=[renderer.tokenizer.eos_token_id],
+    )
     for text, answer in zip(PROMPTS, answers, strict=True):
         prompt = renderer.prompt([{"role": "user", "content": text}])
-        assert answer.label == greedy_label(model, renderer.tokenizer, prompt)
-
-
-def greedy_label(model: Any, tokenizer: Any, prompt: Sequence[int]) -> str:
-    """The likeliest token at each step, of all whose bytes go on towards a label, or its end."""
-    import torch
-
-    labels = [label.encode() for label in LABELS]
-    parts = {token: tokenizer.decode([token]) for token in range(3, len(tokenizer))}
-    # A byte that is no character by itself is left to the tokenizer's own table.
-    table = {token: text.encode() for token, text in parts.items() if "\ufffd" not in text}
-    table |= {
-        token: bytes([byte])
-        for byte in range(256)
-        for token in tokenizer.convert_tokens_to_ids([byte_characters()[byte]])
-    }
-    written, ids = b"", list(prompt)
-    for _ in range(64):
-        with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
-        allowed = [
-            token
-            for token, piece in table.items()
-            if piece and any(label.startswith(written + piece) for label in labels)
-        ]
-        allowed += [2] if written in labels else []
-        token = max(allowed, key=lambda one: float(logits[one]))
-        if token == 2:
-            return written.decode()
-        written, ids = written + table[token], [*ids, token]
-        if written in labels and not any(
-            label != written and label.startswith(written) for label in labels
-        ):
-            return written.decode()
-    raise AssertionError("no label was ever reached")
-
-
-def byte_characters() -> dict[int, str]:
-    """GPT-2's table of a visible character for each byte."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    found: dict[int, str] = bytes_to_unicode()
-    return found
+        row = {"example_id": text, "label": LABELS[0], "prompt_ids": prompt}
+        assert answer.label == offline.predict([row])[0].label
+        assert answer.label == greedy_label(model, renderer.tokenizer, prompt, LABELS)
 
 
 @pytest.mark.parametrize("by_ids", [False, True], ids=["messages", "ids"])
