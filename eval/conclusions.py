@@ -100,20 +100,23 @@ def _level_between(head: str, figures: dict[str, Any], comparison: Comparison) -
         )
     shown = f"{spoken(difference)} accuracy over {_seeds(difference['seeds'])}"
     side = _side(difference)
+    drowned = _drowned(FORM_NAMES[head], f"{FORM_NAMES[head]} (control)", comparison)
+    among = f"; {drowned}" if drowned else ""
     if difference["seeds"] < ENOUGH_SEEDS:
-        verb = (
-            "worse with L1 than without",
-            "not shown to be better or worse with L1",
-            "better with L1 than without",
-        )[side + 1]
+        verb = "is not shown to be better or worse with L1"
+        if side:
+            seems = "looks" if drowned else "is"
+            verb = f"{seems} {'better' if side > 0 else 'worse'} with L1 than without"
         return (
-            f"For these weights the {head} form is {verb}: {shown}; "
+            f"For these weights the {head} form {verb}: {shown}{among if side else ''}; "
             f"whether L1 helps needs {ENOUGH_SEEDS} seeds."
         )
     if not side:
         return f"L1 does not demonstrably help the {head} form: {shown}; the interval holds 0."
-    among = _among(FORM_NAMES[head], f"{FORM_NAMES[head]} (control)", comparison)
-    return f"L1 {'helps' if side > 0 else 'hurts'} the {head} form: {shown}{among}."
+    if drowned:
+        word = "better" if side > 0 else "worse"
+        return f"The {head} form looks {word} with L1 than without: {shown}{among}."
+    return f"L1 {'helps' if side > 0 else 'hurts'} the {head} form: {shown}."
 
 
 def _unparseable(head: str, comparison: Comparison) -> str:
@@ -139,17 +142,23 @@ def _forms(forms: dict[str, Any] | None, comparison: Comparison) -> str:
     if not side:
         return f"{the} two forms cannot be told apart: {shown}; the interval holds 0."
     better, worse = ("generative form", "classifier")[::side]
-    among = _among(FORM_NAMES["generative"], FORM_NAMES["classifier"], comparison)
-    return f"{the} {better} beats the {worse}: {shown}{among}."
+    drowned = _drowned(FORM_NAMES["generative"], FORM_NAMES["classifier"], comparison)
+    if drowned:
+        return f"{the} {better} looks better than the {worse}: {shown}; {drowned}."
+    return f"{the} {better} beats the {worse}: {shown}."
 
 
-def _among(a: str, b: str, comparison: Comparison) -> str:
-    """What is left of a difference where many are looked at; nothing where it stands."""
+def _drowned(a: str, b: str, comparison: Comparison) -> str:
+    """That a difference is no longer shown where many are looked at; nothing where it stands."""
     for pair in comparison.pairs:
         if {pair["a"], pair["b"]} == {a, b} and pair["holm_p"] >= SHOWN:
-            many = len(comparison.pairs)
-            return f"; by itself: among all {many} comparisons here it is not shown (Holm)"
+            return not_shown(len(comparison.pairs))
     return ""
+
+
+def not_shown(comparisons: int) -> str:
+    """What takes back a difference that is seen by itself, and not by Holm's method."""
+    return f"among {comparisons} comparisons that is not shown"
 
 
 def _contamination(comparison: Comparison) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from eval.conclusions import ENOUGH_SEEDS, SHOWN
+from eval.conclusions import ENOUGH_SEEDS, SHOWN, not_shown
 from eval.results import (
     LABELLED,
     ModelResult,
@@ -153,10 +153,7 @@ def _words(a: str, b: str, pair: Pair, holm_p: float, comparisons: int) -> str:
             return f"{_upper(better)} beats {worse} by {shown} over {pair.seeds} paired seeds."
         return f"For these weights {better} is better than {worse} by {shown}."
     if pair.p < SHOWN:
-        return (
-            f"{_upper(better)} looks better than {worse} by {shown}; among {comparisons} "
-            "comparisons that is not shown."
-        )
+        return f"{_upper(better)} looks better than {worse} by {shown}; {not_shown(comparisons)}."
     return (
         f"{_upper(a)} and {b} cannot be told apart: {spoken_interval(difference)}; a difference of "
         f"{pair.smallest:.3f} would have been shown four times in five."

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from eval.answered import METRICS, read_answered
-from eval.conclusions import SHOWN
+from eval.conclusions import SHOWN, not_shown
 from eval.record import Kind, Prediction, read_predictions
 from eval.side_by_side import RIGHT_OR_WRONG, Side, side_by_side
 from eval.significance import holm
@@ -66,10 +66,9 @@ def _among_all(pairs: Sequence[dict[str, Any]]) -> None:
     for pair, holm_p in zip(pairs, adjusted, strict=True):
         pair["holm_p"] = holm_p
         if pair["p"] < SHOWN <= holm_p:
-            many = len(pairs)
-            pair["words"] += (
-                f"; by itself: among all {many} comparisons here it is not shown (Holm)"
-            )
+            # No sentence says that a model is better and that this is not shown.
+            words = pair["words"].replace("is right more often", "looks right more often", 1)
+            pair["words"] = f"{words}; {not_shown(len(pairs))}"
 
 
 def _answers(store: Store, target: str) -> _Answers:
