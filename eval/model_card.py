@@ -234,7 +234,10 @@ def _results(comparison: Tree) -> list[str]:
     if comparison["sentences"]:
         parts.append("\n".join(f"- {plain(line)}" for line in comparison["sentences"]))
     if comparison["gates"]:
-        gates = [[gate["status"], plain(gate["text"])] for gate in comparison["gates"]]
+        gates = [
+            [gate["status"], plain(gate["text"].removesuffix(f": {gate['status']}"))]
+            for gate in comparison["gates"]
+        ]
         parts.append(_table(["promise", "figure"], gates, words=2))
     return parts if len(parts) > 1 else [*parts, "Nothing was measured."]
 

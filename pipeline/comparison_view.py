@@ -12,6 +12,9 @@ from rich.text import Text
 
 from pipeline.core.arms import arm_name
 
+# Of gates that failed, in the line that a run ends with.
+_MOST_TOLD = 3
+
 
 def print_comparison(tree: Mapping[str, Any]) -> None:
     """Levels, forms, ways of answering and other tasks, each where it was measured."""
@@ -91,3 +94,19 @@ def _interval(value: Mapping[str, Any] | None, key: str, sign: str = "") -> str:
     if not value:
         return "not measured"
     return f"{value[key]:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
+
+
+def promise(gate: Mapping[str, Any]) -> str:
+    """A gate's figure and promise; its text ends with its status, which stands before it here."""
+    return str(gate["text"]).removesuffix(f": {gate['status']}")
+
+
+def broken_words(gates: Sequence[Mapping[str, Any]]) -> str:
+    """The gates that did not pass in one line: what failed first, then what is undecided."""
+    broken = [g for status in ("fail", "undecided") for g in gates if g["status"] == status]
+    counts = {s: sum(g["status"] == s for g in broken) for s in ("fail", "undecided")}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    shown = broken[: max(1, min(counts["fail"], _MOST_TOLD))]
+    lines = [f"{gate['status']}: {promise(gate)}" for gate in shown]
+    lines += [f"and {left} more"] if (left := len(broken) - len(shown)) else []
+    return f"{len(broken)} of {len(gates)} gates did not pass ({told}): {'; '.join(lines)}"

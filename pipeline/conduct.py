@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from pipeline.comparison_view import broken_words
 from pipeline.core.errors import GateFailed, GradusError, UserError
 from pipeline.core.lock import RepoType
 from pipeline.core.store import Store
@@ -46,10 +47,7 @@ def run_recipe(
     else:
         print_outcome(plan, store, record, report, gates)
     if broken:
-        raise GateFailed(
-            f"{plan.recipe.recipe.name}: {len(broken)} of {len(gates)} gates did not pass: "
-            f"{broken[0]['text']}"
-        )
+        raise GateFailed(f"{plan.recipe.recipe.name}: {broken_words(gates)}")
     return 0
 
 

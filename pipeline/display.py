@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.base_files import base_config
-from pipeline.comparison_view import print_comparison
+from pipeline.comparison_view import print_comparison, promise
 from pipeline.core.engine_limits import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.core.store import Store
 from pipeline.curve_plan import curve_stage
@@ -69,7 +69,8 @@ def print_plan(plan: Plan, store: Store) -> None:
     counts = {s: list(status.values()).count(s) for s in _STYLES}
     waits = f"{counts['waits']} wait for the fetch, " if counts["waits"] else ""
     told = f"{counts['hit']} hit, {counts['run']} to run, {waits}{counts['cannot run']} cannot run"
-    print(told)
+    # Notes go to another stream, and would stand above a table that waits in a buffer.
+    print(told, flush=True)
     print_notes(plan)
 
 
@@ -266,7 +267,7 @@ def print_outcome(
     if report is not None:
         print_comparison(report["comparison"])
         for gate in gates:
-            print(f"gate {gate['status']}: {gate['text']}")
+            print(f"gate {gate['status']}: {promise(gate)}")
         for sentence in report["comparison"]["sentences"]:
             print(f"- {sentence}")
         for words in (report["comparison"]["recommendation"] or {}).get("words", ()):

@@ -26,6 +26,7 @@ from pipeline.judgement_arms import (
 )
 from pipeline.judgement_rules import require_answered, require_paired, require_sound_gates
 from pipeline.plan import Built, Node, Outcome, outcome_of
+from pipeline.servable import serving_notes
 
 if TYPE_CHECKING:
     from pipeline.ladder import Ladder
@@ -180,4 +181,8 @@ def _control(ladder: Ladder, built: Built) -> Built:
         raise loaded.error("evaluate.control", "names this recipe itself; name its control")
     # The control is the same recipe over another base, so overrides reach it too.
     require_paired(loaded, ladder.load(control, "control"))
-    return ladder.build(control, (loaded.path,))
+    found = ladder.build(control, (loaded.path,))
+    # It is judged and never served: that it is not would be said twice in every plan.
+    unserved = serving_notes(found.loaded)
+    ladder.notes = [note for note in ladder.notes if note not in unserved]
+    return found

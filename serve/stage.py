@@ -23,8 +23,11 @@ class MakeBundle:
         """Inputs: root (Model), ``adapter.NAME`` (stacked Adapters); where there are some,
         reports, and ``data``: the prepared Dataset whose rendering serving has to repeat."""
         gates = [g for role in sorted(inputs) if "report" in role for g in _gates(inputs[role])]
-        broken = [gate["text"] for gate in gates if gate["status"] != "pass"]
+        unmet = [gate for gate in gates if gate["status"] != "pass"]
+        # What failed says more than what is undecided.
+        broken = [gate["text"] for gate in sorted(unmet, key=lambda gate: gate["status"] != "fail")]
         why = broken[0] if broken else "no gate was ever set"
+        why += f" (and {left} more gates did not pass)" if (left := len(broken) - 1) > 0 else ""
         ungated = bool(broken) or not gates
         if ungated and not config["ungated"]:
             raise GateFailed(f"{config['name']}: {why}; serve it anyway with --ungated")

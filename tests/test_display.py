@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from pipeline.comparison_view import broken_words
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay, print_outcome
 from pipeline.ladder import make_plan
@@ -157,3 +158,40 @@ def test_one_stage_is_no_stages(
     record = SimpleNamespace(ran=ran, hits=(), seconds=3.0)
     print_outcome(make_plan(recipe, store), store, record, None, [])
     assert capsys.readouterr().out.startswith(words)
+
+
+def gate(status: str, number: int) -> dict[str, str]:
+    return {"status": status, "text": f"figure {number}; promised more: {status}"}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "words"),
+    [
+        (["undecided", "pass", "undecided", "fail"],
+         "3 of 4 gates did not pass (1 fail, 2 undecided): fail: figure 3; promised more; "
+         "and 2 more"),
+        (["undecided", "pass"],
+         "1 of 2 gates did not pass (1 undecided): undecided: figure 0; promised more"),
+        (["fail"] * 5,
+         "5 of 5 gates did not pass (5 fail): fail: figure 0; promised more; "
+         "fail: figure 1; promised more; fail: figure 2; promised more; and 2 more"),
+    ],
+)  # fmt: skip
+def test_a_run_ends_with_the_gates_that_failed_first(statuses: list[str], words: str) -> None:
+    assert broken_words([gate(status, n) for n, status in enumerate(statuses)]) == words
+
+
+def test_a_status_stands_once_in_the_line_of_a_gate(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = make_plan(recipe, store)
+    empty = {"levels": {}, "heads": {}, "arms": [], "tasks": [], "sentences": []}
+    report = {"comparison": {**empty, "recommendation": None}}
+    (node,) = [name for name in plan.nodes if name.endswith("fetch") or "scratch" in name][:1]
+    told = SimpleNamespace(
+        nodes=plan.nodes, recipe=plan.recipe, outcomes=(SimpleNamespace(report=node),)
+    )
+    record = SimpleNamespace(ran={}, hits=(), seconds=3.0)
+    print_outcome(told, store, record, report, [gate("pass", 1)])  # type: ignore[arg-type]
+    assert "gate pass: figure 1; promised more\n" in capsys.readouterr().out

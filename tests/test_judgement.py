@@ -43,6 +43,13 @@ def test_control_is_asked_as_the_recipe_is(ladder: Path, store: Store) -> None:
     assert asked == {12}
 
 
+def test_what_is_not_served_is_noted_once_though_the_control_has_it_too(
+    ladder: Path, store: Store
+) -> None:
+    notes = [note for note in make_plan(ladder, store).notes if "not served yet" in note]
+    assert [note.partition(":")[0] for note in notes] == ["tiny-task-classifier"]
+
+
 def test_base_of_a_hub_model_is_served_under_a_plain_name(
     ladder: Path, store: Store, model_folder: Path
 ) -> None:

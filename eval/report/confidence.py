@@ -47,8 +47,7 @@ def calibration_section(comparison: Tree, figures: Figures) -> Markup | None:
         "on the dashes. Below them it is too sure of itself. Error: expected calibration error "
         f"over {bins} bins. Surprise: mean negative log-likelihood in nats. After: with the "
         "temperature, which was fitted on rows that are not judged here. A temperature from "
-        f"fewer than {FEW} rows is a rough guess, and one that is worse on the test is not to be "
-        "used."
+        f"fewer than {FEW} rows is a rough guess, and one that is worse on the test does not help."
     )
     parts = [
         tag("p", note, class_="soft"),

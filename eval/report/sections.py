@@ -83,7 +83,8 @@ def gates(comparison: Mapping[str, Any]) -> Markup | None:
     if not comparison["gates"]:
         return None
     rows: list[list[Content]] = [
-        [chip(gate["status"]), gate["text"]] for gate in comparison["gates"]
+        [chip(gate["status"]), gate["text"].removesuffix(f": {gate['status']}")]
+        for gate in comparison["gates"]
     ]
     return section("Gates", table(["status", "promise and figure"], rows, left=2))
 

@@ -114,8 +114,14 @@ def check_alone(page: str) -> Reader:
 def test_page_tells_every_gate_and_conclusion() -> None:
     told = record()
     text = "".join(read(report_page(told, "Demo", FACTS)).text)
-    for line in [*told["sentences"], *(gate["text"] for gate in told["gates"])]:
+    for line in told["sentences"]:
         assert line in text
+    for gate in told["gates"]:
+        # Its status stands before it, and not once more at its end.
+        figure, _, status = gate["text"].rpartition(": ")
+        assert status == gate["status"]
+        assert figure in text
+        assert gate["text"] not in text
     assert "✓ pass" in text
     assert "✕ fail" in text
     assert "22.50" in text

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.controls import Controls
+from pipeline.core.errors import GateFailed
 from serve.bundle import read_bundle
 from serve.stage import MakeBundle
 
@@ -93,6 +94,18 @@ def test_the_card_is_that_of_the_recipe_itself(tmp_path: Path) -> None:
     }
     made(tmp_path, None, **reports)
     assert (tmp_path / "work/a/b/out/README.md").read_text() == "# x\n"
+
+
+def test_a_bundle_is_refused_with_the_gate_that_failed(tmp_path: Path) -> None:
+    folder = report(tmp_path / "own", "x")
+    gates = [{"status": s, "text": f"{s} one"} for s in ("undecided", "pass", "fail", "undecided")]
+    (folder.path / "report.json").write_text(json.dumps({"comparison": {"gates": gates}}))
+    inputs: Any = {"root": SimpleNamespace(path=tmp_path, digest="abc"), "report0": folder}
+    context: Any = SimpleNamespace(out=tmp_path)
+    with pytest.raises(GateFailed) as refused:
+        MakeBundle().run(inputs, {"name": "x", "ungated": False}, context)
+    told = "x: fail one (and 2 more gates did not pass); serve it anyway with --ungated"
+    assert str(refused.value) == told
 
 
 def test_temperatures_of_the_served_seed_stand_in_the_manifest(tmp_path: Path) -> None:
