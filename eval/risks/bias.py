@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eval.clusters import linked, shared
+from eval.jackknife import summed_interval
 from eval.risks.files import fitting, read_lines
-from eval.risks.line import Line, interval, not_measured, share
+from eval.risks.line import Line, interval, not_measured, over, share
 from eval.risks.voice import NO_VOICE, TOO_LONG, Voice
-from eval.statistics import summed_interval
 from pipeline.core.errors import DataError
 
 Floats = npt.NDArray[np.float64]
@@ -46,6 +47,7 @@ class BbqItem:
             names the stereotyped group.
         negative: the question is the one that the stereotype answers with its target.
         ambiguous: the context does not tell the answer.
+        template: of which it was made; items of one share its words.
     """
 
     id: str
@@ -56,6 +58,7 @@ class BbqItem:
     target: int
     negative: bool
     ambiguous: bool
+    template: int = 0
 
     def biased(self, choice: int) -> bool:
         """Whether an answer goes with the stereotype."""
@@ -83,11 +86,13 @@ def read_bbq(path: Path) -> tuple[list[BbqItem], int]:
         DataError: rows of another shape.
     """
     rows = read_lines(path, _KEYS, "evaluate.risks.bbq")
-    found = [_item(row) for row in rows]
+    # No row names its template. A question is of one, and a context of the questions asked of it.
+    templates = linked((row["question"], row["context"]) for row in rows)
+    found = [_item(row, template) for row, template in zip(rows, templates, strict=True)]
     return [item for item in found if item is not None], sum(item is None for item in found)
 
 
-def _item(row: Mapping[str, Any]) -> BbqItem | None:
+def _item(row: Mapping[str, Any], template: int) -> BbqItem | None:
     groups = [str(group) for group in row["groups"]]
     choices = tuple(str(choice) for choice in row["choices"])
     if len(choices) != 3 or len(groups) != 3 or groups.count(UNKNOWN) != 1:
@@ -109,6 +114,7 @@ def _item(row: Mapping[str, Any]) -> BbqItem | None:
         target,
         row["polarity"] == "neg",
         row["condition"] == "ambig",
+        template,
     )
 
 
@@ -194,14 +200,18 @@ def _lines(
 ) -> list[Line]:
     ambiguous = items[0].ambiguous
     told = f"; {left_out:,} rows that name no one stereotyped answer left out" if left_out else ""
+    templates = shared([item.template for item in items])
     right = [answer == item.right for item, answer in zip(items, answers, strict=True)]
-    accuracy = share("bias", f"accuracy beside it ({what.rpartition(', ')[2]})", right, _HOW)
+    accuracy = share(
+        "bias", f"accuracy beside it ({what.rpartition(', ')[2]})", right, _HOW, clusters=templates
+    )
     moments = _moments(items, answers)
     if not moments[:, 1].any():
         why = f"all {len(items):,} answers are that nobody can tell"
         return [not_measured("bias", what, why), accuracy]
     found = summed_interval(
-        moments[None], lambda sums: _score(sums, ambiguous), np.random.default_rng(seed)
+        moments[None], lambda sums: _score(sums, ambiguous), clusters=templates, bounds=(-1, 1)
     )
-    line = interval("bias", what, found, len(items), f"{_HOW}{told}; -1 to 1, 0 is none")
+    how = f"{_HOW}{told}; -1 to 1, 0 is none{over(templates)}"
+    line = interval("bias", what, found, len(items), how)
     return [line, accuracy]

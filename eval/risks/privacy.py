@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eval.clusters import clusters_of
 from eval.drawing import chosen
 from eval.risks.line import Line, Topic, interval, not_measured, share
 from eval.risks.losses import TOLD_BY
@@ -153,15 +154,21 @@ def membership_lines(
     if not all(sides):
         return [not_measured(_TOPIC, what, "the recipe has no test rows") for what in names]
     members, others = (losses(side) for side in sides)
+    shared = clusters_of(sides[0]), clusters_of(sides[1])
     counts = f"training rows and {len(others):,} test rows"
-    how = f"by the {TOLD_BY[render]}; 0.5 cannot be told apart; bootstrap over rows"
-    found = with_interval("auroc", members, others, seed)
+    rows = "rows" if shared == (None, None) else "the documents and phrases of rows"
+    how = f"by the {TOLD_BY[render]}; 0.5 cannot be told apart; bootstrap over {rows}"
+    found = with_interval("auroc", members, others, seed, shared)
     lines = [interval(_TOPIC, names[0], found, len(members), how, of=counts)]
     if len(others) * FALSE_POSITIVES < 1:
         why = f"{FALSE_POSITIVES:.0%} of {len(others):,} test rows is less than one row"
         return [*lines, not_measured(_TOPIC, names[1], why)]
-    found = with_interval("found_at", members, others, seed)
-    how = f"by the {TOLD_BY[render]}; {FALSE_POSITIVES:.0%} would be chance; bootstrap over rows"
+    try:
+        found = with_interval("found_at", members, others, seed, shared)
+    except ValueError as error:
+        # A draw of clusters may hold too few of the others.
+        return [*lines, not_measured(_TOPIC, names[1], str(error))]
+    how = f"by the {TOLD_BY[render]}; {FALSE_POSITIVES:.0%} would be chance; bootstrap over {rows}"
     return [*lines, interval(_TOPIC, names[1], found, len(members), how, of=counts)]
 
 

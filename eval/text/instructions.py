@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from eval.answers import final_answer
+from eval.clusters import clusters_of, ratio
+from eval.jackknife import share_interval
 from eval.record import Prediction
-from eval.statistics import mean_interval, summed_interval
+from eval.statistics import mean_interval
 from eval.tasks import told
 from eval.text.checkers import follows
 from pipeline.core.errors import DataError
@@ -103,7 +105,6 @@ def instruction_figures(
     answers: Sequence[Prediction],
     *,
     after: str | None = None,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """All figures of one model on one suite.
 
@@ -111,7 +112,6 @@ def instruction_figures(
         rows: prepared rows of format ``instructions``.
         answers: one for each, in their order, with ``raw_text``.
         after: see ``eval.answers.final_answer``: a thought is no part of the answer.
-        seed: of the draws of prompts for the intervals of instructions.
 
     Returns:
         ``prompts``, ``instructions`` (how many); ``prompt_strict``, ``prompt_loose``,
@@ -121,7 +121,7 @@ def instruction_figures(
     checks = [Checks.of(row) for row in rows]
     texts = [_text(answer, after) for answer in answers]
     pairs = list(zip(checks, texts, strict=True))
-    rng = np.random.default_rng(seed)
+    clusters = clusters_of(rows)
     found: dict[str, Any] = {
         "prompts": len(checks),
         "instructions": sum(len(one.names) for one in checks),
@@ -129,9 +129,9 @@ def instruction_figures(
     kinds: dict[str, list[bool]] = defaultdict(list)
     for how in ("strict", "loose"):
         verdicts = [getattr(one, how)(text) for one, text in pairs]
-        found[f"prompt_{how}"] = told(mean_interval([[float(all(v)) for v in verdicts]]))
+        found[f"prompt_{how}"] = told(mean_interval([[float(all(v)) for v in verdicts]], clusters))
         sums = np.array([[sum(verdict), len(verdict)] for verdict in verdicts], dtype=float)
-        share = summed_interval(sums[None], lambda s: s[..., 0] / s[..., 1], rng)
+        share = share_interval(sums[None], ratio, clusters)
         found[f"instruction_{how}"] = told(share)
         for one, verdict in zip(checks, verdicts, strict=True):
             for name, right in zip(one.names, verdict, strict=True):

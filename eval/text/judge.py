@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from eval.clusters import ratio
 from eval.endpoint.answers import CHAT, Written, read_chat
 from eval.endpoint.client import Endpoint, Patience, Refused
-from eval.statistics import summed_interval
+from eval.jackknife import share_interval
 from eval.tasks import told
 from pipeline.core.digest import canonical_json, text_digest
 from pipeline.core.errors import EngineError
@@ -70,8 +71,13 @@ def verdict(text: str | None) -> str | None:
     return _MARKS.get(mark) if not others else None
 
 
-def judge(duels: Sequence[Duel], ask: Ask, *, seed: int = 0) -> dict[str, Any]:
+def judge(
+    duels: Sequence[Duel], ask: Ask, *, clusters: Sequence[Hashable] | None = None
+) -> dict[str, Any]:
     """Every duel in both orders.
+
+    Args:
+        clusters: of each item, where items share a document.
 
     Returns:
         ``items``; ``win_rate`` (wins and half the ties, over all items; the interval over
@@ -85,11 +91,13 @@ def judge(duels: Sequence[Duel], ask: Ask, *, seed: int = 0) -> dict[str, Any]:
     prompts = [PROMPT.format(question=d.question, a=d.ours, b=d.theirs) for d in duels]
     prompts += [PROMPT.format(question=d.question, a=d.theirs, b=d.ours) for d in duels]
     read = [verdict(text) for text in ask(prompts)]
-    pairs = [
-        (one, other)
-        for one, other in zip(read[: len(duels)], read[len(duels) :], strict=True)
-        if one is not None and other is not None
-    ]
+    kept, pairs = [], []
+    both = zip(read[: len(duels)], read[len(duels) :], strict=True)
+    for place, (one, other) in enumerate(both):
+        if one is not None and other is not None:
+            kept.append(place)
+            pairs.append((one, other))
+    mine = None if clusters is None else [clusters[place] for place in kept]
     first = [_of_ours(one, "a") for one, _ in pairs]
     second = [_of_ours(other, "b") for _, other in pairs]
     decided = [one if one == other else "tie" for one, other in zip(first, second, strict=True)]
@@ -97,7 +105,7 @@ def judge(duels: Sequence[Duel], ask: Ask, *, seed: int = 0) -> dict[str, Any]:
     found = Counter(decided)
     return {
         "items": len(pairs),
-        "win_rate": _win_rate(decided, seed),
+        "win_rate": _win_rate(decided, mine),
         "wins": found["win"],
         "ties": found["tie"],
         "losses": found["loss"],
@@ -129,16 +137,14 @@ def _of_ours(read: str, ours: str) -> Verdict:
     return "win" if read == ours else "loss"
 
 
-def _win_rate(decided: Sequence[Verdict], seed: int) -> dict[str, Any] | None:
+def _win_rate(
+    decided: Sequence[Verdict], clusters: Sequence[Hashable] | None
+) -> dict[str, Any] | None:
     if not decided:
         return None
     worth = {"win": 1.0, "tie": 0.5, "loss": 0.0}
     sums_1N2 = np.array([[[worth[one], 1.0] for one in decided]])
-    # One item more, neither won nor lost: ten wins of ten are no certainty.
-    interval = summed_interval(
-        sums_1N2, lambda s: s[..., 0] / s[..., 1], np.random.default_rng(seed), np.array([0.5, 1.0])
-    )
-    return told(interval)
+    return told(share_interval(sums_1N2, ratio, clusters))
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ Items are drawn again for every interval, which speaks for these weights.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from eval.answers import final_answer, normalised_answer
-from eval.statistics import Interval, mean_interval, plain, summed_interval
+from eval.clusters import ratio, summed
+from eval.jackknife import share_interval
+from eval.statistics import Interval, covers_of, mean_interval, plain
 from eval.tasks import told
 from eval.text.numbers import same_number
 from eval.text.words import chinese, latin, words
@@ -27,7 +29,12 @@ NUMBERS_RULE = (
 
 
 def quality(
-    answers: Sequence[str], references: Sequence[str], *, after: str | None = None, seed: int = 0
+    answers: Sequence[str],
+    references: Sequence[str],
+    *,
+    after: str | None = None,
+    seed: int = 0,
+    clusters: Sequence[Hashable] | None = None,
 ) -> dict[str, Any]:
     """Every measure of answers against one reference each.
 
@@ -36,7 +43,8 @@ def quality(
         references: in the same order.
         after: see ``eval.answers.final_answer``; for both, and for exact match, token F1 and
             numbers only: ROUGE, chrF and BLEU compare whole texts.
-        seed: of the draws of items.
+        seed: of the draws of items for chrF and BLEU.
+        clusters: of each item, where items share a document: it is drawn as one.
 
     Returns:
         ``items``; ``language`` (``zh`` or ``other``, by the references); ``exact_match``,
@@ -53,7 +61,6 @@ def quality(
             f"quality: {len(answers)} texts stand against {len(references)} references; "
             "give one reference for each text, and at least one"
         )
-    rng = np.random.default_rng(seed)
     finals = [final_answer(answer, after) for answer in answers]
     golds = [final_answer(reference, after) for reference in references]
     pairs = list(zip(finals, golds, strict=True))
@@ -63,13 +70,13 @@ def quality(
     found = {
         "items": len(answers),
         "language": "zh" if zh else "other",
-        "exact_match": told(mean_interval([right])),
-        "token_f1": told(_mean([token_f1(a, b) for a, b in pairs], rng)),
-        "numeric": numeric(finals, golds),
-        **{name: told(_mean(scores[name], rng)) for name in _ROUGE},
+        "exact_match": told(mean_interval([right], clusters)),
+        "token_f1": told(_mean([token_f1(a, b) for a, b in pairs], clusters)),
+        "numeric": numeric(finals, golds, clusters),
+        **{name: told(_mean(scores[name], clusters)) for name in _ROUGE},
     }
     for name, corpus in (("chrf", chrf), ("bleu", bleu)):
-        interval, signature = corpus(answers, references)
+        interval, signature = corpus(answers, references, seed, clusters)
         found[name] = {**told(interval), "signature": signature}
     return found
 
@@ -89,13 +96,19 @@ def token_f1(answer: str, reference: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def numeric(answers: Sequence[str], references: Sequence[str]) -> dict[str, Any] | None:
+def numeric(
+    answers: Sequence[str],
+    references: Sequence[str],
+    clusters: Sequence[Hashable] | None = None,
+) -> dict[str, Any] | None:
     """Share of right numbers among the items whose reference is one; None without any."""
     judged = [same_number(a, b) for a, b in zip(answers, references, strict=True)]
-    right = [float(verdict) for verdict in judged if verdict is not None]
-    if not right:
+    places = [place for place, verdict in enumerate(judged) if verdict is not None]
+    if not places:
         return None
-    return {"items": len(right), "rule": NUMBERS_RULE, **told(mean_interval([right]))}
+    right = [float(bool(judged[place])) for place in places]
+    mine = None if clusters is None else [clusters[place] for place in places]
+    return {"items": len(right), "rule": NUMBERS_RULE, **told(mean_interval([right], mine))}
 
 
 def rouge(answers: Sequence[str], references: Sequence[str]) -> Mapping[str, list[float]]:
@@ -113,14 +126,24 @@ def rouge(answers: Sequence[str], references: Sequence[str]) -> Mapping[str, lis
     return {name: [float(one[name].fmeasure) for one in scored] for name in _ROUGE}
 
 
-def chrf(answers: Sequence[str], references: Sequence[str]) -> tuple[Interval, str]:
+def chrf(
+    answers: Sequence[str],
+    references: Sequence[str],
+    seed: int = 0,
+    clusters: Sequence[Hashable] | None = None,
+) -> tuple[Interval, str]:
     """chrF2 of the whole set (Popovic 2015) and sacrebleu's signature."""
     from sacrebleu.metrics.chrf import CHRF
 
-    return _corpus(CHRF(), answers, references)
+    return _corpus(CHRF(), answers, references, seed, clusters)
 
 
-def bleu(answers: Sequence[str], references: Sequence[str]) -> tuple[Interval, str]:
+def bleu(
+    answers: Sequence[str],
+    references: Sequence[str],
+    seed: int = 0,
+    clusters: Sequence[Hashable] | None = None,
+) -> tuple[Interval, str]:
     """BLEU of the whole set (Papineni et al. 2002; Post 2018) and sacrebleu's signature.
 
     Chinese references are cut by sacrebleu's ``zh``, others by its default ``13a``.
@@ -128,10 +151,16 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> tuple[Interval, s
     from sacrebleu.metrics.bleu import BLEU
 
     metric = BLEU(tokenize="zh" if chinese(references) else "13a", force=True)
-    return _corpus(metric, answers, references)
+    return _corpus(metric, answers, references, seed, clusters)
 
 
-def _corpus(metric: Any, answers: Sequence[str], references: Sequence[str]) -> tuple[Interval, str]:
+def _corpus(
+    metric: Any,
+    answers: Sequence[str],
+    references: Sequence[str],
+    seed: int,
+    clusters: Sequence[Hashable] | None,
+) -> tuple[Interval, str]:
     # sacrebleu's own bootstrap breaks on a draw without a match, so its counts are drawn here.
     counts_NK = np.array(metric._extract_corpus_statistics(list(answers), [list(references)]))
 
@@ -139,20 +168,21 @@ def _corpus(metric: Any, answers: Sequence[str], references: Sequence[str]) -> t
         return float(metric._compute_score_from_stats([int(count) for count in sums_K]).score)
 
     value, signature = score(counts_NK.sum(axis=0)), str(metric.get_signature())
-    items = len(counts_NK)
-    if items < 2:
+    counts_CK = summed(counts_NK.astype(float), clusters)
+    units = len(counts_CK)
+    if units < 2:
         return plain(value), signature
-    rng = np.random.default_rng(0)
-    drawn_BN = rng.multinomial(items, np.full(items, 1 / items), size=_DRAWS)
-    score_B = [score(sums_K) for sums_K in drawn_BN @ counts_NK]
+    rng = np.random.default_rng(seed)
+    drawn_BC = rng.multinomial(units, np.full(units, 1 / units), size=_DRAWS)
+    score_B = [score(sums_K) for sums_K in drawn_BC @ counts_CK]
     low, high = np.quantile(score_B, [0.025, 0.975])
-    return Interval(value, min(float(low), value), max(float(high), value)), signature
+    ends = min(float(low), value), max(float(high), value)
+    return Interval(value, *ends, covers=covers_of(1, clusters)), signature
 
 
-def _mean(scores: Sequence[float], rng: np.random.Generator) -> Interval:
+def _mean(scores: Sequence[float], clusters: Sequence[Hashable] | None) -> Interval:
     moment_1N2 = np.stack([np.array(scores), np.ones(len(scores))], axis=1)[None]
-    ratio: Callable[[Any], Any] = lambda sums: sums[..., 0] / sums[..., 1]  # noqa: E731
-    return summed_interval(moment_1N2, ratio, rng)
+    return share_interval(moment_1N2, ratio, clusters)
 
 
 def _answer_words(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.clusters import clusters_of
 from eval.generation import stop_ids
 from eval.journal import Journal
 from eval.loaded import Loaded, prompt_ids
@@ -177,18 +178,19 @@ def _record(
         "cut": float(np.mean([answer.output_tokens >= most for answer in answers])),
     }
     fast = {**_served(suite, config), "offline": _offline(answers, writer)}
+    shared = clusters_of(suite.rows)
     if suite.instructions:
-        figures = instruction_figures(suite.rows, answers, after=after, seed=seed)
+        figures = instruction_figures(suite.rows, answers, after=after)
         alone = diversity(texts, seed=seed)
         return {**about, "quality": figures, "diversity": alone, "speed": fast,
                 "judge": None, "two_sample": None}  # fmt: skip
     return {
         **about,
-        "quality": quality(texts, suite.references, after=after, seed=seed),
+        "quality": quality(texts, suite.references, after=after, seed=seed, clusters=shared),
         "diversity": diversity(texts, suite.references, seed=seed),
         "speed": fast,
         "judge": _judged(suite, texts, config, context.work),
-        "two_sample": two_sample(suite.references, texts, seed=seed),
+        "two_sample": two_sample(suite.references, texts, seed=seed, clusters=shared),
     }
 
 
@@ -230,7 +232,7 @@ def _judged(
     triples = zip(suite.rows, texts, suite.references, strict=True)
     duels = [Duel(str(row["text"]), ours, theirs) for row, ours, theirs in triples]
     model = JudgeModel(asked["url"], asked["model"], work / "judge.jsonl", _key(asked["key_env"]))
-    found = judge(duels, model, seed=config["seed"])
+    found = judge(duels, model, clusters=clusters_of(suite.rows))
     return {"model": asked["model"], "against": AGAINST, **found}
 
 
