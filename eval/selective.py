@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from eval.scored import Bools, Floats, Scored
+from eval.statistics import wilson
 
 TARGETS = (0.9, 0.95)
 _POINTS = 200
@@ -110,8 +111,10 @@ def selective_of(
         ``risk_coverage`` (pairs, at most 200) and ``area``, of ``mean_curve``; ``targets``:
         ``precision``, and as means over seeds ``threshold``, ``coverage`` and
         ``precision_on_test`` of the test items, None where validation gives no threshold;
-        ``reached``: whether the test items keep it; ``items`` of validation; ``coverages`` of
-        each seed;
+        ``low_on_test`` and ``high_on_test``: Wilson's interval of it, over as many items as a
+        seed answers on average (the seeds answer the same ones); ``reached``: ``yes`` where the
+        lower end keeps the target, ``no`` where the upper one does not or there is no threshold,
+        else ``undecided``; ``items`` of validation; ``coverages`` of each seed;
         ``out_of_scope_auroc`` by evidence where the arm gives it, else by confidence;
         ``out_of_scope``: ``confidence``, ``evidence``, ``items``, or None without such items.
     """
@@ -135,7 +138,8 @@ def _target(
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
         "precision": precision, "threshold": None, "coverage": None, "precision_on_test": None,
-        "reached": False, "items": None, "coverages": None,
+        "low_on_test": None, "high_on_test": None, "reached": "no", "items": None,
+        "coverages": None,
     }  # fmt: skip
     held_out = [table for table in validations if table is not None]
     if len(held_out) != len(tests):
@@ -152,9 +156,17 @@ def _target(
     record["coverage"] = answered / sum(len(table) for table in tests)
     record["coverages"] = [float(on.mean()) for on in taken]
     if answered:
-        record["precision_on_test"] = sum(right) / answered
-        record["reached"] = sum(right) / answered >= precision
+        share = sum(right) / answered
+        low, high = wilson(share, answered / len(tests))
+        record |= {"precision_on_test": share, "low_on_test": low, "high_on_test": high}
+        record["reached"] = _verdict(precision, low, high)
     return record
+
+
+def _verdict(precision: float, low: float, high: float) -> str:
+    if low >= precision:
+        return "yes"
+    return "undecided" if high >= precision else "no"
 
 
 def _out_of_scope(

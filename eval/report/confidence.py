@@ -152,12 +152,14 @@ def _targets(names: list[str], rows: list[Tree]) -> list[Markup]:
             cells[-1] += _target(found.get(precision))
     columns = ["way of answering", "area", "out of scope"]
     for precision in asked:
-        columns += [f"answers, {precision:.0%} right", "from"]
+        columns += [f"answers, {precision:.0%} right", "from", "right on the test"]
     note = (
         "Area: the mean of the curve, lower is better. Out of scope: how well confidence tells "
         "items that fit no label from those that do (AUROC: 0.5 is chance, 1 is perfect; a dash: "
         "there were no such items). Answers: the share of the items above the confidence beside "
-        f"it, from which on so many answers are right{_chosen_on(rows)}."
+        f"it, from which on so many answers are right{_chosen_on(rows)}. Right on the test: the "
+        "share of right ones among the answers there, with its 95 % interval; a target is reached "
+        "where the lower end reaches it, and undecided where the upper end alone does."
     )
     if any(row["seeds"] > 1 for row in rows):
         note += (
@@ -179,9 +181,16 @@ def _chosen_on(rows: list[Tree]) -> str:
 
 def _target(target: Tree | None) -> list[Content]:
     if target is None:
-        return ["–", "–"]
-    if not target["reached"]:
-        return ["not reached", "–"]
+        return ["–", "–", "–"]
+    if target["precision_on_test"] is None:
+        return ["not reached", "–", "–"]
+    ends = f"{percent(target['low_on_test'])} to {percent(target['high_on_test'])}"
+    right = f"{percent(target['precision_on_test'])} ({ends})"
+    if target["reached"] == "no":
+        return ["not reached", "–", right]
     shares = target["coverages"]
     ends = f" ({percent(min(shares))} to {percent(max(shares))})" if len(shares) > 1 else ""
-    return [percent(target["coverage"]) + ends, number(target["threshold"])]
+    answers = percent(target["coverage"]) + ends
+    if target["reached"] == "undecided":
+        answers += ", undecided"
+    return [answers, number(target["threshold"]), right]

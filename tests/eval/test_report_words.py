@@ -52,6 +52,12 @@ def test_thresholds_are_told_with_the_rows_they_were_chosen_on_and_what_each_see
     assert "seed" not in words
 
 
+def test_a_precision_is_told_with_its_interval_and_what_it_leaves_undecided() -> None:
+    told = part(comparison(), "answer-or-pass-on")
+    assert "91.2 % (90.2 % to 92.1 %)" in told
+    assert "89.0 % (88.0 % to 90.0 %), undecided 0.720 95.3 % (94.4 % to 96.1 %)" in told
+
+
 def test_a_share_of_a_batch_is_not_called_waiting() -> None:
     words = part(comparison(), "ways-of-answering")
     assert "batch share (ms) 95th (ms)" in words

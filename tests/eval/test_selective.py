@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from eval.scored import Scored, normalised
@@ -89,7 +90,11 @@ def test_target_is_chosen_on_validation_and_told_on_the_test() -> None:
     taken = test.confidence >= found["threshold"]
     assert found["coverage"] == pytest.approx(taken.mean())
     assert found["precision_on_test"] == pytest.approx(test.right[taken].mean())
-    assert found["reached"] == (found["precision_on_test"] >= 0.9)
+    answers = int(taken.sum())
+    ends = binomtest(int(test.right[taken].sum()), answers).proportion_ci(method="wilson")
+    assert (found["low_on_test"], found["high_on_test"]) == pytest.approx((ends.low, ends.high))
+    low_enough, high_enough = ends.low >= 0.9, ends.high >= 0.9
+    assert found["reached"] == ("yes" if low_enough else "undecided" if high_enough else "no")
     assert found["items"] == 500
     kept = validation.right[validation.confidence >= found["threshold"]]
     assert kept.mean() >= 0.9
@@ -97,14 +102,39 @@ def test_target_is_chosen_on_validation_and_told_on_the_test() -> None:
 
 def test_without_validation_no_threshold_is_made_up() -> None:
     found = selective_of([drawn(2)], [None], [[]], targets=(0.9,))["targets"][0]
-    assert (found["threshold"], found["coverage"], found["reached"]) == (None, None, False)
+    assert (found["threshold"], found["coverage"], found["reached"]) == (None, None, "no")
 
 
 def test_precision_that_validation_never_reaches_has_no_threshold() -> None:
     never = drawn(3)
     never = Scored(never.labels, never.logs, (never.logs.argmax(axis=1) + 1) % 3)
     found = selective_of([drawn(2)], [never], [[]], targets=(0.9,))["targets"][0]
-    assert (found["threshold"], found["reached"]) == (None, False)
+    assert (found["threshold"], found["reached"]) == (None, "no")
+
+
+def all_at(right: int, items: int) -> Scored:
+    """Every answer is as sure as every other."""
+    logs = np.log(np.tile([0.7, 0.3], (items, 1)))
+    return Scored(("a", "b"), logs, np.where(np.arange(items) < right, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("right", "items", "reached"),
+    [(19, 20, "undecided"), (20, 20, "undecided"), (975, 1000, "yes"), (950, 1000, "undecided"),
+     (920, 1000, "no")],
+)  # fmt: skip
+def test_a_target_is_reached_by_the_lower_end_alone(right: int, items: int, reached: str) -> None:
+    found = selective_of([all_at(right, items)], [all_at(99, 100)], [[]], targets=(0.95,))
+    target = found["targets"][0]
+    assert target["precision_on_test"] == right / items
+    assert target["reached"] == reached
+
+
+def test_three_seeds_of_the_same_answers_tell_no_more_than_one() -> None:
+    test, held_out = all_at(90, 100), all_at(99, 100)
+    one = selective_of([test], [held_out], [[]], targets=(0.9,))["targets"][0]
+    three = selective_of([test] * 3, [held_out] * 3, [[]] * 3, targets=(0.9,))["targets"][0]
+    assert three["low_on_test"] == pytest.approx(one["low_on_test"])
 
 
 def test_auroc_is_scikit_learns_with_ties() -> None:
