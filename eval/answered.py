@@ -20,6 +20,7 @@ from eval import calibration, metrics
 from eval.calibration import BINS
 from eval.costs import Cost
 from eval.record import (
+    TEXT_WINDOW,
     Kind,
     Prediction,
     TextLoss,
@@ -111,6 +112,7 @@ def write_answered(folder: Path, answered: Answered) -> dict[str, Any]:
             "items": len(losses),
             "loss": told(interval),
             "bits_per_byte": metrics.bits_per_byte(losses),
+            "window": TEXT_WINDOW,
         }
     for (name, arm), reason in answered.missing.items():
         suite = suites.setdefault(name, {"kind": "label", "arms": {}})

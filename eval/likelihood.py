@@ -51,10 +51,15 @@ def text_losses(
     batch_size: int,
     max_length: int,
     overlap: int | None = None,
+    first_id: int | None = None,
     pad_id: int = 0,
     on_progress: OnProgress | None = None,
 ) -> list[TextLoss]:
     """Negative log-likelihood of documents in nats, in the rows' order.
+
+    Every token of a document is scored, its first given ``first_id``, as the rolling likelihood
+    of lm-evaluation-harness begins: else a tokenizer of few long tokens would have more bytes
+    for nothing than one of many short ones.
 
     Args:
         model: a transformers causal language model.
@@ -62,6 +67,9 @@ def text_losses(
         batch_size: windows at a time.
         max_length: tokens of a window; longer documents take several.
         overlap: tokens that a further window repeats as context; by default half a window.
+        first_id: what is read before a document that does not begin with it, and is not scored:
+            the tokenizer's BOS, else its EOS. With None the first token is not scored, and the
+            bytes that the others hold are not known.
         pad_id: any id of the vocabulary; padding is neither read nor scored.
         on_progress: called with (windows done, windows in all) after each batch.
 
@@ -76,24 +84,34 @@ def text_losses(
         )
     half = max(1, max_length // 2) if overlap is None else overlap
     windows: list[Window] = []
+    ids: list[list[int]] = []
     for document, row in enumerate(rows):
         check_length(row["example_id"], len(row["input_ids"]), None, 0)
-        windows += windows_of(document, len(row["input_ids"]), max_length, half)
+        ids.append(_begun(row["input_ids"], first_id))
+        windows += windows_of(document, len(ids[-1]), max_length, half)
     nll = [0.0] * len(rows)
     done = 0
     with judged_model(model):
         for batch in batches([window.end - window.start for window in windows], batch_size):
             chosen = [windows[index] for index in batch]
-            for window, loss in zip(chosen, _scored(model, rows, chosen, pad_id), strict=True):
+            for window, loss in zip(chosen, _scored(model, ids, chosen, pad_id), strict=True):
                 _check_number(rows[window.document], loss)
                 nll[window.document] += loss
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(windows))
     return [
-        TextLoss(row["example_id"], loss, len(row["input_ids"]) - 1, _utf8_bytes(row))
-        for row, loss in zip(rows, nll, strict=True)
+        TextLoss(
+            row["example_id"], loss, len(read) - 1, 0 if first_id is None else _utf8_bytes(row)
+        )
+        for row, read, loss in zip(rows, ids, nll, strict=True)
     ]
+
+
+def _begun(input_ids: Sequence[int], first_id: int | None) -> list[int]:
+    if first_id is None or input_ids[0] == first_id:
+        return list(input_ids)
+    return [first_id, *input_ids]
 
 
 def supervised_losses(
@@ -144,9 +162,11 @@ def supervised_losses(
     return [loss for loss in found if loss is not None]
 
 
-def _scored(model: Any, rows: Sequence[Row], windows: Sequence[Window], pad_id: int) -> list[float]:
+def _scored(
+    model: Any, documents: Sequence[Sequence[int]], windows: Sequence[Window], pad_id: int
+) -> list[float]:
     """Summed loss of the scored tokens of each window."""
-    stretches = [rows[w.document]["input_ids"][w.start : w.end] for w in windows]
+    stretches = [documents[w.document][w.start : w.end] for w in windows]
     ids_BT, mask_BT = padded(stretches, pad_id, left=False, device=device_of(model))
     logits_BTV = model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
     return [

@@ -10,7 +10,7 @@ from typing import Any
 from eval.arms.choosing import CHOOSING, Choosing, OnDone
 from eval.arms.rendered import offered
 from eval.generation import context_of, stop_ids
-from eval.record import OUT_OF_SCOPE, Kind, Prediction, TextLoss
+from eval.record import OUT_OF_SCOPE, TEXT_WINDOW, Kind, Prediction, TextLoss
 from pipeline.core.arms import ARMS
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
@@ -55,12 +55,14 @@ class Loaded:
         """Negative log-likelihood of each document."""
         from eval.likelihood import text_losses
 
-        limit = getattr(self.model.config, "max_position_embeddings", 512)
+        limit = getattr(self.model.config, "max_position_embeddings", TEXT_WINDOW)
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         return text_losses(
             self.model,
             rows,
             batch_size=self.batch_size,
-            max_length=min(limit, 512),
+            max_length=min(limit, TEXT_WINDOW),
+            first_id=eos if bos is None else bos,
             pad_id=self.pad_id,
             on_progress=self._progress,
         )

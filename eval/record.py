@@ -28,6 +28,10 @@ OUT_OF_SCOPE = "out_of_scope"
 """What rows of a suite are labelled that belong to none of a model's labels: no answer is right,
 and how sure a model is of its answer, or how likely it holds the text for, should tell them."""
 
+TEXT_WINDOW = 512
+"""Tokens of a text that a model reads at once, where its context holds so many: models of
+another context are compared on the same stretches, and the logits of long ones fill the memory."""
+
 Kind = Literal["label", "labels", "tags", "value", "preference", "channel"]
 
 
@@ -72,8 +76,10 @@ class TextLoss:
     Attributes:
         example_id: names the document.
         nll_sum: negative log-likelihood in nats, summed over the scored tokens.
-        tokens: scored tokens: all but the document's first.
-        utf8_bytes: length of the document's text; 0 where it is not known.
+        tokens: scored tokens: all of them, the first given the id that texts begin with; without
+            such an id, all but the first.
+        utf8_bytes: length of the text that the scored tokens hold; 0 where it is not known, as
+            without an id that texts begin with.
     """
 
     example_id: str

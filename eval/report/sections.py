@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from eval.record import TEXT_WINDOW
 from eval.report.markup import (
     Content,
     Markup,
     arms_of,
     chip,
     interval,
+    joined,
     number,
     section,
     table,
@@ -124,7 +126,11 @@ def levels(comparison: Mapping[str, Any]) -> Markup | None:
     if not rows:
         return None
     columns = ["level", "text", "loss (nats/token)", "95 % interval", "bits/byte"]
-    return section("Text", table(columns, rows, left=2))
+    note = (
+        f"Texts are read in windows of at most {TEXT_WINDOW} tokens, whatever a model's context; "
+        "each further window repeats half of the one before."
+    )
+    return section("Text", joined([table(columns, rows, left=2), tag("p", note, class_="soft")]))
 
 
 def clean(comparison: Mapping[str, Any]) -> Markup | None:

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 from eval.arms.generate import GenerativePredictor
 from eval.likelihood import text_losses, windows_of
+from eval.metrics import bits_per_byte
 from eval.record import Prediction
 from pipeline.core.errors import DataError, ModelError
 
@@ -162,16 +163,51 @@ def documents() -> list[dict[str, Any]]:
     ]
 
 
-def test_text_losses_are_transformers_own_loss(model: Any) -> None:
+def test_text_losses_are_transformers_own_loss_of_every_token_after_the_first_id(
+    model: Any,
+) -> None:
     rows = documents()
-    for row, found in zip(rows, text_losses(model, rows, batch_size=4, max_length=64), strict=True):
-        ids = torch.tensor([row["input_ids"]])
-        assert found.tokens == ids.shape[1] - 1
-        assert found.utf8_bytes == 10
-        if found.tokens:
-            with torch.inference_mode():
-                expected = float(model(ids, labels=ids).loss) * found.tokens
-            assert found.nll_sum == pytest.approx(expected, rel=1e-5)
+    found = text_losses(model, rows, batch_size=4, max_length=64, first_id=STOP)
+    for row, one in zip(rows, found, strict=True):
+        ids = torch.tensor([[STOP, *row["input_ids"]]])
+        assert one.tokens == len(row["input_ids"])
+        assert one.utf8_bytes == 10
+        with torch.inference_mode():
+            expected = float(model(ids, labels=ids).loss) * one.tokens
+        assert one.nll_sum == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_id_that_a_text_begins_with_is_not_read_twice(model: Any) -> None:
+    rows = documents()
+    begun = [{**row, "input_ids": [STOP, *row["input_ids"]]} for row in rows]
+    one, other = (
+        text_losses(model, chosen, batch_size=4, max_length=64, first_id=STOP)
+        for chosen in (rows, begun)
+    )
+    assert [a.nll_sum for a in one] == pytest.approx([b.nll_sum for b in other])
+    assert [a.tokens for a in one] == [b.tokens for b in other]
+
+
+def test_without_a_first_id_the_bytes_that_are_scored_are_not_known(model: Any) -> None:
+    rows = documents()
+    for row, one in zip(rows, text_losses(model, rows, batch_size=4, max_length=64), strict=True):
+        assert (one.tokens, one.utf8_bytes) == (len(row["input_ids"]) - 1, 0)
+
+
+@pytest.mark.parametrize("window", [2, 7, 64])
+def test_bits_of_a_model_that_knows_nothing_are_those_of_its_vocabulary(window: int) -> None:
+    """Each token takes log2 V bits, a document's first too."""
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8, tie_word_embeddings=False,
+    )  # fmt: skip
+    knows_nothing = Qwen3ForCausalLM(config).eval()
+    torch.nn.init.zeros_(knows_nothing.lm_head.weight)
+    rows = documents()
+    found = text_losses(knows_nothing, rows, batch_size=4, max_length=window, first_id=STOP)
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    assert bits_per_byte(found) == pytest.approx(tokens * 6 / (10 * len(rows)), rel=1e-6)
 
 
 def test_long_documents_read_in_windows_score_each_token_in_its_window(model: Any) -> None:
