@@ -52,7 +52,8 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
     multiple=True,
     metavar="TASK,...",
     callback=_names,
-    help="Tasks of lm-evaluation-harness, or suites of the model's recipe, by its code.",
+    help="Tasks of lm-evaluation-harness, or suites of the model's recipe, by its code; a run that "
+    "was killed goes on.",
 )
 @set_option
 @click.option("--jobs", type=click.IntRange(1), help="Stages side by side; they share the cores.")

@@ -6,6 +6,7 @@ Reads one JSON file of wishes, writes one of results. Everything that it prints 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -66,6 +67,7 @@ def _evaluated(asked: dict[str, Any]) -> dict[str, Any]:
 def _asked(manager: Any, names: list[str], asked: dict[str, Any], writes: bool) -> dict[str, Any]:
     from lm_eval import simple_evaluate  # type: ignore[import-not-found]
 
+    _tell_of_known()
     model, chats = _model(asked, writes)
     began = time.perf_counter()
     made: dict[str, Any] = simple_evaluate(
@@ -76,10 +78,20 @@ def _asked(manager: Any, names: list[str], asked: dict[str, Any], writes: bool) 
         num_fewshot=asked["shots"],
         apply_chat_template=chats,
         log_samples=True,
+        # What is known of a run that was stopped is not asked again.
+        use_cache=asked["known"] + ("-written" if writes else "-read"),
     )
     made["seconds"] = time.perf_counter() - began
     made["chat_template"] = chats
     return made
+
+
+def _tell_of_known() -> None:
+    """The log says how many answers were known already; the harness tells it to nobody else."""
+    logger = logging.getLogger("lm_eval.api.model")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
 
 
 def _add(found: dict[str, Any], made: dict[str, Any]) -> None:

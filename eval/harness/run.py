@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +11,14 @@ from typing import Any
 
 from eval.batching import OnProgress
 from eval.harness.install import harness_python
+from eval.harness.known import forget, taken_over
+from eval.harness.launch import ask_process
 from eval.harness.suites import OwnTask, own_task
 from eval.record import Prediction
-from pipeline.core.errors import EngineError, UserError
+from pipeline.core.errors import UserError
 from pipeline.core.model_config import read_config
 
-_PROCESS = Path(__file__).with_name("process.py")
 _CUT = "Truncating"
-# "Running loglikelihood requests:  38%|███▊      | 17/45 [00:00<..."
-_BAR = re.compile(rb"requests: +\d+%\|[^|]*\| (\d+)/(\d+) ")
-_LOOKS_S, _TAIL = 1.0, 4096
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,8 @@ def run_harness(
     The harness runs in a process of its own, in an environment of its own that is made the
     first time. A checkpoint is scored in float32 on a CPU and in bfloat16 on a GPU, as our own
     arms score it. Tasks that only write are asked through the chat template where there is one;
-    tasks that score continuations are asked in plain text, as they are published.
+    tasks that score continuations are asked in plain text, as they are published. Answers that
+    a run had before it was stopped stand in its folder ``out``, and are not asked for again.
 
     Args:
         target: the model.
@@ -136,6 +132,7 @@ def run_harness(
     out.mkdir(parents=True, exist_ok=True)
     (out / "harness.log").unlink(missing_ok=True)
     ours = {name: folder for name, folder in (suites or {}).items() if name in tasks}
+    key = target.api_key if isinstance(target, Served) else None
     parts: list[dict[str, Any]] = []
     known = [name for name in tasks if name not in ours]
     common: dict[str, Any] = {
@@ -147,7 +144,7 @@ def run_harness(
     if known:
         echo(f"harness: asking {', '.join(known)}; log: {out / 'harness.log'}")
         wishes = {**common, "tasks": known, "include": None, "ids": False}
-        parts.append(_process(python, wishes, out, target, suites or {}, on_progress))
+        parts.append(ask_process(python, wishes, out, key, suites or {}, on_progress))
     answers: dict[str, list[Prediction]] = {}
     if ours:
         made = _own_tasks(target, ours, limit, out / "tasks", (suites or {}).get("test"))
@@ -159,7 +156,7 @@ def run_harness(
             "ids": True,
             "shots": None,
         }
-        parts.append(_process(python, wishes, out, target, {}, on_progress))
+        parts.append(ask_process(python, wishes, out, key, {}, on_progress))
         for task in made:
             samples = parts[-1]["samples"][task.name]
             answers[task.suite] = task.predictions(samples, parts[-1]["seconds"])
@@ -220,90 +217,13 @@ def _model(target: Checkpoint | Served) -> dict[str, Any]:
     }
 
 
-def _process(
-    python: Path,
-    wishes: Mapping[str, Any],
-    out: Path,
-    target: Checkpoint | Served,
-    suites: Mapping[str, Path],
-    on_progress: OnProgress | None,
-) -> dict[str, Any]:
-    """One run of the harness's own process."""
-    answer, asked = out / "answer.json", out / "asked.json"
-    answer.unlink(missing_ok=True)
-    asked.write_text(json.dumps({**wishes, "answer": str(answer)}), encoding="utf-8")
-    log = out / "harness.log"
-    # Isolated: modules that lie beside the script have names of Python's own.
-    command = [str(python), "-I", str(_PROCESS), str(asked)]
-    with (
-        log.open("a", encoding="utf-8") as stream,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=stream, stderr=stream,
-            env=_environment(wishes, out, target),
-        ) as process,
-    ):  # fmt: skip
-        try:
-            code = _watched(process, log, on_progress)
-        finally:
-            process.kill()
-    if code != 0 or not answer.is_file():
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-        errors = [line for line in lines if "Error" in line]
-        last = next((line for line in reversed(errors or lines) if line), "no message")
-        raise EngineError(f"harness: it ended with {code} ({last[:200]}); see {log}")
-    found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    answer.unlink()
-    asked.unlink()
-    if "problem" in found:
-        raise _problem(found["problem"], suites)
-    return found
-
-
-def _watched(process: subprocess.Popen[bytes], log: Path, on_progress: OnProgress | None) -> int:
-    """Waits for its end, and reads its progress off the bars that it writes."""
-    while True:
-        try:
-            return process.wait(_LOOKS_S)
-        except subprocess.TimeoutExpired:
-            with log.open("rb") as stream:
-                stream.seek(max(0, log.stat().st_size - _TAIL))
-                told = _BAR.findall(stream.read())
-            if told and on_progress is not None:
-                on_progress(int(told[-1][0]), int(told[-1][1]))
-
-
-def _environment(
-    wishes: Mapping[str, Any], out: Path, target: Checkpoint | Served
-) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")}
-    kept["TOKENIZERS_PARALLELISM"] = "false"
-    if isinstance(target, Served) and target.api_key:
-        kept["OPENAI_API_KEY"] = target.api_key
-    if wishes["ids"]:
-        # Our own rows lie here: no hub is asked, and no copy stays in the user's cache.
-        kept |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
-                 "HF_DATASETS_CACHE": str(out / "tasks" / "cache")}  # fmt: skip
-    return kept
-
-
-def _problem(problem: Mapping[str, str], suites: Mapping[str, Path]) -> UserError:
-    name = problem["task"]
-    if problem["kind"] == "unknown":
-        own = f" (rows of our own: {', '.join(suites)})" if suites else ""
-        return UserError(
-            f"--harness {name}: lm-evaluation-harness has no such task{own}; its tasks are "
-            "listed by `lm-eval ls tasks` in its environment, and a task of your own is a YAML file"
-        )
-    return UserError(
-        f"--harness {name}: its data is not to be had here ({problem['text']}); run it where the "
-        "hub can be reached, or take a task whose data lies here"
-    )
-
-
 def _notes(out: Path) -> tuple[str, ...]:
     log = (out / "harness.log").read_text(encoding="utf-8", errors="replace")
-    cut = log.count(_CUT)
-    return (f"{cut} requests were longer than the model's context, and were cut",) if cut else ()
+    cut, known = log.count(_CUT), taken_over(log)
+    notes = [f"{cut} requests were longer than the model's context, and were cut"] * bool(cut)
+    if known:
+        notes.append(f"{known} answers are of a run that was stopped before its end")
+    return tuple(notes)
 
 
 def _write(out: Path, run: HarnessRun, parts: Sequence[Mapping[str, Any]]) -> None:
@@ -314,3 +234,4 @@ def _write(out: Path, run: HarnessRun, parts: Sequence[Mapping[str, Any]]) -> No
             with (out / f"samples-{name}.jsonl").open("w", encoding="utf-8") as stream:
                 stream.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in samples)
     shutil.rmtree(out / "tasks" / "cache", ignore_errors=True)
+    forget(out)

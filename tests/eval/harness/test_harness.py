@@ -12,7 +12,8 @@ import yaml
 from reference_case import make_base, make_data, rows
 from transformers import AutoTokenizer
 
-from eval.harness import install, run
+from eval.harness import install, launch, run
+from eval.harness.known import known_file, taken_over
 from eval.harness.run import Checkpoint, Served, run_harness
 from eval.harness.suites import own_task
 from eval.loaded import prompt_ids
@@ -96,7 +97,7 @@ class Stand:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.script = folder / "stand.py"
-        monkeypatch.setattr(run, "_PROCESS", self.script)
+        monkeypatch.setattr(launch, "_PROCESS", self.script)
         monkeypatch.setattr(run, "harness_python", lambda _echo: Path(sys.executable))
         self.out = folder / "out"
 
@@ -240,3 +241,35 @@ def test_both_environments_read_a_checkpoint_with_the_same_code() -> None:
 def pins(lock: Path) -> dict[str, str]:
     lines = [line for line in lock.read_text().splitlines() if line and line[0] != "#"]
     return dict(line.split("==", 1) for line in lines)
+
+
+def test_what_is_known_is_known_of_these_weights_and_this_way_of_asking(
+    base: Artifact, tmp_path: Path
+) -> None:
+    def place(model: dict[str, Any], ids: bool = False, **more: Any) -> str:
+        return known_file(tmp_path, {"model": model, "ids": ids, **more}).name
+
+    model = {"kind": "checkpoint", "root": str(base.path), "adapter": None, "dtype": "float32"}
+    first = place(model)
+    # How many rows are asked changes no answer: those of a smaller limit are known.
+    assert place(model, limit=5, tasks=["hellaswag"]) == first
+    assert place(model, ids=True) != first
+    assert place({**model, "dtype": "bfloat16"}) != first
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(b"one")
+    plain = {**model, "root": str(weights)}
+    before = place(plain)
+    assert place(plain) == before
+    (weights / "model.safetensors").write_bytes(b"other")
+    assert place(plain) != before
+    served = {"kind": "served", "url": "http://x/v1", "model": "a", "concurrency": 4}
+    assert place(served) == place({**served, "concurrency": 16}) != place({**served, "model": "b"})
+
+
+def test_answers_of_a_stopped_run_are_counted_by_the_harnesss_own_log() -> None:
+    log = """2026-11-26:18:00:01 INFO [api.model:329] Cached requests: 17, Requests remaining: 28
+2026-11-26:18:00:09 INFO [api.model:329] Cached requests: 3, Requests remaining: 0
+"""
+    assert taken_over(log) == 20
+    assert taken_over("") == 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,14 @@ from reference_case import context_in, make_base, make_data
 from transformers import AutoModelForCausalLM
 
 from eval.arms.scoring import score_pairs
+from eval.harness import launch
 from eval.harness.run import Checkpoint, HarnessRun, Served, run_harness
 from eval.harness.suites import own_task
 from eval.loaded import Loaded
 from eval.record import Prediction
 from eval.suite import Suite
 from pipeline.core.artifact import Artifact
-from pipeline.core.errors import UserError
+from pipeline.core.errors import EngineError, UserError
 
 pytestmark = pytest.mark.long
 
@@ -82,6 +86,42 @@ def test_answers_and_accuracy_are_those_of_arm_likelihood(
     assert ran.tasks["test"]["figures"]["acc,none"] == pytest.approx(accuracy)
     for one, other in zip(mine, theirs, strict=True):
         assert one.scores == pytest.approx(other.scores, rel=1e-4, abs=1e-5)
+
+
+def test_a_run_that_was_killed_goes_on_and_a_finished_one_leaves_nothing(
+    base: Artifact, data: Artifact, ran: HarnessRun, tmp_path: Path, monkeypatch: Any
+) -> None:
+    out, suites = tmp_path / "out", {"test": data.path}
+    assert not (ran.folder / "known").exists()
+    assert not any("was stopped" in note for note in ran.notes)
+
+    def killed(process: Any, _log: Path, _progress: Any) -> int:
+        for _ in range(12_000):
+            if sum(answers_in(file) for file in (out / "known").glob("*.db")) > 15:
+                break
+            time.sleep(0.01)
+        process.kill()
+        return int(process.wait())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(launch, "_watched", killed)
+        with pytest.raises(EngineError, match="it ended with -9"):
+            run_harness(Checkpoint(base.path), ["test"], out=out, suites=suites)
+    (file,) = (out / "known").glob("*.db")
+    before = answers_in(file)
+    again = run_harness(Checkpoint(base.path), ["test"], out=out, suites=suites)
+    assert again.notes == (f"{before} answers are of a run that was stopped before its end",)
+    assert [p.scores for p in again.answers["test"]] == [p.scores for p in ran.answers["test"]]
+    assert not (out / "known").exists()
+
+
+def answers_in(file: Path) -> int:
+    """Rows of the harness's cache; none while it is being made."""
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as found:
+            return int(found.execute("SELECT count(*) FROM unnamed").fetchone()[0])
+    except sqlite3.Error:
+        return 0
 
 
 def test_a_task_of_the_users_own_is_a_yaml_file(base: Artifact, tmp_path: Path) -> None:
