@@ -13,7 +13,7 @@ from eval.gates import Gate
 from eval.known_items import read_known
 from eval.learning_curve import learning_curve, read_points
 from eval.model_facts import model_facts
-from eval.record import read_losses, read_predictions
+from eval.record import read_losses, read_predictions, tables_in
 from eval.report import write_report
 from eval.results import ModelResult
 from eval.stage import OWN
@@ -125,8 +125,7 @@ def _tables(folder: Path) -> dict[tuple[str, str, str], Path]:
     """(split, suite, further arm or nothing) to the file of answers."""
     found = {}
     for split in ("predictions", "validation", "train"):
-        for path in sorted(folder.glob(f"{split}-*.jsonl")):
-            suite, _, arm = path.stem.removeprefix(f"{split}-").partition("@")
+        for suite, arm, path in tables_in(folder, split):
             found[split, suite, arm] = path
     return found
 

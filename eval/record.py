@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -97,6 +97,20 @@ def _refused(constant: str) -> Any:
 
 # Python's own reader takes NaN and Infinity, which JSON does not know.
 _STRICT = json.JSONDecoder(parse_constant=_refused)
+
+
+def tables_in(folder: Path, split: str = "predictions") -> Iterator[tuple[str, str, Path]]:
+    """Suite, arm and file of each table of answers in an evaluation's folder.
+
+    Args:
+        split: ``predictions`` (test rows), ``validation`` or ``train``.
+
+    Yields:
+        The arm as the file names it: nothing for the evaluation's own.
+    """
+    for path in sorted(folder.glob(f"{split}-*.jsonl")):
+        suite, _, arm = path.stem.removeprefix(f"{split}-").partition("@")
+        yield suite, arm, path
 
 
 def as_text(answer: Sequence[str] | float) -> str:

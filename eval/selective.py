@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.auroc import auroc
 from eval.scored import Bools, Floats, Scored
 from eval.statistics import wilson
 
@@ -76,20 +77,6 @@ def threshold_for(precision: float, confidence_N: Floats, right_N: Bools) -> flo
         return None
     ordered_K = np.unique(confidence_N)[::-1]
     return float(ordered_K[fit_K[-1]])
-
-
-def auroc(inside: Floats, outside: Floats) -> float | None:
-    """Chance that an item in scope has a higher score than one out of it; ties count half.
-
-    None where one side is empty. The area under the ROC curve, from ranks (Hanley and McNeil
-    1982).
-    """
-    if not len(inside) or not len(outside):
-        return None
-    ordered = np.sort(outside)
-    below_N = np.searchsorted(ordered, inside, side="left")
-    up_to_N = np.searchsorted(ordered, inside, side="right")
-    return float((below_N + up_to_N).mean() / (2 * len(outside)))
 
 
 def selective_of(
@@ -179,15 +166,13 @@ def _out_of_scope(
         inside = table.in_scope
         outside = [one.where(one.golds < 0) for one in (table, *others)]
         items = sum(len(one) for one in outside)
+        if not len(inside) or not items:
+            continue
         sure = np.concatenate([one.confidence for one in outside])
-        value = auroc(inside.confidence, sure)
-        if value is not None:
-            found["confidence"].append(value)
+        found["confidence"].append(auroc(inside.confidence, sure))
         known = [one.evidence for one in outside if one.evidence is not None]
         if inside.evidence is not None and len(known) == len(outside):
-            value = auroc(inside.evidence, np.concatenate(known))
-            if value is not None:
-                found["evidence"].append(value)
+            found["evidence"].append(auroc(inside.evidence, np.concatenate(known)))
     if not found["confidence"]:
         return None
     means = {name: float(np.mean(values)) if values else None for name, values in found.items()}

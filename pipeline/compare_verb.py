@@ -13,7 +13,7 @@ import click
 
 from eval.answered import METRICS, read_answered
 from eval.conclusions import SHOWN, not_shown
-from eval.record import Kind, Prediction, read_predictions
+from eval.record import Kind, Prediction, read_predictions, tables_in
 from eval.side_by_side import RIGHT_OR_WRONG, Side, side_by_side
 from eval.significance import holm
 from pipeline.core.artifact import Artifact
@@ -125,11 +125,9 @@ def _of_model(store: Store, name: str, arm: str | None) -> _Answers:
 def _tables(artifact: Artifact) -> list[tuple[str, str, list[Prediction]]]:
     """(suite, arm, answers) of one evaluation."""
     own = str(artifact.manifest.config["arm"])
-    found = []
-    for path in sorted(artifact.path.glob("predictions-*.jsonl")):
-        suite, _, arm = path.stem.removeprefix("predictions-").partition("@")
-        found.append((suite, arm or own, read_predictions(path)))
-    return found
+    return [
+        (suite, arm or own, read_predictions(path)) for suite, arm, path in tables_in(artifact.path)
+    ]
 
 
 def _json(artifact: Artifact, name: str) -> dict[str, Any]:

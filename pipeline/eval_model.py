@@ -14,7 +14,7 @@ from typing import Any, cast
 from eval.answered import Answered, Table, write_answered
 from eval.calibration import BINS
 from eval.costs import Cost
-from eval.record import TextLoss, read_losses, read_predictions
+from eval.record import TextLoss, read_losses, read_predictions, tables_in
 from pipeline.core.arms import info_of
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import UserError
@@ -264,8 +264,7 @@ def _tables(artifact: Artifact, known: _Known, store: Store) -> Iterator[Table]:
     if (folder / "groups.json").is_file():
         shared = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
     temperatures = _temperatures(artifact, known, store)
-    for path in sorted(folder.glob("predictions-*.jsonl")):
-        suite, _, arm = path.stem.removeprefix("predictions-").partition("@")
+    for suite, arm, path in tables_in(folder):
         heat = temperatures.get(arm or own)
         cost = Cost(**costs[suite]) if suite in costs else None
         device = cost.device if cost is not None else "not told"

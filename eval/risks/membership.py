@@ -15,6 +15,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from eval.auroc import auroc
 from eval.statistics import CLUSTERS, THESE_WEIGHTS, Interval
 
 Floats = npt.NDArray[np.float64]
@@ -22,13 +23,9 @@ FALSE_POSITIVES = 0.01
 _DRAWS = 1000
 
 
-def auroc(members: npt.ArrayLike, others: npt.ArrayLike) -> float:
-    """How often a member's loss is below an other's, ties counted half (Mann and Whitney 1947)."""
-    member_M, other_O = np.asarray(members, dtype=float), np.sort(np.asarray(others, dtype=float))
-    below = np.searchsorted(other_O, member_M, side="right")
-    strictly = np.searchsorted(other_O, member_M, side="left")
-    above_M = len(other_O) - below + 0.5 * (below - strictly)
-    return float(above_M.sum() / (len(member_M) * len(other_O)))
+def told_apart(members: npt.ArrayLike, others: npt.ArrayLike) -> float:
+    """How often a member's loss is below an other's: the area under the attack's ROC curve."""
+    return auroc(others, members)
 
 
 def found_at(members: npt.ArrayLike, others: npt.ArrayLike, rate: float = FALSE_POSITIVES) -> float:
@@ -56,7 +53,7 @@ def with_interval(
     Args:
         clusters: of members and of others, where rows share a document: it is drawn as one.
     """
-    take = auroc if figure == "auroc" else found_at
+    take = told_apart if figure == "auroc" else found_at
     member_M, other_O = np.asarray(members, dtype=float), np.asarray(others, dtype=float)
     rng = np.random.default_rng(seed)
     sides = [_parts(member_M, clusters[0]), _parts(other_O, clusters[1])]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eval.auroc import beats
 from eval.clusters import summed
 from eval.statistics import Interval, covers_of, mean_interval
 from eval.tasks import told
@@ -142,13 +143,8 @@ def _area(
     positive: Floats, negative: Floats, clusters: Sequence[Hashable] | None = None
 ) -> tuple[float, float]:
     """The area and its standard error, from ranks: m positive and n negative scores."""
-    from scipy.stats import rankdata
-
-    m, n = len(positive), len(negative)
-    ranks = rankdata(np.concatenate([positive, negative]))
-    # Of each score, the share of the other side that it beats (ties count half).
-    beats_m = (ranks[:m] - rankdata(positive)) / n
-    beaten_n = 1 - (ranks[m:] - rankdata(negative)) / m
+    m = len(positive)
+    beats_m, beaten_n = beats(positive, negative), 1 - beats(negative, positive)
     if clusters is not None:
         area = float(beats_m.mean())
         off_C = summed((beats_m + beaten_n - 2 * area)[:, None], clusters)[:, 0] / m

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from eval.risks.membership import auroc, found_at, with_interval
+from eval.risks.membership import found_at, told_apart, with_interval
 from eval.risks.privacy import overlaps, personal_lines
 
 
@@ -18,7 +18,7 @@ def test_auroc_is_that_of_scikit_learn_with_ties() -> None:
     members, others = rng.integers(0, 20, 300) / 10, rng.integers(3, 25, 200) / 10
     truth = [1] * 300 + [0] * 200
     expected = roc_auc_score(truth, -np.concatenate([members, others]))
-    assert auroc(members, others) == pytest.approx(expected, abs=1e-12)
+    assert told_apart(members, others) == pytest.approx(expected, abs=1e-12)
 
 
 def test_members_found_at_1_percent_are_those_of_the_roc_curve() -> None:
