@@ -6,40 +6,18 @@ does. What lies between is undecided, and what was not measured too: luck promot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.core.arms import Arm
 from pipeline.core.errors import RecipeError
+from pipeline.core.gate_bounds import BOUNDS, NAMES, OF_TEXT, TEXT_RUNGS, Metric, Rung
 
 if TYPE_CHECKING:
     from eval.statistics import Interval
 
-Metric = Literal[
-    "accuracy", "loss", "bits_per_byte", "contamination", "ece",
-    "macro_f1", "micro_f1", "entity_f1", "mae", "preference_accuracy",
-]  # fmt: skip
-Rung = Literal["base", "parent", "control", "chance", "none"]
 Against = Rung | Arm
 Status = Literal["pass", "fail", "undecided"]
-
-# The bounds that make sense for a metric, against another rung and by itself.
-BETTER: tuple[str, ...] = ("superior_by", "not_worse_by")
-BOUNDS: Mapping[Metric, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "accuracy": (BETTER, ("at_least",)),
-    "macro_f1": (BETTER, ("at_least",)),
-    "micro_f1": (BETTER, ("at_least",)),
-    "loss": (("at_most_ratio",), ("at_most",)),
-    "bits_per_byte": (("at_most_ratio",), ("at_most",)),
-    "ece": ((), ("at_most",)),
-    "mae": ((), ("at_most",)),
-    "contamination": ((), ("at_most",)),
-    "entity_f1": ((), ("at_least",)),
-    "preference_accuracy": ((), ("at_least",)),
-}
-OF_TEXT: tuple[Metric, ...] = ("loss", "bits_per_byte")
-_NAMES = ("superior_by", "not_worse_by", "at_most_ratio", "at_least", "at_most")
 
 
 @dataclass(frozen=True)
@@ -74,14 +52,13 @@ class Gate:
         place = f"gates: {self.metric} on {self.suite} against {self.against}"
         relative, absolute = BOUNDS[self.metric]
         fit = absolute if self.against == "none" else relative
-        text_rungs = ("base", "parent", "control", "none")
-        if not fit or (self.metric in OF_TEXT and self.against not in text_rungs):
+        if not fit or (self.metric in OF_TEXT and self.against not in TEXT_RUNGS):
             raise RecipeError(f"{place}: this has no such rung; leave `against` out")
         if self.against == "chance" and self.metric != "accuracy":
             raise RecipeError(f"{place}: chance is known of accuracy alone; leave `against` out")
         if self.arm is not None and self.against == self.arm:
             raise RecipeError(f"{place}: an arm stands against itself; name another")
-        given = [name for name in _NAMES if getattr(self, name) is not None]
+        given = [name for name in NAMES if getattr(self, name) is not None]
         if len(given) != 1 or given[0] not in fit:
             raise RecipeError(
                 f"{place}: its bounds are {', '.join(given) or 'missing'}; "
@@ -101,7 +78,7 @@ class Gate:
     @property
     def bound(self) -> float:
         """The one bound that is set."""
-        given: tuple[float | None, ...] = tuple(getattr(self, name) for name in _NAMES)
+        given: tuple[float | None, ...] = tuple(getattr(self, name) for name in NAMES)
         return next(bound for bound in given if bound is not None)
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from eval.bits import bits_interval, bits_ratio_interval
 from eval.calibration import BINS
 from eval.calibration_error import ece_interval
-from eval.gates import OF_TEXT, Gate, GateResult, judge
+from eval.gates import Gate, GateResult, judge
 from eval.metrics import chance
 from eval.results import (
     LABELLED,
@@ -35,6 +35,7 @@ from eval.statistics import (
 )
 from eval.task_figures import f1_difference, figure, kinds_with
 from pipeline.core.arms import FORM_NAMES, REFERENCES, Arm
+from pipeline.core.gate_bounds import OF_TEXT
 
 # A recipe straight over L0 has no other parent than the base.
 _ROLES: Mapping[str, tuple[Role, ...]] = {

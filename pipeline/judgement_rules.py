@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, get_args
 
 from pipeline.core.arms import ARMS, REFERENCES
+from pipeline.core.gate_bounds import OF_TEXT
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.schema_data import Format
@@ -35,7 +36,6 @@ _MEASURED_OF: Mapping[str, frozenset[str]] = {
     "ece": frozenset({"label"}),
     "bits_per_byte": frozenset({"text"}),
 }
-OF_TEXT = ("loss", "bits_per_byte")
 _FORMATS: tuple[str, ...] = get_args(Format)
 _KINDS = {
     **{arm: "label" for arm, info in ARMS.items() if info.chosen},

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from pipeline.core.gate_bounds import BOUNDS, NAMES, OF_TEXT, RELATIVE, TEXT_RUNGS, Metric, Rung
 from pipeline.core.schema_data import NO_WEIGHT, Source
 from pipeline.core.schema_section import Section, Seed, as_list
 
@@ -148,12 +149,9 @@ class GateSpec(Section):
     """One promise. Exactly one of superior_by, not_worse_by, at_most_ratio, at_least, at_most."""
 
     suite: str
-    metric: Literal[
-        "accuracy", "loss", "bits_per_byte", "contamination", "ece",
-        "macro_f1", "micro_f1", "entity_f1", "mae", "preference_accuracy",
-    ]  # fmt: skip
+    metric: Metric
     arm: GateArm | None = None
-    against: Literal["base", "parent", "control", "chance", "none"] | Reference | GateArm = "none"
+    against: Rung | Reference | GateArm = "none"
     superior_by: float | None = Field(None, ge=0)
     not_worse_by: float | None = Field(None, gt=0)
     at_most_ratio: float | None = Field(None, gt=0)
@@ -162,27 +160,16 @@ class GateSpec(Section):
 
     @model_validator(mode="after")
     def _one_bound(self) -> GateSpec:
-        names = ("superior_by", "not_worse_by", "at_most_ratio", "at_least", "at_most")
-        given = [name for name in names if getattr(self, name) is not None]
+        given = [name for name in NAMES if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(names)}")
-        relative = given[0] in names[:3]
+            raise ValueError(f"give exactly one of {', '.join(NAMES)}")
+        relative = given[0] in RELATIVE
         if relative == (self.against == "none"):
             raise ValueError(f"{given[0]} {'needs' if relative else 'refuses'} `against`")
-        fit = {
-            "accuracy": ("superior_by", "not_worse_by", "at_least"),
-            "macro_f1": ("superior_by", "not_worse_by", "at_least"),
-            "micro_f1": ("superior_by", "not_worse_by", "at_least"),
-            "loss": ("at_most_ratio", "at_most"),
-            "bits_per_byte": ("at_most_ratio", "at_most"),
-            "ece": ("at_most",),
-            "contamination": ("at_most",),
-            "mae": ("at_most",),
-        }.get(self.metric, ("at_least",))
+        fit = [bound for bounds in BOUNDS[self.metric] for bound in bounds]
         if given[0] not in fit:
             raise ValueError(f"{self.metric} takes {' or '.join(fit)}, and not {given[0]}")
-        of_text = self.metric in {"loss", "bits_per_byte"}
-        if of_text and self.against not in {"base", "parent", "none"}:
+        if self.metric in OF_TEXT and self.against not in TEXT_RUNGS:
             raise ValueError(f"{self.metric} is measured against base or parent")
         if self.against == "chance" and self.metric != "accuracy":
             raise ValueError("chance is known of accuracy alone")

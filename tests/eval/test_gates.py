@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 
 from eval.gates import Gate, GateResult, judge, verdict
 from eval.statistics import Interval, exact
 from pipeline.core.errors import RecipeError
+from pipeline.core.gate_bounds import NAMES, Metric, Rung
+from pipeline.core.schema_evaluate import GateSpec
 
 
 def superior(by: float) -> Gate:
@@ -136,3 +140,24 @@ def test_gates_and_comparison_import_neither_torch_nor_scipy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_a_recipe_takes_the_very_gates_that_can_be_judged(metric: Metric) -> None:
+    """The schema and the judge refuse alike: no promise is taken that ends in an error."""
+
+    def refused(kind: type, error: type[Exception], **given: Any) -> bool:
+        try:
+            kind(suite="test", metric=metric, **given)
+        except error:
+            return True
+        return False
+
+    rungs = [*get_args(Rung), "tfidf_logreg", "likelihood"]
+    taken = 0
+    for against, bound in itertools.product(rungs, NAMES):
+        given = {"against": against, bound: 0.5}
+        alike = refused(Gate, RecipeError, **given), refused(GateSpec, ValidationError, **given)
+        assert alike[0] == alike[1], given
+        taken += not alike[0]
+    assert taken
