@@ -379,7 +379,8 @@ def test_the_command_says_what_to_run_next(
     data = write(tmp_path, "rows.csv", rows_of("classes"))
     words = ["init", "--data", data, "--base", model_folder, "--out", tmp_path / "x.yaml"]
     result = gradus(*words)
-    assert result.output == f"gradus run {tmp_path}/x.yaml\n"
+    assert result.stdout == f"gradus run {tmp_path}/x.yaml\n"
+    assert "were drawn for its test split" in result.stderr
     assert gradus("plan", tmp_path / "x.yaml").exit_code == 0
     assert "is there already" in refusal(*words)
     assert "no such file" in refusal("init", "--data", tmp_path / "gone.csv", "--base", "a/b")

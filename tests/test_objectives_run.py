@@ -200,8 +200,10 @@ def test_its_report_has_the_figures_of_the_objective(
     case, summary = CASES[name], made(name)
     report = Path(summary["report"]).with_name("report.json")
     tree = json.loads(report.read_text(encoding="utf-8"))["comparison"]
-    assert tuple(task["kind"] for task in tree["tasks"]) == case.kinds
-    for task in tree["tasks"]:
+    # Rungs that nobody trains stand beside it.
+    own = [task for task in tree["tasks"] if task["name"] in case.models]
+    assert tuple(task["kind"] for task in own) == case.kinds
+    for task in own:
         assert set(task["figures"]) == FIGURES[task["kind"]]
         assert (task["items"], task["name"]) == (12, case.models[0])
         first = next(iter(task["figures"].values()))
