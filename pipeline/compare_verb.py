@@ -203,3 +203,6 @@ def _print(pair: Mapping[str, Any]) -> None:
             cells = (row["example_id"], row["gold"], row["a"] or "-", row["b"] or "-")
             table.add_row(*(visible(str(cell)) for cell in cells))
         Console(width=None if sys.stdout.isatty() else 140, markup=False).print(table)
+        left = right["only_a"] + right["only_b"] - len(pair["apart"])
+        if left:
+            print(f"  and {left:,} more items that one alone got right")

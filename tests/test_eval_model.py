@@ -286,6 +286,17 @@ def test_temperatures_are_those_of_the_models_report(made: Store) -> None:
     assert table.temperature == 9.0
 
 
+def test_items_that_are_not_listed_are_counted(tmp_path: Path, gradus: Gradus) -> None:
+    for name, right in (("one", 33), ("other", 8)):
+        (tmp_path / "rows.jsonl").write_text(answers(right), encoding="utf-8")
+        table = Table("test", "generate", "label", read_predictions(tmp_path / "rows.jsonl"))
+        write_answered(tmp_path / name, Answered(name, name, [table]))
+    sides = [str(tmp_path / name) for name in ("one", "other")]
+    (pair,) = json.loads(gradus("compare", *sides, "--json").stdout)["pairs"]
+    assert len(pair["apart"]) == 20
+    assert "and 5 more items that one alone got right" in gradus("compare", *sides).stdout
+
+
 def test_rows_of_a_file_are_written_by_the_template_that_the_recipe_brought(
     made: Store, tmp_path: Path
 ) -> None:
