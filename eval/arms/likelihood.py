@@ -18,13 +18,16 @@ _ROUNDING = {"torch.float32": 1e-4, "torch.float64": 1e-8}
 _COARSE_ROUNDING = 3e-2
 # Of the row on which both ways are compared: tokens of its prompt, and its longest labels.
 _PROBE, _PROBED = 32, 6
+# Tokens of an opening from which on it is read once for all.
+_WORTH = 16
 
 
 class LikelihoodPredictor:
     """Scores every label, its end of turn included, and normalises over the labels.
 
-    Where the model's attention allows it, prompt and labels are read in one pass; this is
-    proved on part of a row against pairs scored by themselves, and other models are given pairs.
+    Where the model's attention allows it, prompt and labels are read in one pass, and what all
+    prompts open with once for all; this is proved on part of a row against pairs scored by
+    themselves, and other models are given pairs.
     """
 
     def __init__(self, model: Any, answers: Answers, *, pad_id: int, batch_size: int) -> None:
@@ -43,6 +46,7 @@ class LikelihoodPredictor:
         self.pad_id, self.batch_size = pad_id, batch_size
         self._scorer: TrieScorer | None = None
         self._proved = False
+        self._shared = 0
         self.in_one_pass: bool | None = None
         """Whether labels share a pass; None before the first row was asked."""
 
@@ -84,11 +88,13 @@ class LikelihoodPredictor:
             nodes = len(self.trie.tokens)
             longest = max(len(row["prompt_ids"]) for row in rows)
             self.in_one_pass = self._passes(rows, longest + room)
-            at_once = (
-                rows_at_once(self.model, nodes + 1, self.batch_size, sight=longest + nodes)
-                if self.in_one_pass
-                else self.batch_size
-            )
+            at_once = self.batch_size
+            self._shared = 0
+            if self._scorer is not None and self.in_one_pass:
+                self._shared = shared_opening([row["prompt_ids"] for row in rows])
+                self._scorer.opens_with(rows[0]["prompt_ids"][: self._shared])
+                sight = (longest - self._shared + nodes) * (longest + nodes)
+                at_once = rows_at_once(self.model, nodes + 1, self.batch_size, sight=sight)
             return ask_in_batches(
                 rows,
                 [len(row["prompt_ids"]) for row in rows],
@@ -117,7 +123,9 @@ class LikelihoodPredictor:
         some = sorted({0, len(lengths) - 1, *order[:_PROBED]})
         answers = list(self.answers.values())
         apart = self._in_pairs(prompt, [answers[index] for index in some])
-        joined = scorer.scores([prompt])[0].tolist()
+        half = len(prompt) // 2
+        scorer.opens_with(prompt[:half])
+        joined = scorer.scores([prompt[half:]])[0].tolist()
         allowed = _ROUNDING.get(str(self.model.dtype), _COARSE_ROUNDING)
         return all(
             math.isclose(joined[index], one, rel_tol=allowed, abs_tol=allowed)
@@ -128,7 +136,7 @@ class LikelihoodPredictor:
     def _scores(self, rows: Sequence[Row]) -> list[list[float]]:
         """Of each row, every label's log-probability in nats."""
         if self.in_one_pass and self._scorer is not None:
-            prompts = [row["prompt_ids"] for row in rows]
+            prompts = [row["prompt_ids"][self._shared :] for row in rows]
             found: list[list[float]] = self._scorer.scores(prompts).tolist()
             return found
         answers = list(self.answers.values())
@@ -155,6 +163,17 @@ class LikelihoodPredictor:
         return by_sum, by_mean
 
 
+def shared_opening(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts open with, at least one left to each; 0 where it is not worth it."""
+    # What the first and the last in order share, all share.
+    first, last = min(prompts, key=tuple), max(prompts, key=tuple)
+    most = min(map(len, prompts)) - 1
+    same = 0
+    while same < most and first[same] == last[same]:
+        same += 1
+    return same if same >= _WORTH and len(prompts) > 1 else 0
+
+
 def scored_prediction(
     row: Row,
     labels: Sequence[str],
@@ -169,7 +188,8 @@ def scored_prediction(
     Args:
         row: ``example_id`` and ``label``.
         scores: of each label, up to a constant.
-        tokens: tokens that were read for it.
+        tokens: of its prompt and of what was weighed. What all items open with is read once and
+            counted with each, as whoever sells answers counts it.
         with_evidence: the constant is of meaning: logsumexp of the scores is log P(x).
     """
     most = max(scores)

@@ -1,6 +1,7 @@
 """How likely a model holds answers for, after prompts: each pair by itself, or all in one pass.
 
-Legend: B rows, T tokens, V vocabulary, L answers, N nodes of their trie, E its edges.
+Legend: B rows, T tokens, P of a shared opening, V vocabulary, L answers, N nodes of their trie,
+E its edges.
 """
 
 from __future__ import annotations
@@ -98,34 +99,63 @@ class TrieScorer:
             on_LE[row, path] = 1
         self.before_NN = torch.from_numpy(before_NN).to(self.device)
         self.on_LE = torch.from_numpy(on_LE)
+        self._opening: list[int] = []
+        self._read: list[Any] | None = None
+
+    def opens_with(self, ids: Ids) -> None:
+        """What stands before every prompt from now on, in place of what did so far.
+
+        It is read once, with the first prompts, and what its layers remember serves all.
+        """
+        self._opening, self._read = list(ids), None
 
     def scores(self, prompts: Sequence[Ids]) -> torch.Tensor:
-        """log p(answer | prompt) in nats, [B, L] in float64 on the CPU.
+        """log p(answer | opening, prompt) in nats, [B, L] in float64 on the CPU.
 
         Args:
-            prompts: B rows of one token at least.
+            prompts: B rows of one token at least, without the opening that they share.
         """
         import torch
 
         ids_BT, real_BT = padded(prompts, self.pad_id, left=True, device=self.device)
         rows = len(prompts)
-        positions_BT = (real_BT.cumsum(dim=1) - 1).clamp(min=0)
+        positions_BT = (real_BT.cumsum(dim=1) - 1).clamp(min=0) + len(self._opening)
         logits_BNV = last_logits(
             self.model,
             self.nodes + 1,
             input_ids=torch.cat([ids_BT, self.tokens_N.expand(rows, -1)], dim=1),
             attention_mask=self._sight(real_BT),
             position_ids=torch.cat([positions_BT, positions_BT[:, -1:] + self.depths_N], dim=1),
-            use_cache=False,
+            **self._remembered(rows),
         )
         wholes_BN = log_sums(logits_BNV)
         told_BE = logits_BNV[:, self.starts_E, self.follow_E].float()
         told_BE -= wholes_BN[:, self.starts_E]
         return told_BE.double().cpu() @ self.on_LE.T
 
+    def _remembered(self, rows: int) -> dict[str, Any]:
+        """What a forward pass of as many rows is given of the opening."""
+        import torch
+        from transformers import DynamicCache
+
+        if not self._opening:
+            return {"use_cache": False}
+        if self._read is None:
+            ids_1P = torch.tensor([self._opening], device=self.device)
+            cache = DynamicCache()
+            last_logits(self.model, 1, input_ids=ids_1P, past_key_values=cache, use_cache=True)
+            self._read = list(cache.layers)
+        each = [
+            (layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1))
+            for layer in self._read
+        ]
+        return {"past_key_values": DynamicCache(each), "use_cache": True}
+
     def _sight(self, real_BT: torch.Tensor) -> torch.Tensor:
-        """What is added to the attention of a query (row) to a key (column), [B, 1, K, K]:
-        0 where it is seen; K = T + N."""
+        """What is added to the attention of a query (row) to a key (column): 0 where it is seen.
+
+        [B, 1, T + N, P + T + N] with P tokens of the opening, which all see.
+        """
         import torch
 
         rows, width = real_BT.shape
@@ -136,6 +166,8 @@ class TrieScorer:
         seen[:, width:, width:] = self.before_NN
         # Padding sees itself: a softmax over nothing gives NaN, which would spread.
         seen.diagonal(dim1=1, dim2=2).fill_(True)
+        if self._opening:
+            seen = torch.nn.functional.pad(seen, (len(self._opening), 0), value=True)
         kind = plain_model(self.model).dtype
         added = torch.zeros(seen.shape, dtype=kind, device=self.device)
         return added.masked_fill_(~seen, torch.finfo(kind).min)[:, None]
@@ -146,11 +178,11 @@ def rows_at_once(model: Any, positions: int, batch_size: int, *, sight: int = 0)
 
     Args:
         positions: of a row, whose logits are held over the whole vocabulary.
-        sight: tokens of a row of which each is told whom it sees.
+        sight: entries of a row's table of who sees whom.
     """
     device = "cuda" if device_of(model).type == "cuda" else "cpu"
     vocabulary: int = plain_model(model).config.get_text_config().vocab_size
-    most = min(_LOGITS[device] // (positions * vocabulary), _SIGHT[device] // max(1, sight * sight))
+    most = min(_LOGITS[device] // (positions * vocabulary), _SIGHT[device] // max(1, sight))
     return max(1, min(batch_size, most))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ _GRID: Mapping[Name, tuple[float, ...]] = {
 _WORDS, _CHARACTERS = ((1, 1), (1, 2)), ((1, 2), (1, 3))
 _MOST_TERMS = 100_000
 _MOST_STEPS = 1_000
+_TOLERANCE = 1e-4
 _CERTAIN = 1 - 1e-12
 
 
@@ -81,8 +83,9 @@ def fit_text_model(name: Name, task: Task, seed: int) -> TextModel:
     for ngrams in _CHARACTERS if characters else _WORDS:
         terms = _terms(characters, ngrams)
         features = _fitted_terms(name, terms, texts)
+        judges: Any = None
         for value in grid:
-            judges = _fit(name, features, task, seen, value, seed)
+            judges = _fit(name, features, task, seen, value, seed, judges)
             model = TextModel(seen, task.several, terms, judges)
             score = _score(model, task.validation)
             model.told = {
@@ -108,6 +111,7 @@ def _terms(characters: bool, ngrams: tuple[int, int]) -> Any:
         ngram_range=ngrams,
         sublinear_tf=True,
         max_features=_MOST_TERMS,
+        dtype=np.float32,  # the solver's memory traffic is its time
     )
 
 
@@ -122,17 +126,28 @@ def _fitted_terms(name: str, terms: Any, texts: Sequence[str]) -> Any:
 
 
 def _fit(
-    name: Name, features: Any, task: Task, seen: Sequence[str], value: float, seed: int
+    name: Name,
+    features: Any,
+    task: Task,
+    seen: Sequence[str],
+    value: float,
+    seed: int,
+    before: Any,
 ) -> Any:
+    """``before``: what the value before this one came to, from which the solver starts."""
     if not task.several:
-        return _estimator(name, value, seed, features, [item.labels[0] for item in task.train])
+        targets = [item.labels[0] for item in task.train]
+        return _estimator(name, value, seed, features, targets, before)
+    old = before or [None] * len(seen)
     return [
-        _Binary.fit(name, features, [label in item.labels for item in task.train], value, seed)
-        for label in seen
+        _Binary.fit(name, features, [label in item.labels for item in task.train], value, seed, one)
+        for label, one in zip(seen, old, strict=True)
     ]
 
 
-def _estimator(name: Name, value: float, seed: int, features: Any, targets: Any) -> Any:
+def _estimator(
+    name: Name, value: float, seed: int, features: Any, targets: Any, before: Any
+) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import MultinomialNB
@@ -142,8 +157,10 @@ def _estimator(name: Name, value: float, seed: int, features: Any, targets: Any)
     with warnings.catch_warnings():
         # A solver that stopped early is judged on validation like the others.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        solver = LogisticRegression(C=value, max_iter=_MOST_STEPS, random_state=seed)
-        return solver.fit(features, targets)
+        solver = deepcopy(before) or LogisticRegression(
+            max_iter=_MOST_STEPS, tol=_TOLERANCE, random_state=seed, warm_start=True
+        )
+        return solver.set_params(C=value).fit(features, targets)
 
 
 @dataclass(frozen=True)
@@ -155,10 +172,19 @@ class _Binary:
     rows: int
 
     @classmethod
-    def fit(cls, name: Name, features: Any, on: Sequence[bool], value: float, seed: int) -> _Binary:
+    def fit(
+        cls,
+        name: Name,
+        features: Any,
+        on: Sequence[bool],
+        value: float,
+        seed: int,
+        before: _Binary | None,
+    ) -> _Binary:
         if len(set(on)) < 2:
             return cls(None, on[0], len(on))
-        return cls(_estimator(name, value, seed, features, list(on)), None, len(on))
+        old = before and before.estimator
+        return cls(_estimator(name, value, seed, features, list(on), old), None, len(on))
 
     def log_positive(self, features: Any) -> Floats:
         """[N]: log of the probability that the label is on."""

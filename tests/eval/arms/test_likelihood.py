@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 
 from eval.arms import likelihood
 from eval.arms.constrained import ConstrainedPredictor
-from eval.arms.likelihood import LikelihoodPredictor
+from eval.arms.likelihood import LikelihoodPredictor, shared_opening
 from eval.arms.scoring import TrieScorer, reads_trees, rows_at_once, score_pairs
 from eval.arms.trie import Trie
 from pipeline.core.errors import DataError, ModelError
@@ -61,6 +61,42 @@ def test_raw_scores_of_both_ways_are_equal_to_1e_5(name: str) -> None:
         apart = score_pairs(model, pairs, batch_size=5, pad_id=PAD)
     assert joined.flatten().tolist() == pytest.approx(apart, rel=1e-5)
     assert apart == pytest.approx([alone(model, *pair) for pair in pairs], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2"])
+def test_what_all_prompts_open_with_is_read_once(name: str) -> None:
+    model, opening = model_of(name), [7, 9, 11, 8] * 5
+    rows = [{**row, "prompt_ids": opening + list(row["prompt_ids"])} for row in prompts(9)]
+    read: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    asked = predictor(model)
+    found = asked.predict(rows)
+    hook.remove()
+    assert asked.in_one_pass
+    # After the proof: the opening by itself, and batches without it.
+    longest = max(len(row["prompt_ids"]) for row in rows) + len(asked.trie.tokens)
+    at = read.index(len(opening), 2)
+    assert max(read[at + 1 :]) == longest - len(opening)
+    for row, prediction in zip(rows, found, strict=True):
+        sums = [alone(model, row["prompt_ids"], ids) for ids in ANSWERS.values()]
+        assert prediction.scores is not None
+        expected = log_softmax(sums)
+        assert list(prediction.scores.values()) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    # Other rows, another opening: what was remembered is not taken for it.
+    (other, _) = asked.predict([{**row, "prompt_ids": [13] * 18 + [5]} for row in rows[:2]])
+    sums = [alone(model, [13] * 18 + [5], ids) for ids in ANSWERS.values()]
+    assert other.scores is not None
+    assert list(other.scores.values()) == pytest.approx(log_softmax(sums), rel=1e-5, abs=1e-5)
+
+
+def test_an_opening_leaves_a_token_to_each() -> None:
+    assert shared_opening([[4] * 30, [4] * 30]) == 29
+    assert shared_opening([[4] * 20 + [5], [4] * 20 + [6, 7], [4] * 18]) == 17
+    assert shared_opening([[4] * 5, [4] * 9]) == 0
+    assert shared_opening([[4] * 90]) == 0
+    assert shared_opening([[3], [5] * 40]) == 0
 
 
 @pytest.mark.parametrize("name", ["mistral", "bloom", "mamba"])
@@ -195,5 +231,5 @@ def test_fewer_rows_are_taken_where_memory_would_go() -> None:
     assert rows_at_once(model, 8, 64) == 64
     # Logits over the vocabulary of 60, and pairs of tokens of which one may see the other.
     assert rows_at_once(model, 10_000, 64) == (1 << 22) // (10_000 * 60)
-    assert rows_at_once(model, 8, 64, sight=1000) == (1 << 24) // 1_000_000
-    assert rows_at_once(model, 10**9, 64, sight=10**6) == 1
+    assert rows_at_once(model, 8, 64, sight=10**6) == (1 << 24) // 1_000_000
+    assert rows_at_once(model, 10**9, 64, sight=10**12) == 1
