@@ -95,7 +95,7 @@ STAGES: Mapping[str, StageInfo] = {
     "evaluate": StageInfo("eval.stage:Evaluate", 4, "Report", (*_TORCH, "peft")),
     "reference": StageInfo(
         "eval.references.stage:Reference",
-        1,
+        2,
         "Report",
         (*_TORCH, "scikit-learn", "scipy", "numpy", "bm25s"),
     ),
