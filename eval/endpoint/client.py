@@ -26,6 +26,7 @@ Found = TypeVar("Found")
 
 TIMEOUT_S = 120.0
 RETRIES = 5
+_RETRIES_UNMET = 2
 CONCURRENCY = 16
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OF_THE_REQUEST = frozenset({400, 413, 422})
@@ -113,6 +114,7 @@ class Endpoint:
         self._patience = patience or Patience()
         self._gate = asyncio.Semaphore(concurrency)
         self._resume_at = 0.0
+        self._met = False
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Endpoint:
@@ -186,16 +188,18 @@ class Endpoint:
         read: Callable[[Any], Found],
         who: str,
     ) -> tuple[Found, float]:
-        problem, pause_s = "", self._patience.pause_s
-        for number in range(self._patience.retries + 1):
-            if number:
+        problem, pause_s, tries = "", self._patience.pause_s, 0
+        while tries <= self._retries():
+            if tries:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            tries += 1
             await self._permitted()
             async with self._gate:
                 began = time.perf_counter()
                 status, wait, data = await self._once(method, path, body)
                 seconds = time.perf_counter() - began
+            self._met = self._met or status != 0
             if status == 200:
                 try:
                     return read(_parsed(data)), seconds
@@ -209,10 +213,14 @@ class Endpoint:
                 # Whoever asks too much is asked to wait as a whole, not request by request.
                 self._resume_at = max(self._resume_at, time.monotonic() + wait)
         raise EngineError(
-            f"{self.url}: {who}: {problem}, after {self._patience.retries + 1} tries; see that it "
+            f"{self.url}: {who}: {problem}, after {tries} tries; see that it "
             "runs and that the URL is its own (it ends in /v1), or lower --concurrency; what was "
             "answered is kept: run again to go on"
         )
+
+    def _retries(self) -> int:
+        """Fewer while nobody has ever answered: an address is wrong more often than it is slow."""
+        return self._patience.retries if self._met else min(self._patience.retries, _RETRIES_UNMET)
 
     async def _permitted(self) -> None:
         while (left := self._resume_at - time.monotonic()) > 0:
