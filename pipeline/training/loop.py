@@ -18,6 +18,7 @@ import torch
 from pipeline.core.launch import launch_settings
 from pipeline.data.arrow import Split
 from pipeline.modeling.at_once import TOKENS_AT_ONCE
+from pipeline.modeling.fused_lora import fuse_lora
 from pipeline.modeling.loading import decoder_layers
 from pipeline.modeling.packing_probe import ProbeResult, probe
 from pipeline.training.batches import BatchOrder, shares, steps_in_all
@@ -64,6 +65,9 @@ class Training:
         self.trainee = trainee or build(job, splits[0])
         self.at_once = TOKENS_AT_ONCE[self.device.type]
         (self.rows, self.validation), self.packing = rows_for(splits, self._probed(splits))
+        if self.settings.wrapper != "deepspeed":
+            # ZeRO gathers the weights of a module that is called, and B is not called then.
+            fuse_lora(self.trainee.body)
         base = fingerprint(self.trainee.module)
         self.group.wrap(self.trainee.module, self.trainee.body)
         if job.options.get("compile"):

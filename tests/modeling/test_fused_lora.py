@@ -1,0 +1,89 @@
+"""A LoRA layer's forward pass as one product is PEFT's own, in values and in gradients."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from pipeline.modeling.fused_lora import fuse_lora
+
+IDS = torch.tensor([[3, 5, 8, 13, 21, 2], [1, 1, 2, 3, 5, 8]])
+
+
+def body(**changes: Any) -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, attention_bias=True,
+    )  # fmt: skip
+    settings = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear", **changes}
+    return get_peft_model(LlamaForCausalLM(config), LoraConfig(init_lora_weights=False, **settings))
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_values_and_gradients_are_those_of_peft(autocast: bool) -> None:
+    theirs = body()
+    ours = copy.deepcopy(theirs)
+    assert fuse_lora(ours) == 14
+    near = {"rtol": 2e-2, "atol": 2e-2} if autocast else {"rtol": 1e-5, "atol": 1e-6}
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        a, b = theirs(input_ids=IDS).logits, ours(input_ids=IDS).logits
+        expected, found = gradients(theirs), gradients(ours)
+    torch.testing.assert_close(b, a, **near)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, **near)
+    # So that it can fail: the adapter does something.
+    with theirs.disable_adapter():
+        assert not torch.allclose(theirs(input_ids=IDS).logits, a.float(), atol=1e-2)
+
+
+def test_dropout_is_drawn_as_peft_draws_it() -> None:
+    theirs = body(lora_dropout=0.3).train()
+    ours = copy.deepcopy(theirs)
+    fuse_lora(ours)
+    logits = []
+    for model in (theirs, ours):
+        torch.manual_seed(7)
+        logits.append(model(input_ids=IDS).logits)
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-5, atol=1e-6)
+
+
+def test_everything_else_that_peft_does_is_left_to_it() -> None:
+    theirs = body()
+    ours = copy.deepcopy(theirs)
+    fuse_lora(ours)
+    with theirs.disable_adapter(), ours.disable_adapter():
+        assert torch.equal(theirs(input_ids=IDS).logits, ours(input_ids=IDS).logits)
+    for model in (theirs, ours):
+        torch.manual_seed(3)
+        model.add_adapter("second", LoraConfig(r=2, target_modules=["q_proj"], lora_alpha=4))
+        nn.init.ones_(model.get_submodule(second(model)).weight)
+        model.base_model.set_adapter(["default", "second"])
+    torch.testing.assert_close(ours(input_ids=IDS).logits, theirs(input_ids=IDS).logits)
+    for model in (theirs, ours):
+        model.merge_adapter()
+    assert torch.equal(theirs(input_ids=IDS).logits, ours(input_ids=IDS).logits)
+
+
+def second(model: Any) -> str:
+    return next(n for n, _ in model.named_modules() if n.endswith("q_proj.lora_B.second"))
+
+
+def test_dora_keeps_its_own() -> None:
+    theirs = body(use_dora=True)
+    ours = copy.deepcopy(theirs)
+    fuse_lora(ours)
+    assert torch.equal(theirs(input_ids=IDS).logits, ours(input_ids=IDS).logits)
