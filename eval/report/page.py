@@ -134,9 +134,9 @@ def _training(trainings: object, figures: Figures) -> Markup | None:
 
 def _facts(facts: Mapping[str, Any]) -> Markup:
     blocks = [
-        joined([tag("h3", str(name).replace("_", " ").capitalize()), shown_facts(value)])
+        tag("details", tag("summary", str(name).replace("_", " ").capitalize()), shown_facts(value))
         for name, value in facts.items()
         if value != {}
     ]
-    method = joined([tag("h3", "Method"), tag("p", _METHOD, class_="soft")])
-    return section("How it was made", tag("div", [*blocks, method], class_="facts"))
+    method = tag("p", _METHOD, class_="soft")
+    return section("How it was made", tag("div", [method, *blocks], class_="facts"))
