@@ -1,7 +1,7 @@
 """TF-IDF with naive Bayes or logistic regression: the textbook pair (Ng and Jordan 2001).
 
 Terms are words; characters where the script sets no blanks between words. What is chosen is
-chosen on the validation rows, and told; nothing is fitted on them, for temperatures are.
+chosen on the validation rows, and told. The page says that temperatures are fitted there too.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ def calibration_section(comparison: Tree, figures: Figures) -> Markup | None:
         "A well calibrated model that says 80 % is right in 80 of 100 such answers: its points lie "
         "on the dashes. Below them it is too sure of itself. Error: expected calibration error "
         f"over {bins} bins. Surprise: mean negative log-likelihood in nats. After: with the "
-        "temperature, which was fitted on rows that are not judged here. A temperature from "
+        "temperature, which was fitted on rows of validation. They are not judged here, but where "
+        "they chose settings or the best update too, it comes out a little too low. One from "
         f"fewer than {FEW} rows is a rough guess, and one that is worse on the test does not help."
     )
     parts = [
