@@ -132,6 +132,8 @@ def build(job: TrainJob, rows: Split) -> Trainee:
     )
     if problem is not None:
         raise ModelError(problem)
+    # What the base's files lack (many encoders come without their language-model head) is drawn.
+    torch.manual_seed(config["seed"])
     model = load_model(
         root,
         bf16_weights=frozen_in_bf16(config, gpu=torch.cuda.is_available()),

@@ -20,7 +20,7 @@ from pipeline.training import checkpoint
 from pipeline.training.loop import train
 from pipeline.training.trainee import TrainJob
 from tests.training.matrix import cell_job
-from tests.training.training_case import broken_at, quiet, weights
+from tests.training.training_case import broken_at, losses, quiet, weights
 
 LORA = ("sft", "causal", "lora")
 TENSORS = "rank-00000.safetensors"
@@ -182,6 +182,32 @@ def test_checkpoint_of_another_model_is_refused_with_a_remedy(
     assert "\n" not in text
     assert "set train.resume: false" in text
     assert len(_steps(again)) == 2
+
+
+@pytest.mark.parametrize(("objective", "method"), [("classify", "lora"), ("mlm", "full")])
+def test_weights_that_a_base_lacks_are_the_same_after_a_break(
+    objective: str, method: str, bench: Path, tmp_path: Path
+) -> None:
+    """As all-MiniLM-L6-v2 comes: an encoder whose language-model head nobody saved."""
+    base = tmp_path / "base"
+    shutil.copytree(bench / "encoder", base)
+    tensors = load_file(str(base / "model.safetensors"))
+    kept = {name: t for name, t in tensors.items() if not name.startswith("cls.")}
+    assert len(kept) < len(tensors)
+    save_file(kept, str(base / "model.safetensors"), {"format": "pt"})
+    cell = (objective, "encoder", method)
+    made = {
+        name: replace(
+            cell_job(bench, cell, "single", tmp_path / name, max_steps=5, save_steps=2),
+            root=str(base),
+        )
+        for name in ("through", "broken")
+    }
+    train(made["through"], quiet)
+    broken_at(made["broken"], 4)
+    assert _steps(made["broken"])
+    train(made["broken"], quiet)
+    assert losses(made["broken"]) == losses(made["through"])
 
 
 def test_checkpoint_of_another_head_size_is_refused(bench: Path, tmp_path: Path) -> None:
