@@ -13,6 +13,8 @@ from eval.record import Prediction
 from pipeline.core.errors import EngineError
 
 CHAT = "/chat/completions"
+# What else an endpoint may call the end (stop, eos_token, end_turn, nothing) is no cut.
+_CUT = frozenset({"length", "content_filter"})
 # Words that no model writes by itself: whoever answers with one heeds the constraint.
 _PROBE = ("gradus-probe-quartz", "gradus-probe-obelisk")
 
@@ -23,7 +25,7 @@ class Written:
 
     Attributes:
         text: what the model wrote.
-        finish: ``stop`` where it ended by itself; ``length`` where it was cut.
+        finish: how it came to its end, in the endpoint's word; empty where it does not say.
         prompt_tokens, output_tokens: as the endpoint counts them; 0 where it does not.
     """
 
@@ -32,26 +34,33 @@ class Written:
     prompt_tokens: int
     output_tokens: int
 
+    @property
+    def cut(self) -> bool:
+        """Whether the model would have written on."""
+        return self.finish in _CUT
+
 
 def read_chat(body: Any) -> Written:
     """The one choice of a chat completion.
 
     Raises:
-        ValueError, LookupError, TypeError: there is none.
+        ValueError, LookupError, TypeError, OverflowError: there is none.
     """
     if not body["choices"]:
         raise ValueError("it holds no choice")
     choice = body["choices"][0]
     text, finish = choice["message"].get("content"), choice.get("finish_reason")
-    if text is None and finish in ("length", "content_filter", "stop"):
+    if text is None and finish:
         text = ""
     if not isinstance(text, str):
         raise ValueError("its choice holds no text")
     # Half of a surrogate pair, as JSON may hold it, can stand in no file: it becomes a mark.
     text = text.encode("utf-8", "replace").decode("utf-8")
     usage = body.get("usage") or {}
-    prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Written(text, str(finish), int(prompt or 0), int(output or 0))
+    prompt, output = (int(usage.get(f"{of}_tokens") or 0) for of in ("prompt", "completion"))
+    if min(prompt, output) < 0:
+        raise ValueError(f"it counts {min(prompt, output)} tokens")
+    return Written(text, str(finish or ""), prompt, output)
 
 
 def first_clause(reason: Exception) -> str:
@@ -78,7 +87,7 @@ def chat_body(asked: Asked, item: Item, max_tokens: int) -> dict[str, Any]:
 
 
 class Writer:
-    """Arm ``generate``: the answer counts where it is exactly a label and ended by itself.
+    """Arm ``generate``: the answer counts where it is exactly a label and was not cut.
 
     ``card`` cut off by the length limit could have become ``card_arrival``.
     """
@@ -102,12 +111,11 @@ class Writer:
         body = {**chat_body(self.asked, item, self.max_tokens), **self._extra()}
         who = f"suite {self.asked.suite}, row {item.example_id}"
         written, seconds = await self.endpoint.post(CHAT, body, read_chat, who)
-        ended = written.finish == "stop"
         return {
             self.arm: Prediction(
                 example_id=item.example_id,
                 gold=self._gold(item),
-                label=self._label(written.text) if ended else None,
+                label=None if written.cut else self._label(written.text),
                 scores=None,
                 raw_text=self.endpoint.without_key(written.text),
                 latency_s=seconds,

@@ -28,7 +28,7 @@ Earlier = Literal["check", "keep", "drop"]
 answered alike again, or without a look, or not at all."""
 MAX_NEW_TOKENS = 24
 """Of a free answer, where neither the user nor a recipe says it; what a recipe says by itself."""
-_VERSION = 2
+_VERSION = 3
 # Of a label's log-probability, in nats.
 _ALIKE = 1e-3
 _SHOWN = 40

@@ -119,17 +119,44 @@ def test_half_of_a_surrogate_pair_is_an_answer_like_any_other(
     assert {(row.raw_text, row.label) for row in found} == {("card?", None)}
 
 
-def test_an_answer_that_was_cut_is_no_label(served: Served, rows: Path, tmp_path: Path) -> None:
-    def cut(_request: Any, body: dict[str, Any]) -> Any:
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+def test_an_answer_that_was_cut_is_no_label(
+    served: Served, rows: Path, tmp_path: Path, finish: str
+) -> None:
+    served.script = [_ending(served, finish)] * 6
+    found = ask(served, asked_of(rows), ["generate"], tmp_path / "out")
+    assert labels_of(found["generate"]) == [None] * 6
+
+
+@pytest.mark.parametrize("finish", ["eos_token", "end_turn", None])
+def test_another_word_for_the_end_is_no_cut(
+    served: Served, rows: Path, tmp_path: Path, finish: str | None
+) -> None:
+    """TGI says eos_token, some say nothing."""
+    served.script = [_ending(served, finish)] * 6
+    found = ask(served, asked_of(rows), ["generate"], tmp_path / "out")
+    assert labels_of(found["generate"]) == [*LABELS, *LABELS]
+
+
+@pytest.mark.parametrize("finish", ["stop", "tool_calls"])
+def test_an_end_without_any_text_is_no_label(
+    served: Served, rows: Path, tmp_path: Path, finish: str
+) -> None:
+    served.script = [_ending(served, finish, {"content": None})] * 6
+    found = ask(served, asked_of(rows), ["generate"], tmp_path / "out")
+    assert labels_of(found["generate"]) == [None] * 6
+
+
+def _ending(served: Served, finish: str | None, message: Any = None) -> Any:
+    def reply(_request: Any, body: dict[str, Any]) -> Any:
         from aiohttp import web
 
         whole = served.chat(body)
-        whole["choices"][0]["finish_reason"] = "length"
+        whole["choices"][0]["finish_reason"] = finish
+        whole["choices"][0]["message"] |= message or {}
         return web.json_response(whole)
 
-    served.script = [cut] * 6
-    found = ask(served, asked_of(rows), ["generate"], tmp_path / "out")
-    assert labels_of(found["generate"]) == [None] * 6
+    return reply
 
 
 def test_an_ignored_constraint_is_seen_although_every_answer_is_a_label(
