@@ -34,7 +34,11 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
 @click.option("--api-key", envvar="GRADUS_API_KEY", help="URL: sent as bearer; kept nowhere.")
 @click.option("--concurrency", type=click.IntRange(1), default=16, help="URL: requests at once.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=120.0, help="URL: s.")
-@click.option("--retries", type=click.IntRange(0), default=5, help="URL: tries after the first.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    help="URL: tries after the first; else 5, and 2 where no connection ever stood.",
+)
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),

@@ -28,6 +28,7 @@ class Wishes:
         labels: a file of the labels that there are.
         limit: items of each suite at most, drawn.
         out: where answers go; None: a folder of the store.
+        retries: tries after the first, as ``Patience`` has it.
         earlier: what becomes of answers that a killed run left, as ``ask_suite`` has it.
         harness: tasks of lm-evaluation-harness, asked in the place of arms.
     """
@@ -48,7 +49,7 @@ class Wishes:
     api_key: str | None = None
     concurrency: int = 16
     timeout_s: float = 120.0
-    retries: int = 5
+    retries: int | None = None
     max_new_tokens: int | None = None
     earlier: Literal["check", "keep", "drop"] = "check"
     harness: Sequence[str] = ()

@@ -21,6 +21,7 @@ from eval.answered import Table, arm_figures, read_answered
 from eval.journal import held
 from eval.record import Prediction, read_predictions
 from pipeline.eval_view import print_answered
+from tests.silent_server import closed_port
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ("card", "card_arrival", "pin")
@@ -289,6 +290,16 @@ def test_an_endpoint_that_fails_ends_in_one_line(
     assert words in lines[0]
     assert "after 2 tries" in lines[0]
     assert "kept: run again to go on" in lines[0]
+
+
+@pytest.mark.parametrize(("given", "tries"), [((), 3), (("--retries", "5"), 6)])
+def test_the_number_of_tries_that_was_given_counts(
+    gradus: Gradus, rows: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], tries: int
+) -> None:
+    monkeypatch.setattr("eval.endpoint.client._LONGEST_PAUSE_S", 0.001)
+    result = gradus("eval", closed_port(), "--data", rows, *given)
+    assert result.exit_code == 1
+    assert f"after {tries} tries" in result.stderr
 
 
 def test_a_slow_endpoint_ends_in_one_line(gradus: Gradus, served: Served, rows: Path) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
+from eval.endpoint.address import endpoint_url
 from pipeline.core.errors import EngineError, UserError
 
 if TYPE_CHECKING:
@@ -25,14 +24,15 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 TIMEOUT_S = 120.0
-RETRIES = 5
-_RETRIES_UNMET = 2
+RETRIES, _RETRIES_UNMET = 5, 2
 CONCURRENCY = 16
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OF_THE_REQUEST = frozenset({400, 413, 422})
 _LONGEST_PAUSE_S = 60.0
 _SAID = 200
 _SECRET_LENGTH = 8
+# What reading an answer that is not what it should be may raise; int() of 1e999 overflows.
+_MISREAD = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 
 
 class Refused(Exception):
@@ -49,34 +49,13 @@ class Patience:
 
     Attributes:
         timeout_s: of one try, from the request to the answer's last byte.
-        retries: tries after the first.
+        retries: tries after the first; None: RETRIES, and 2 while not even a connection stood.
         pause_s: before the second try; twice as long before each further one.
     """
 
     timeout_s: float = TIMEOUT_S
-    retries: int = RETRIES
+    retries: int | None = None
     pause_s: float = 0.5
-
-
-def endpoint_url(text: str) -> str:
-    """The address under which an endpoint's paths lie, ending in its version: ``http://h:1/v1``.
-
-    Raises:
-        UserError: it is no address of an endpoint, or holds a secret.
-    """
-    shown = re.sub(r"//[^/]*@", "//***@", text).partition("?")[0]
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise UserError(f"{shown}: is no URL; write one such as http://127.0.0.1:8000/v1") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise UserError(f"{shown}: is no http(s) URL; write one such as http://127.0.0.1:8000/v1")
-    if parts.username is not None or parts.password is not None:
-        raise UserError(f"{shown}: holds a user or password; take it out and give --api-key")
-    if parts.query or parts.fragment:
-        raise UserError(f"{shown}: holds more than an address; end it with its path, e.g. /v1")
-    return text.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
 
 
 class Endpoint:
@@ -121,11 +100,14 @@ class Endpoint:
         import aiohttp
 
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        connections = aiohttp.TraceConfig()
+        connections.on_connection_create_end.append(self._connected)
         self._session = aiohttp.ClientSession(
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=self._patience.timeout_s),
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[connections],
         )
         return self
 
@@ -169,8 +151,8 @@ class Endpoint:
         """What ``read`` finds in the answer to a request, and the seconds that it took.
 
         Args:
-            read: takes the answer's JSON; ValueError, LookupError or TypeError where it is not
-                what was asked for.
+            read: takes the answer's JSON; ValueError, LookupError, TypeError or OverflowError
+                where it is not what was asked for.
             who: the row that asks, for errors.
 
         Raises:
@@ -199,11 +181,10 @@ class Endpoint:
                 began = time.perf_counter()
                 status, wait, data = await self._once(method, path, body)
                 seconds = time.perf_counter() - began
-            self._met = self._met or status != 0
             if status == 200:
                 try:
                     return read(_parsed(data)), seconds
-                except (ValueError, LookupError, TypeError, AttributeError) as error:
+                except _MISREAD as error:
                     problem = f"answers nonsense ({self._line(error)})"
                 continue
             problem = self._line(data) if status == 0 else f"answers {status} ({self._told(data)})"
@@ -219,8 +200,13 @@ class Endpoint:
         )
 
     def _retries(self) -> int:
-        """Fewer while nobody has ever answered: an address is wrong more often than it is slow."""
-        return self._patience.retries if self._met else min(self._patience.retries, _RETRIES_UNMET)
+        """Fewer at an address that no connection ever reached: most such are wrong, not slow."""
+        if self._patience.retries is not None:
+            return self._patience.retries
+        return RETRIES if self._met else _RETRIES_UNMET
+
+    async def _connected(self, *_: object) -> None:
+        self._met = True
 
     async def _permitted(self) -> None:
         while (left := self._resume_at - time.monotonic()) > 0:
@@ -304,6 +290,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return min(max(seconds, 0.0), _LONGEST_PAUSE_S) if seconds == seconds else None

@@ -12,11 +12,14 @@ import pytest
 from aiohttp import web
 from endpoint_case import Served, dropped, plain, serving, status
 
+from eval.endpoint.address import endpoint_url
 from eval.endpoint.answers import CHAT, read_chat
-from eval.endpoint.client import Endpoint, Patience, Refused, endpoint_url
+from eval.endpoint.client import Endpoint, Patience, Refused
 from pipeline.core.errors import EngineError, GradusError, UserError
+from tests.silent_server import closed_port
 
 QUICK = Patience(timeout_s=5.0, retries=2, pause_s=0.01)
+COUNTED = '{"choices": [{"message": {"content": "card"}}], "usage": {"prompt_tokens": %s}}'
 BODY = {"messages": [{"role": "user", "content": "say card"}]}
 
 
@@ -48,10 +51,12 @@ def choose(served: Served, **more: Any) -> str:
         status(429), status(500), status(502), status(503), dropped, plain("{not json"),
         plain("<html>busy</html>"), plain('{"choices": []}'), plain("[]"), plain("null"),
         plain('{"choices": [{"message": {"content": 3}}]}'), plain("[" * 20000),
+        plain(COUNTED % "1e999"), plain(COUNTED % "-3"),
+        status(429, **{"Retry-After": "Mon, 01 Jan 99999999999 00:00:00 GMT"}),
     ],
     ids=[
         "429", "500", "502", "503", "dropped", "broken", "html", "no choice", "list", "null",
-        "no text", "deep",
+        "no text", "deep", "endless count", "count below nothing", "endless date",
     ],
 )  # fmt: skip
 def test_what_passes_is_tried_again(served: Served, reply: Any) -> None:
@@ -89,6 +94,26 @@ def test_a_slow_endpoint_is_left_after_the_timeout(served: Served) -> None:
     with pytest.raises(EngineError, match=r"no answer within 0\.2 s, after 2 tries"):
         ask(served, Patience(timeout_s=0.2, retries=1, pause_s=0.01))
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(("retries", "tries"), [(None, 3), (0, 1), (5, 6)])
+def test_an_address_that_no_connection_reaches_is_tried_less_unless_told(
+    retries: int | None, tries: int
+) -> None:
+    async def run() -> None:
+        patience = Patience(timeout_s=5.0, retries=retries, pause_s=0.001)
+        async with Endpoint(closed_port(), model="demo", patience=patience) as endpoint:
+            await endpoint.post(CHAT, BODY, read_chat, "row 7")
+
+    with pytest.raises(EngineError, match=f"cannot be reached .* after {tries} tries"):
+        asyncio.run(run())
+
+
+def test_a_connection_that_is_dropped_was_one(served: Served) -> None:
+    served.script = [dropped] * 9
+    with pytest.raises(EngineError, match="after 6 tries"):
+        ask(served, Patience(timeout_s=5.0, pause_s=0.001))
+    assert served.asked["say card"] == 6
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
@@ -194,7 +219,8 @@ def test_no_more_requests_at_once_than_allowed(served: Served) -> None:
     [
         ("127.0.0.1:8000", "no http"), ("ftp://host/v1", "no http"), ("http://", "no http"),
         ("http://user:pass@host/v1", "give --api-key"), ("http://host/v1?key=1", "end it with"),
-        ("http://[::1", "is no URL"),
+        ("http://[::1", "is no URL"), ("http://a..b/v1", "is no URL"),
+        (f"http://{64 * 'x'}.com/v1", "is no URL"),
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str, words: str) -> None:
@@ -207,3 +233,8 @@ def test_an_address_without_a_path_gets_the_version() -> None:
     assert endpoint_url("http://host:1/") == "http://host:1/v1"
     assert endpoint_url("http://host:1/v1/") == "http://host:1/v1"
     assert endpoint_url("https://host/openai/v1") == "https://host/openai/v1"
+
+
+@pytest.mark.parametrize("host", ["[::1]:8000", "my_host", "host.example.", f"{63 * 'x'}.com"])
+def test_an_address_that_a_resolver_takes_is_taken(host: str) -> None:
+    assert endpoint_url(f"http://{host}") == f"http://{host}/v1"
