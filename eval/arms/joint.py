@@ -102,7 +102,12 @@ class JointPredictor:
             return ask_in_batches(
                 rows,
                 [len(row["text_ids"]) for row in rows],
-                rows_at_once(self.model, longest, self.batch_size),
+                rows_at_once(
+                    self.model,
+                    longest,
+                    self.batch_size,
+                    remembered=longest + room if self._told else 0,
+                ),
                 self._scores,
                 self._prediction,
                 on_progress=on_progress,

@@ -94,7 +94,13 @@ class LikelihoodPredictor:
                 self._shared = shared_opening([row["prompt_ids"] for row in rows])
                 self._scorer.opens_with(rows[0]["prompt_ids"][: self._shared])
                 sight = (longest - self._shared + nodes) * (longest + nodes)
-                at_once = rows_at_once(self.model, nodes + 1, self.batch_size, sight=sight)
+                at_once = rows_at_once(
+                    self.model,
+                    nodes + 1,
+                    self.batch_size,
+                    sight=sight,
+                    remembered=longest + nodes if self._shared else 0,
+                )
             return ask_in_batches(
                 rows,
                 [len(row["prompt_ids"]) for row in rows],

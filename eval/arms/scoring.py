@@ -24,6 +24,7 @@ Ids = Sequence[int]
 # In memory at a time, in numbers. Of logits a CPU is fastest with few; a GPU takes many.
 _LOGITS = {"cpu": 1 << 22, "cuda": 1 << 28}
 _SIGHT = {"cpu": 1 << 24, "cuda": 1 << 29}
+_REMEMBERED = {"cpu": 1 << 28, "cuda": 1 << 31}
 # Rows of logits whose exponentials are summed together.
 _PART = 64
 
@@ -173,24 +174,38 @@ class TrieScorer:
         return added.masked_fill_(~seen, torch.finfo(kind).min)[:, None]
 
 
-def rows_at_once(model: Any, positions: int, batch_size: int, *, sight: int = 0) -> int:
+def rows_at_once(
+    model: Any, positions: int, batch_size: int, *, sight: int = 0, remembered: int = 0
+) -> int:
     """How many rows are taken together: ``batch_size`` at most, fewer where memory would go.
 
     Args:
         positions: of a row, whose logits are held over the whole vocabulary.
         sight: entries of a row's table of who sees whom.
+        remembered: tokens of a row whose keys and values all layers hold.
     """
     device = "cuda" if device_of(model).type == "cuda" else "cpu"
-    vocabulary: int = plain_model(model).config.get_text_config().vocab_size
-    most = min(_LOGITS[device] // (positions * vocabulary), _SIGHT[device] // max(1, sight))
+    config = plain_model(model).config.get_text_config()
+    most = min(_LOGITS[device] // (positions * config.vocab_size), _SIGHT[device] // max(1, sight))
+    if remembered:
+        most = min(most, _REMEMBERED[device] // (remembered * _kept_of_a_token(config)))
     return max(1, min(batch_size, most))
+
+
+def _kept_of_a_token(config: Any) -> int:
+    """Numbers that all layers hold of one token: its keys and values."""
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * config.num_hidden_layers * kept * width)
 
 
 def reads_trees(model: Any, longest: int) -> bool:
     """Whether a model can be given positions and sight, so that tokens stand side by side.
 
     Every layer must look at all that came before, by position: windows that are shorter than
-    the row, states that run along it and positions that are counted from masks do not do.
+    the row, states that run along it, positions that are counted from masks, and angles of
+    positions that depend on how long the whole is do not do.
 
     Args:
         longest: tokens of the longest prompt with its answer.
@@ -202,6 +217,8 @@ def reads_trees(model: Any, longest: int) -> bool:
         return False
     if plain.config._attn_implementation not in ("sdpa", "eager"):
         return False
+    if _turned_by_length(plain.config.get_text_config()):
+        return False
     for layer in DynamicCache(config=plain.config).layers:
         if isinstance(layer, DynamicSlidingWindowLayer):
             if layer.sliding_window < longest:
@@ -209,6 +226,13 @@ def reads_trees(model: Any, longest: int) -> bool:
         elif type(layer) is not DynamicLayer:
             return False
     return True
+
+
+def _turned_by_length(config: Any) -> bool:
+    """Rotary positions whose angles change once a text is long: what stood before it, too."""
+    told = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = [one for one in (told, *told.values()) if isinstance(one, dict)]  # or by kind of layer
+    return any(one.get("rope_type") in ("dynamic", "longrope") for one in kinds)
 
 
 def last_logits(model: Any, positions: int, **inputs: Any) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from arms_case import ANSWERS, PAD, STOP, alone, model_of, prompts
 from peft import LoraConfig, get_peft_model
 from scipy.special import log_softmax
+from transformers import Phi3Config, Phi3ForCausalLM
 
 from eval.arms import likelihood
 from eval.arms.constrained import ConstrainedPredictor
@@ -233,3 +234,32 @@ def test_fewer_rows_are_taken_where_memory_would_go() -> None:
     assert rows_at_once(model, 10_000, 64) == (1 << 22) // (10_000 * 60)
     assert rows_at_once(model, 8, 64, sight=10**6) == (1 << 24) // 1_000_000
     assert rows_at_once(model, 10**9, 64, sight=10**12) == 1
+    # Keys and values of both layers: 2 x 2 x heads x width numbers of each token.
+    config = model.config
+    of_a_token = 2 * 2 * config.num_key_value_heads * config.head_dim
+    assert rows_at_once(model, 8, 64, remembered=10**6) == (1 << 28) // (10**6 * of_a_token)
+
+
+def test_angles_that_change_with_the_length_are_not_shared() -> None:
+    """Phi-3's kind: what is read early is turned otherwise once the whole is long."""
+    torch.manual_seed(0)
+    config = Phi3Config(
+        vocab_size=60, hidden_size=64, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, pad_token_id=0,
+        max_position_embeddings=256, original_max_position_embeddings=64,
+        rope_parameters={
+            "rope_type": "longrope", "rope_theta": 10_000.0, "short_factor": [1.0] * 8,
+            "long_factor": [1.0 + 0.8 * i for i in range(8)],
+        },
+    )  # fmt: skip
+    model = Phi3ForCausalLM(config).eval()
+    for parameter in model.parameters():
+        parameter.data *= 5 if parameter.dim() > 1 else 1
+    opening = [7, 9, 11, 8] * 12
+    rows = [{**r, "prompt_ids": opening + [5] * 20 + list(r["prompt_ids"])} for r in prompts(3)]
+    asked = predictor(model)
+    found = asked.predict(rows)
+    for row, prediction in zip(rows, found, strict=True):
+        sums = [alone(model, row["prompt_ids"], ids) for ids in ANSWERS.values()]
+        assert prediction.scores is not None
+        assert list(prediction.scores.values()) == pytest.approx(log_softmax(sums), abs=1e-4)

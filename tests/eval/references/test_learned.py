@@ -10,6 +10,7 @@ import pytest
 from reference_case import context_in, make_data, read_json, rows, run
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
@@ -77,6 +78,34 @@ def test_the_chosen_candidate_is_the_best_of_pipelines_made_by_hand(
         ours = [np.exp(prediction.scores[label]) for label in pipe.classes_]
         assert ours == pytest.approx(row.tolist(), rel=5e-3, abs=1e-4)
         assert prediction.label == pipe.classes_[row.argmax()]
+
+
+@pytest.mark.parametrize("value", [10.0, 100.0])
+def test_with_many_rows_too_each_candidate_is_its_own_fit(value: float) -> None:
+    """At the product's tolerance: a start from the value before may not end where it began."""
+    generator = np.random.default_rng(0)
+    often = 1 / np.arange(1, 2001)
+    often /= often.sum()
+    targets = [int(t) for t in generator.integers(8, size=12_000)]
+    found = [
+        " ".join(
+            [f"w{word}" for word in generator.choice(2000, size=14, p=often)]
+            + [f"w{target * 200 + int(generator.integers(200))}"]
+        )
+        for target in targets
+    ]
+    terms = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
+    train, test = terms.fit_transform(found[:10_000]), terms.transform(found[10_000:])
+    fitted, gold = targets[:10_000], targets[10_000:]
+    ours = None
+    for one in (1.0, 10.0, 100.0):
+        ours = text_models._estimator("tfidf_logreg", one, 0, train, fitted, ours)
+        if one == value:
+            break
+    theirs = LogisticRegression(C=value, max_iter=5000, tol=1e-7).fit(train, fitted)
+    losses = [log_loss(gold, model.predict_proba(test)) for model in (ours, theirs)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.03)
+    assert ours.score(test, gold) == pytest.approx(theirs.score(test, gold), abs=0.01)
 
 
 def test_several_labels_are_asked_one_against_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
