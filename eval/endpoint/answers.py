@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eval.answers import final_answer, normalised_answer
-from eval.endpoint.client import Endpoint, Refused
-from eval.endpoint.items import Asked, Item
+from eval.endpoint.client import Endpoint, Refused, Unanswered
+from eval.endpoint.items import Asked, Item, Message
 from eval.record import Prediction
-from pipeline.core.errors import EngineError
+from pipeline.core.errors import UserError
 
 CHAT = "/chat/completions"
 # What else an endpoint may call the end (stop, eos_token, end_turn, nothing) is no cut.
 _CUT = frozenset({"length", "content_filter"})
 # Words that no model writes by itself: whoever answers with one heeds the constraint.
 _PROBE = ("gradus-probe-quartz", "gradus-probe-obelisk")
+FAILED = (Refused, Unanswered, UserError)
+"""What a probe may meet."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,31 @@ def read_chat(body: Any) -> Written:
     return Written(text, str(finish or ""), prompt, output)
 
 
-def first_clause(reason: Exception) -> str:
-    """Why a probe failed, without the remedies that an error ends in: other arms go on."""
-    return str(reason).partition("; ")[0] if isinstance(reason, EngineError) else str(reason)
+async def closed(endpoint: Endpoint, messages: Sequence[Message], failure: Exception) -> str:
+    """Why one form of asking is closed, where a plain request is answered all the same.
+
+    An endpoint that is away or refuses the key fails in every form: the run then ends, and what
+    was answered is kept.
+
+    Args:
+        messages: of a plain request.
+        failure: what the probe of the form met, one of FAILED.
+
+    Returns:
+        the failure without the remedies that it ends in: other arms go on.
+
+    Raises:
+        Unanswered, UserError: the failure where it tells of the moment; else what the plain
+            request met.
+    """
+    if isinstance(failure, Unanswered) and failure.passes:
+        raise failure
+    body = {"messages": list(messages), "max_tokens": 1, "temperature": 0}
+    # Whoever refuses this one request is there.
+    with contextlib.suppress(Refused):
+        await endpoint.post(CHAT, body, read_chat, "a plain request")
+    told = str(failure)
+    return told if isinstance(failure, Refused) else told.partition("; ")[0]
 
 
 def room_for(labels: Sequence[str], max_new_tokens: int) -> int:
@@ -106,7 +131,7 @@ class Writer:
         """One answer by arm.
 
         Raises:
-            Refused, EngineError, UserError: see ``Endpoint.post``.
+            Refused, Unanswered, UserError: see ``Endpoint.post``.
         """
         body = {**chat_body(self.asked, item, self.max_tokens), **self._extra()}
         who = f"suite {self.asked.suite}, row {item.example_id}"
@@ -159,8 +184,9 @@ class Chooser(Writer):
         body["structured_outputs"] = {"choice": list(_PROBE)}
         try:
             written, _ = await self.endpoint.post(CHAT, body, read_chat, "probe of constrained")
-        except (Refused, EngineError) as reason:
-            return f"the endpoint refuses structured_outputs ({first_clause(reason)})"
+        except FAILED as failure:
+            why = await closed(self.endpoint, self.asked.items[0].messages, failure)
+            return f"the endpoint refuses structured_outputs ({why})"
         if written.text.strip() not in _PROBE:
             return (
                 "the endpoint ignores structured_outputs: offered two words, it wrote "

@@ -27,6 +27,7 @@ TIMEOUT_S = 120.0
 RETRIES, _RETRIES_UNMET = 5, 2
 CONCURRENCY = 16
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_OF_THE_MOMENT = frozenset({0, 408, 425, 429})
 _OF_THE_REQUEST = frozenset({400, 413, 422})
 _LONGEST_PAUSE_S = 60.0
 _SAID = 200
@@ -37,6 +38,23 @@ _MISREAD = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 
 class Refused(Exception):
     """The endpoint will not answer this one request: 400, 413 or 422. Never leaves ``eval``."""
+
+
+class Unanswered(EngineError):
+    """No answer of use after all tries.
+
+    Attributes:
+        status: of the last; 0 where nothing came.
+    """
+
+    def __init__(self, told: str, status: int = 0) -> None:
+        super().__init__(told)
+        self.status = status
+
+    @property
+    def passes(self) -> bool:
+        """Whether it tells of the moment (silence, too many requests) and not of what was asked."""
+        return self.status in _OF_THE_MOMENT
 
 
 class _Missing(UserError):
@@ -157,7 +175,7 @@ class Endpoint:
 
         Raises:
             Refused: the endpoint will not answer this request.
-            EngineError: it is away, or answers nonsense, after all tries.
+            Unanswered: it is away, or answers nonsense, after all tries.
             UserError: it refuses the key, or has no such model.
         """
         return await self._ask("POST", path, {"model": self.model, **body}, read, who)
@@ -170,7 +188,7 @@ class Endpoint:
         read: Callable[[Any], Found],
         who: str,
     ) -> tuple[Found, float]:
-        problem, pause_s, tries = "", self._patience.pause_s, 0
+        problem, status, pause_s, tries = "", 0, self._patience.pause_s, 0
         while tries <= self._retries():
             if tries:
                 await asyncio.sleep(pause_s)
@@ -193,10 +211,11 @@ class Endpoint:
             if wait is not None:
                 # Whoever asks too much is asked to wait as a whole, not request by request.
                 self._resume_at = max(self._resume_at, time.monotonic() + wait)
-        raise EngineError(
+        raise Unanswered(
             f"{self.url}: {who}: {problem}, after {tries} tries; see that it "
             "runs and that the URL is its own (it ends in /v1), or lower --concurrency; what was "
-            "answered is kept: run again to go on"
+            "answered is kept: run again to go on",
+            status,
         )
 
     def _retries(self) -> int:

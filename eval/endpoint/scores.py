@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eval.endpoint.answers import CHAT, first_clause
-from eval.endpoint.client import Endpoint, Refused
+from eval.endpoint.answers import CHAT, FAILED, closed
+from eval.endpoint.client import Endpoint
 from eval.endpoint.items import Asked, Message
-from pipeline.core.errors import DataError, EngineError, UserError
+from pipeline.core.errors import DataError, EngineError
 
 COMPLETIONS = "/completions"
 PROBE = "probe of likelihood"
@@ -61,7 +61,11 @@ class Scorer(Protocol):
     """One way to an endpoint's log-probabilities."""
 
     async def probe(self, pair: Pair) -> str | None:
-        """Why this way is closed, or None where it is open; called once, before ``scores``."""
+        """Why this way is closed, or None where it is open; called once, before ``scores``.
+
+        Raises:
+            Unanswered, UserError: the endpoint is away, or refuses the key.
+        """
 
     async def scores(self, pairs: Sequence[Pair], who: str) -> tuple[list[Score], float]:
         """Scores in the order of the pairs, and the seconds of all requests, one after another."""
@@ -80,9 +84,13 @@ class IdScorer:
             return "no recipe says which ids a question has"
         try:
             await self._all([pair, pair], PROBE)
-        except (Refused, UserError, EngineError, _Closed) as reason:
-            return f"it does not take ids with echo and logprobs ({first_clause(reason)})"
-        return None
+        except _Closed as reason:
+            why = str(reason)
+        except FAILED as failure:
+            why = await closed(self.endpoint, pair.messages, failure)
+        else:
+            return None
+        return f"it does not take ids with echo and logprobs ({why})"
 
     async def scores(self, pairs: Sequence[Pair], who: str) -> tuple[list[Score], float]:
         """See ``Scorer``."""
@@ -127,10 +135,11 @@ class MessageScorer:
             (one, _, _), (other, _, _) = [
                 (await self._turn(pair.messages, answer, PROBE))[0] for answer in ANSWERS
             ]
-        except (Refused, UserError, EngineError) as reason:
-            return f"the endpoint gives no prompt log-probabilities ({first_clause(reason)})"
         except _Closed as reason:
             return str(reason)
+        except FAILED as failure:
+            why = await closed(self.endpoint, pair.messages, failure)
+            return f"the endpoint gives no prompt log-probabilities ({why})"
         opening = shared(one, other) - len(question)
         closing = shared(one[::-1], other[::-1])
         if one[: len(question)] != question or opening < 0:

@@ -20,6 +20,7 @@ from endpoint_case import (
     dropped,
     logprob,
     logprobs_of,
+    plain,
     serving,
     status,
     write_rows,
@@ -28,7 +29,7 @@ from endpoint_case import (
 from eval.endpoint.asking import Answers, ask_suite
 from eval.endpoint.client import Endpoint, Patience
 from eval.endpoint.items import Asked, Item, asked_of_file
-from pipeline.core.errors import DataError, EngineError
+from pipeline.core.errors import DataError, EngineError, UserError
 
 QUICK = Patience(timeout_s=5.0, retries=1, pause_s=0.01)
 LABELS = ("card", "card_arrival", "卡片到达")
@@ -272,14 +273,58 @@ def test_a_probe_by_ids_that_fails_leaves_the_way_by_messages(
 
 
 @pytest.mark.parametrize("arm", ["constrained", "likelihood", "joint"])
-def test_an_endpoint_that_breaks_at_the_probe_leaves_what_others_answered(
-    served: Served, rows: Path, tmp_path: Path, arm: str
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        (status(503, "down"), EngineError, r"answers 503 \(down\).*run again to go on"),
+        (dropped, EngineError, "cannot be reached.*run again to go on"),
+        (status(429, "slowly"), EngineError, r"answers 429 \(slowly\)"),
+        (plain("<html>"), EngineError, "no JSON"),
+        (status(401), UserError, "refuses the key"), (status(403), UserError, "refuses the key"),
+        (status(404, "no such model"), UserError, "not there"),
+    ],
+    ids=["503", "dropped", "429", "html", "401", "403", "404"],
+)  # fmt: skip
+def test_an_endpoint_that_goes_away_before_a_probe_ends_the_run_and_its_answers_are_kept(
+    served: Served, rows: Path, tmp_path: Path, arm: str,
+    reply: Any, kind: type[Exception], words: str,
+) -> None:  # fmt: skip
+    served.script = [lambda r, b: _right(served, b)] * 6 + [reply] * 40
+    with pytest.raises(kind, match=words):
+        ask(served, asked_of(rows), ["generate", arm], tmp_path / "out")
+    served.script = []
+    found = ask(served, asked_of(rows), ["generate", arm], tmp_path / "out")
+    assert (found["generate"].earlier, found[arm].earlier) == (6, 0)
+    assert found[arm].predictions is not None
+
+
+@pytest.mark.parametrize("arm", ["constrained", "likelihood", "joint"])
+@pytest.mark.parametrize("reply", [status(500, "boom"), status(501, "boom"), status(403, "boom")])
+def test_a_form_that_alone_fails_is_closed_alone(
+    served: Served, rows: Path, tmp_path: Path, arm: str, reply: Any
 ) -> None:
-    served.script = [lambda r, b: _right(served, b)] * 6 + [status(500, "boom")] * 9
+    """Some answer 500 to what they do not know, some 403 where they give no log-probabilities."""
+
+    def picky(request: Any, body: dict[str, Any]) -> Any:
+        special = {"structured_outputs", "prompt_logprobs"} & set(body)
+        return reply(request, body) if special else _right(served, body)
+
+    served.script = [picky] * 40
     found = ask(served, asked_of(rows), ["generate", arm], tmp_path / "out")
     assert labels_of(found["generate"]) == [*LABELS, *LABELS]
     assert found[arm].predictions is None
-    assert "answers 500 (boom)" in str(found[arm].reason)
+    assert "boom" in str(found[arm].reason)
+    assert "check the URL" not in str(found[arm].reason)
+
+
+@pytest.mark.parametrize("reply", [dropped, status(429, "slowly")], ids=["dropped", "429"])
+def test_what_passes_does_not_close_a_form(
+    served: Served, rows: Path, tmp_path: Path, reply: Any
+) -> None:
+    """An endpoint that answers plain requests again a moment later might answer this one too."""
+    served.script = [reply] * (QUICK.retries + 1)
+    with pytest.raises(EngineError, match="run again to go on"):
+        ask(served, asked_of(rows), ["constrained"], tmp_path / "out")
 
 
 def test_scores_that_are_no_numbers_name_the_row(
