@@ -48,8 +48,8 @@ def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ..
     "--earlier",
     type=click.Choice(("check", "keep", "drop")),
     default="check",
-    help="URL: answers of a killed run: one is asked again to see that they still hold; taken "
-    "as they are; asked anew.",
+    help="URL: answers of a killed run: 20 (one of scores) are asked again to see that they still "
+    "hold; taken as they are; asked anew.",
 )
 @click.option(
     "--harness",

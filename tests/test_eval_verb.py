@@ -150,9 +150,9 @@ def test_going_on_says_how_many_answers_are_from_an_earlier_run(
     assert result.exit_code == 0, result.output
     today = time.strftime("%Y-%m-%d")
     assert f"rows, generate: 4 of 12 answers are from an earlier run, of {today}" in result.stdout
-    # The eight that were left, and one to see that the answers still hold.
-    assert sum(served.asked.values()) == 9
-    assert served.asked["row 0 says card"] == 1
+    # The eight that were left, and four to see that the answers still hold.
+    assert set(served.asked.values()) == {1}
+    assert len(served.asked) == 12
 
 
 @pytest.mark.parametrize("arm", ["generate", "likelihood"])
@@ -200,7 +200,7 @@ def test_another_setting_and_back_throws_no_answer_away(
     assert gradus(*command, "--max-new-tokens", "25").exit_code == 0
     served.asked.clear()
     assert "4 of 12 answers are from an earlier run" in gradus(*command).stdout
-    assert sum(served.asked.values()) == 9
+    assert sum(served.asked.values()) == 12
 
 
 def test_two_evaluations_never_write_into_one_folder(
@@ -256,13 +256,14 @@ def test_killed_in_the_middle_it_goes_on_where_it_stood(served: Served, tmp_path
     assert done.returncode == 0, done.stderr
     texts = [json.loads(line)["text"] for line in rows.read_text().splitlines()]
     asked = {str(number): served.asked[text] for number, text in enumerate(texts)}
-    # The first of them once more, to see that the answers still hold.
-    assert {name: asked[name] for name in finished} == {name: 1 for name in finished} | {
-        finished[0]: 2
-    }
+    # Twenty of them once more, to see that the answers still hold.
+    again = min(20, len(finished))
+    assert sorted(asked[name] for name in finished) == sorted(
+        [1] * (len(finished) - again) + [2] * again
+    )
     assert all(count >= 1 for count in asked.values())
     # Those under way when it was killed were lost: two at once, no more.
-    assert sum(asked.values()) <= 40 + 2 + 1
+    assert sum(asked.values()) <= 40 + 2 + again
     assert f"{len(finished)} of 40 answers are from an earlier run" in done.stdout
     assert not list(out.glob("journal-*"))
     answers = read_predictions(out / "predictions-rows@generate.jsonl")

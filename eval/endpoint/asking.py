@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from eval.costs import Cost
+from eval.drawing import drawn
 from eval.endpoint.answers import Chooser, Writer, room_for
 from eval.endpoint.client import Endpoint, Refused
 from eval.endpoint.items import Asked, Item
@@ -24,13 +25,16 @@ ARMS = ("generate", "constrained", "likelihood", "joint")
 ALONG: Mapping[str, tuple[str, ...]] = {"likelihood": ("likelihood", "likelihood_mean")}
 """What one pass gives beside its own arm."""
 Earlier = Literal["check", "keep", "drop"]
-"""What becomes of the answers of a run that did not end: they count once the first of them is
+"""What becomes of the answers of a run that did not end: they count once some of them are
 answered alike again, or without a look, or not at all."""
 MAX_NEW_TOKENS = 24
 """Of a free answer, where neither the user nor a recipe says it; what a recipe says by itself."""
 _VERSION = 3
 # Of a label's log-probability, in nats.
 _ALIKE = 1e-3
+# Two models of equal answers to so many drawn questions differ on few of the rest. Scores tell
+# models apart by one.
+_ASKED_AGAIN = 20
 _SHOWN = 40
 
 OnProgress = Callable[[str, int, int], None]
@@ -176,9 +180,13 @@ async def _ask(
             for task in over:
                 task.result()
     finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await _called_off(waiting)
+
+
+async def _called_off(tasks: Collection[asyncio.Task[dict[str, Prediction]]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _one(asker: Asker, asked: Asked, item: Item) -> dict[str, Prediction]:
@@ -192,24 +200,31 @@ async def _one(asker: Asker, asked: Asked, item: Item) -> dict[str, Prediction]:
 
 
 async def _require_alike(asker: Asker, asked: Asked, journals: Mapping[str, Journal]) -> None:
-    """Asks the first answer of an earlier run again: behind a name there may be other weights.
+    """Asks some of an earlier run's items again: behind a name there may be other weights.
 
     Raises:
-        IntegrityError: it is another.
+        IntegrityError: one answer or more is another.
     """
-    of_all = [journal.done() for journal in journals.values()]
-    by_id = {item.example_id: item for item in asked.items}
-    first = next(by_id[i] for i in of_all[0] if i in by_id and all(i in one for one in of_all))
-    again = await _one(asker, asked, first)
+    earlier = {name: journal.done() for name, journal in journals.items()}
+    common = set.intersection(*(set(answers) for answers in earlier.values()))
+    kept = [item for item in asked.items if item.example_id in common]
+    scored = any(answers[kept[0].example_id].scores is not None for answers in earlier.values())
+    some = drawn(kept, 1 if scored else _ASKED_AGAIN)
+    tasks = [asyncio.create_task(_one(asker, asked, item)) for item in some]
+    try:
+        again = await asyncio.gather(*tasks)
+    finally:
+        await _called_off(tasks)
     for name, journal in journals.items():
-        was, now = journal.done()[first.example_id], again[name]
-        told = _unlike(was, now)
-        if told is not None:
+        pairs = [(earlier[name][i.example_id], a[name]) for i, a in zip(some, again, strict=True)]
+        unlike = [(was.example_id, told) for was, now in pairs if (told := _unlike(was, now))]
+        if unlike:
+            row, told = unlike[0]
             raise IntegrityError(
-                f"suite {asked.suite}, {name}: row {first.example_id} is answered otherwise than "
-                f"in the run of {_minute(journal.written_at)} that did not end ({told}); if the "
-                "model has changed, give --earlier drop to ask all anew; if it never answers "
-                "twice alike, give --earlier keep to go on"
+                f"suite {asked.suite}, {name}: row {row} is answered otherwise than in the run of "
+                f"{_minute(journal.written_at)} that did not end ({told}; {len(unlike)} of "
+                f"{len(some)} asked again differ); if the model has changed, give --earlier drop "
+                "to ask all anew; if it never answers twice alike, give --earlier keep to go on"
             )
 
 

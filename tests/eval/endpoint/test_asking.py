@@ -29,7 +29,7 @@ from endpoint_case import (
 from eval.endpoint.asking import Answers, ask_suite
 from eval.endpoint.client import Endpoint, Patience
 from eval.endpoint.items import Asked, Item, asked_of_file
-from pipeline.core.errors import DataError, EngineError, UserError
+from pipeline.core.errors import DataError, EngineError, IntegrityError, UserError
 
 QUICK = Patience(timeout_s=5.0, retries=1, pause_s=0.01)
 LABELS = ("card", "card_arrival", "卡片到达")
@@ -426,11 +426,49 @@ def test_finished_items_are_kept_when_the_endpoint_goes_away(
     found = ask(served, asked, ["generate"], folder, concurrency=1)
     assert labels_of(found["generate"]) == [*LABELS, *LABELS]
     counts = [served.asked[item.text] for item in asked.items]
-    # The first once more, to see that the answers still hold.
-    assert counts[:4] == [2, 1, 1, 1]
+    # All four once more, to see that the answers still hold.
+    assert counts[:4] == [2, 2, 2, 2]
     assert (found["generate"].earlier, found["generate"].since[:2]) == (4, "20")
     assert found["generate"].cost is not None
     assert found["generate"].cost.items == 6
+
+
+@pytest.mark.parametrize("arm", ["generate", "constrained"])
+@pytest.mark.parametrize("otherwise", [set(range(1, 20, 2)), {7}], ids=["half", "one"])
+def test_another_model_that_agrees_on_the_first_item_is_found(
+    served: Served, tmp_path: Path, arm: str, otherwise: set[int]
+) -> None:
+    """Of two labels, two models agree on one item about as often as they are right."""
+    asked = asked_of(write_rows(tmp_path / "rows.jsonl", ["card", "pin"], 40))
+    folder, probe = tmp_path / "out", int(arm == "constrained")
+    served.script = [lambda r, b: _right(served, b)] * (probe + 20) + [dropped] * 9
+    with pytest.raises(EngineError, match="run again to go on"):
+        ask(served, asked, [arm], folder, concurrency=1)
+    served.script = []
+    wrong = {asked.items[place].text for place in otherwise}
+    right = {"card": "pin", "pin": "card"}
+    served.answer = lambda text: right[text.split()[-1]] if text in wrong else text.split()[-1]
+    words = rf"answered otherwise than .*{len(otherwise)} of 20 asked again differ"
+    with pytest.raises(IntegrityError, match=words):
+        ask(served, asked, [arm], folder)
+
+
+def test_of_a_long_earlier_run_twenty_are_asked_again_and_of_scores_one(
+    served: Served, tmp_path: Path
+) -> None:
+    asked = asked_of(write_rows(tmp_path / "rows.jsonl", ["card", "pin"], 40))
+    again = {}
+    for arm in ("generate", "likelihood"):
+        ask(served, asked, [arm], tmp_path / "out")
+        before = served.asked.copy()
+        ask(served, asked, [arm], tmp_path / "out")
+        served.asked.subtract(before)
+        again[arm] = [place for place, item in enumerate(asked.items) if served.asked[item.text]]
+    # Drawn: a file may be sorted.
+    assert len(again["generate"]) == 20
+    assert again["generate"] != list(range(20))
+    # Beside the first, which the probe asks.
+    assert len(set(again["likelihood"]) - {0}) == 1
 
 
 @pytest.mark.parametrize("what", ["labels", "model", "tokens", "rows"])
