@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,13 @@ from pipeline.display import LiveDisplay
 from pipeline.eval_plan import SUITE, Wishes, evaluations_of, named_model, suites_of
 
 if TYPE_CHECKING:
-    from eval.harness.run import Served
+    from eval.harness.run import Checkpoint, Served
 
 _OTHERWISE = (
-    "arms", "suite", "data", "form", "labels", "prompt", "system", "max_new_tokens", "earlier",
+    "arms", "suite", "data", "form", "labels", "prompt", "system", "max_new_tokens",
 )  # fmt: skip
 _BATCH, _NODE = 16, "harness"
+_LONGEST_NAME = 80
 
 
 def evaluate_by_harness(target: str, wishes: Wishes, store: Store) -> tuple[dict[str, Any], Path]:
@@ -37,9 +38,11 @@ def evaluate_by_harness(target: str, wishes: Wishes, store: Store) -> tuple[dict
     """
     from eval.answered import Answered, write_answered
     from eval.answered import Table as Answers
-    from eval.harness.run import Checkpoint, run_harness
+    from eval.harness.run import run_harness
+    from eval.journal import held
 
-    idle = wishes.given(_OTHERWISE)
+    # A checkpoint's answers are known by its weights: nothing is to be settled.
+    idle = wishes.given(_OTHERWISE if "://" in target else (*_OTHERWISE, "earlier"))
     if idle:
         raise UserError(f"{idle[0]}: has no meaning beside --harness; leave it out")
     asked: Checkpoint | Served
@@ -47,29 +50,52 @@ def evaluate_by_harness(target: str, wishes: Wishes, store: Store) -> tuple[dict
         asked, suites, name = _served(target, wishes, store)
     else:
         asked, suites, name = _checkpoint(target, store)
-    tasks = "+".join(Path(task).stem for task in wishes.harness)
-    plain = "".join(c if c.isalnum() or c in "-_.+" else "-" for c in f"{name}-{tasks}")
-    folder = wishes.out or store.root / "evals" / f"{plain[:80]}-harness"
-    with LiveDisplay.of_stages({_NODE: "evaluate"}) as display:
-        run = run_harness(
-            asked,
-            wishes.harness,
-            out=folder,
-            suites=suites,
-            limit=wishes.limit,
-            batch_size=_BATCH,
-            echo=lambda line: click.echo(line, err=True),
-            on_progress=lambda done, total: display.on_event(
-                {"node": _NODE, "kind": "progress", "step": done, "total": total}
-            ),
-        )
-        display.on_event({"node": _NODE, "kind": "finished", "seconds": run.seconds})
-    tables = [
-        Answers(suite, "likelihood", "label", found, groups=_groups(suites, suite))
-        for suite, found in run.answers.items()
-    ]
-    answered = Answered(name, target, tables, notes=run.notes)
-    return {**write_answered(folder, answered), **run.to_json()}, folder
+    folder = wishes.out or store.root / "evals" / _folder_name(asked, suites, name, wishes.harness)
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        with LiveDisplay.of_stages({_NODE: "evaluate"}) as display:
+            run = run_harness(
+                asked,
+                wishes.harness,
+                out=folder,
+                suites=suites,
+                limit=wishes.limit,
+                batch_size=_BATCH,
+                earlier=wishes.earlier,
+                echo=lambda line: click.echo(line, err=True),
+                on_progress=lambda done, total: display.on_event(
+                    {"node": _NODE, "kind": "progress", "step": done, "total": total}
+                ),
+            )
+            display.on_event({"node": _NODE, "kind": "finished", "seconds": run.seconds})
+        tables = [
+            Answers(suite, "likelihood", "label", found, groups=_groups(suites, suite))
+            for suite, found in run.answers.items()
+        ]
+        answered = Answered(name, target, tables, notes=run.notes)
+        tree = write_answered(folder, answered)
+    return {**tree, **run.to_json()}, folder
+
+
+def _folder_name(
+    asked: Checkpoint | Served, suites: Mapping[str, Path], name: str, tasks: Sequence[str]
+) -> str:
+    """The same for the same question, so that a second run goes on; another for any other.
+
+    A model of the store is told by its name. The name of a served one may stand for many: its
+    address and the rows of our own tell more.
+    """
+    from eval.harness.run import Served
+    from pipeline.core.digest import canonical_json, text_digest
+
+    told = "+".join(Path(task).stem for task in tasks)
+    plain = "".join(c if c.isalnum() or c in "-_.+" else "-" for c in f"{name}-{told}")
+    url = asked.url if isinstance(asked, Served) else None
+    if url is None and len(plain) <= _LONGEST_NAME:
+        return f"{plain}-harness"
+    ours = {task: suites[task].name for task in tasks if task in suites}
+    digest = text_digest(canonical_json([url, name, list(tasks), ours]))[:8]
+    return f"{plain[:_LONGEST_NAME]}-{digest}-harness"
 
 
 def _groups(suites: Mapping[str, Path], suite: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from endpoint_case import Served, serving
 from eval.answered import read_answered
 from eval.harness import run
 from eval.harness.run import Checkpoint, HarnessRun
+from eval.journal import held
 from eval.record import Prediction
 from pipeline.core.artifact import Artifact
 from pipeline.core.store import Store
@@ -111,10 +112,45 @@ def test_a_served_model_is_asked_by_its_address(gradus: Gradus, asked: list[Any]
         assert wishes["suites"] == {}
 
 
+def test_models_of_one_name_at_two_addresses_have_a_folder_each(
+    gradus: Gradus, asked: list[Any]
+) -> None:
+    with serving(Served()) as one, serving(Served()) as other:
+        for served in (one, other, one):
+            result = gradus("eval", served.url, "--harness", "piqa", "--earlier", "keep")
+            assert result.exit_code == 0, result.output
+    first, second, again = [wishes["out"] for _, wishes in asked]
+    assert first == again != second
+    assert first.name.startswith("demo-piqa-")
+    assert {wishes["earlier"] for _, wishes in asked} == {"keep"}
+
+
+def test_names_that_are_too_long_to_stand_in_a_folders_name_are_still_told_apart(
+    gradus: Gradus, model: Artifact, asked: list[Any]
+) -> None:
+    many = [f"hendrycks_test_{number}" for number in range(9)]
+    for tasks in ([*many, "a"], [*many, "b"]):
+        assert gradus("eval", "demo", "--harness", ",".join(tasks)).exit_code == 0
+    assert asked[0][1]["out"] != asked[1][1]["out"]
+
+
+def test_two_runs_never_write_into_one_folder(
+    gradus: Gradus, model: Artifact, asked: list[Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with held(out):
+        result = gradus("eval", "demo", "--harness", "piqa", "--out", out)
+    assert result.exit_code == 1
+    assert "another `gradus eval` writes its answers here" in result.stderr
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("demo", "--arms", "generate"), "--arms: has no meaning beside --harness"),
+        (("demo", "--earlier", "keep"), "--earlier: has no meaning beside --harness"),
         (("demo.yaml",), "--harness: asks one model; name it in the place of its recipe"),
         (("nobody",), "nobody: no such model"),
     ],

@@ -1,18 +1,22 @@
 """What the harness found before it was stopped: its own cache, under what was asked of whom.
 
-A run that ends well leaves none: the next one asks anew.
+A run that ends well leaves none: the next one asks anew. A checkpoint is known by its weights.
+Of a served model nobody sees them: what was found is taken only where the user says so.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.artifact import read_artifact
 from pipeline.core.digest import canonical_json, text_digest
+from pipeline.core.errors import UserError
 
 _FOLDER = "known"
 _TOLD = re.compile(r"Cached requests: (\d+), Requests remaining: \d+")
@@ -37,6 +41,34 @@ def known_file(out: Path, wishes: Mapping[str, Any]) -> Path:
 def forget(out: Path) -> None:
     """Removes what is kept."""
     shutil.rmtree(out / _FOLDER, ignore_errors=True)
+
+
+def require_settled(out: Path, model: Mapping[str, Any]) -> None:
+    """Refuses to go on over answers of a served model, behind whose name others may lie by now.
+
+    Args:
+        model: what the harness's process is told of it.
+
+    Raises:
+        UserError: names the folder, and how to settle it.
+    """
+    files = [known_file(out, {"model": model, "ids": ids}) for ids in (False, True)]
+    count = sum(_answers_in(path) for file in files for path in out.glob(f"{_FOLDER}/{file.name}*"))
+    if count:
+        raise UserError(
+            f"--harness: {out} holds {count} answers of a run that was stopped, and nobody can "
+            "tell whether the same weights answer today; give --earlier keep to take them, or "
+            "--earlier drop to ask anew"
+        )
+
+
+def _answers_in(file: Path) -> int:
+    """Rows of one of the harness's caches (SqliteDict's table); none of one barely begun."""
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as found:
+            return int(found.execute("SELECT count(*) FROM unnamed").fetchone()[0])
+    except sqlite3.Error:
+        return 0
 
 
 def taken_over(log: str) -> int:

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eval.batching import OnProgress
 from eval.harness.install import harness_python
-from eval.harness.known import forget, taken_over
+from eval.harness.known import forget, require_settled, taken_over
 from eval.harness.launch import ask_process
 from eval.harness.suites import OwnTask, own_task
 from eval.record import Prediction
@@ -92,6 +92,7 @@ def run_harness(
     limit: int | None = None,
     shots: int | None = None,
     batch_size: int = 16,
+    earlier: Literal["check", "keep", "drop"] = "check",
     echo: Callable[[str], None] = print,
     on_progress: OnProgress | None = None,
 ) -> HarnessRun:
@@ -101,7 +102,8 @@ def run_harness(
     first time. A checkpoint is scored in float32 on a CPU and in bfloat16 on a GPU, as our own
     arms score it. Tasks that only write are asked through the chat template where there is one;
     tasks that score continuations are asked in plain text, as they are published. Answers that
-    a run had before it was stopped stand in its folder ``out``, and are not asked for again.
+    a run had before it was stopped stand in its folder ``out``, and are not asked for again: of
+    a checkpoint, for they are known by its weights; of a served model as ``earlier`` says.
 
     Args:
         target: the model.
@@ -115,6 +117,9 @@ def run_harness(
         shots: rows that are shown before each item; None: as each task has it. Own suites
             show none.
         batch_size: of a checkpoint.
+        earlier: of a served model, what becomes of answers of a run that was stopped: with
+            "check" they are refused with a word on how to go on, as nobody can tell which
+            weights gave them; taken as they are; asked anew.
         echo: told each step.
         on_progress: called about once a second with (requests done, requests in all).
 
@@ -123,13 +128,19 @@ def run_harness(
         ``samples-TASK.jsonl`` lie in ``out``.
 
     Raises:
-        UserError: no such task, one whose data is not to be had here, or rows that make none.
+        UserError: no such task, one whose data is not to be had here, rows that make none, or
+            answers of a served model from a run that was stopped.
         EngineError: the harness cannot be installed, or died; its log is named.
     """
     if not tasks:
         raise UserError("--harness: names no task; give one, such as hellaswag")
     python = harness_python(echo)
     out.mkdir(parents=True, exist_ok=True)
+    model = _model(target)
+    if isinstance(target, Served) and earlier == "check":
+        require_settled(out, model)
+    elif isinstance(target, Served) and earlier == "drop":
+        forget(out)
     (out / "harness.log").unlink(missing_ok=True)
     ours = {name: folder for name, folder in (suites or {}).items() if name in tasks}
     key = target.api_key if isinstance(target, Served) else None
@@ -139,7 +150,7 @@ def run_harness(
         "limit": limit,
         "shots": shots,
         "batch_size": batch_size,
-        "model": _model(target),
+        "model": model,
     }
     if known:
         echo(f"harness: asking {', '.join(known)}; log: {out / 'harness.log'}")

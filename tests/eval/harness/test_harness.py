@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +183,46 @@ def test_a_key_goes_by_the_environment_and_lies_nowhere(stand: Stand) -> None:
     assert stand.seen()["key"] == "hidden-word"
     texts = [path.read_text() for path in stand.out.rglob("*") if path.is_file()]
     assert not any("hidden-word" in text for text in texts)
+
+
+def stopped(out: Path, served: Served, answers: int) -> Path:
+    """A cache as the harness leaves it (SqliteDict) where a run over a URL was stopped."""
+    about = {"kind": "served", "url": served.url, "model": served.model, "tokenizer": None}
+    place = known_file(out, {"model": about, "ids": False})
+    place.parent.mkdir(parents=True)
+    file = place.with_name(f"{place.name}-read_rank0.db")
+    with closing(sqlite3.connect(file)) as cache, cache:
+        cache.execute("CREATE TABLE unnamed (key TEXT PRIMARY KEY, value BLOB)")
+        cache.executemany("INSERT INTO unnamed VALUES (?, ?)", [(n, b"") for n in range(answers)])
+    return file
+
+
+def test_answers_of_a_stopped_run_over_a_url_are_taken_or_left_as_the_user_says(
+    stand: Stand,
+) -> None:
+    served = Served("http://127.0.0.1:9/v1", "demo")
+    found = {"version": "0.4.13", "seconds": 0.0, "results": {}, "samples": {}}
+    seen = stand.out.with_name("kept")
+    listed = "[p.name for p in pathlib.Path(asked['known']).parent.glob('*')]"
+    stand.answers(found, f"pathlib.Path({str(seen)!r}).write_text(json.dumps({listed}))")
+
+    def asked(**more: Any) -> list[str]:
+        run_harness(served, ["arc"], out=stand.out, echo=lambda _line: None, **more)
+        kept: list[str] = json.loads(seen.read_text())
+        return kept
+
+    file = stopped(stand.out, served, 3)
+    with pytest.raises(UserError, match=r"holds 3 answers of a run .*--earlier keep to take them"):
+        asked()
+    assert not seen.exists()
+    assert asked(earlier="keep") == [file.name]
+    # A run that ended leaves none.
+    assert asked() == []
+    stopped(stand.out, served, 3)
+    assert asked(earlier="drop") == []
+    # Nobody answered before it was stopped: there is nothing to settle.
+    stopped(stand.out, served, 0)
+    assert len(asked()) == 1
 
 
 def test_our_rows_of_a_served_model_need_its_tokenizer(stand: Stand, data: Artifact) -> None:
