@@ -36,7 +36,9 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
     low = self.lora_A[name](self.lora_dropout[name](x)) * self.scaling[name]
     # Nobody needs the output as it was before the update: no copy of it is made.
     b_RO = self.lora_B[name].weight.t().to(result.dtype)
-    result.flatten(0, -2).addmm_(low.flatten(0, -2).to(result.dtype), b_RO)
+    rows_NR = low.reshape(-1, low.shape[-1]).to(result.dtype)
+    # A view, never a copy: the sum must reach the result.
+    result.view(-1, result.shape[-1]).addmm_(rows_NR, b_RO)
     return result
 
 

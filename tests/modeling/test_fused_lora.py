@@ -26,6 +26,15 @@ def body(**changes: Any) -> Any:
     return get_peft_model(LlamaForCausalLM(config), LoraConfig(init_lora_weights=False, **settings))
 
 
+def products(model: Any) -> list[str]:
+    """Names of the layers that PEFT's own pass multiplies by, as they are called from now on."""
+    called: list[str] = []
+    for name, module in model.named_modules():
+        if ".lora_B." in name:
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+    return called
+
+
 def gradients(model: Any) -> dict[str, torch.Tensor]:
     model.zero_grad()
     model(input_ids=IDS, labels=IDS).loss.backward()
@@ -37,11 +46,14 @@ def test_values_and_gradients_are_those_of_peft(autocast: bool) -> None:
     theirs = body()
     ours = copy.deepcopy(theirs)
     assert fuse_lora(ours) == 14
+    seen = products(ours)
     near = {"rtol": 2e-2, "atol": 2e-2} if autocast else {"rtol": 1e-5, "atol": 1e-6}
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         a, b = theirs(input_ids=IDS).logits, ours(input_ids=IDS).logits
         expected, found = gradients(theirs), gradients(ours)
     torch.testing.assert_close(b, a, **near)
+    # PEFT multiplies by B in a layer of its own, which the fused pass never calls.
+    assert seen == []
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, **near)
@@ -54,11 +66,40 @@ def test_dropout_is_drawn_as_peft_draws_it() -> None:
     theirs = body(lora_dropout=0.3).train()
     ours = copy.deepcopy(theirs)
     fuse_lora(ours)
+    seen = products(ours)
     logits = []
     for model in (theirs, ours):
         torch.manual_seed(7)
         logits.append(model(input_ids=IDS).logits)
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-5, atol=1e-6)
+    assert seen == []
+
+
+@pytest.mark.parametrize("shape", [(16,), (5, 16), (2, 3, 16), (2, 1, 3, 16), (0, 16), (2, 0, 16)])
+def test_inputs_of_every_shape_are_read(shape: tuple[int, ...]) -> None:
+    theirs = body()
+    ours = copy.deepcopy(theirs)
+    fuse_lora(ours)
+    seen = products(ours)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    layers = [m.base_model.model.model.layers[0].self_attn.q_proj for m in (theirs, ours)]
+    torch.testing.assert_close(layers[1](x), layers[0](x), rtol=1e-5, atol=1e-6)
+    if x.dim() == 3 and x.numel():
+        turned = x.transpose(0, 1)
+        torch.testing.assert_close(layers[1](turned), layers[0](turned), rtol=1e-5, atol=1e-6)
+    assert seen == []
+
+
+def test_weights_of_two_kinds_are_left_to_peft() -> None:
+    theirs = body()
+    for name, weight in theirs.named_parameters():
+        if "lora_" not in name:
+            weight.data = weight.data.bfloat16()
+    ours = copy.deepcopy(theirs)
+    fuse_lora(ours)
+    seen = products(ours)
+    assert torch.equal(ours(input_ids=IDS).logits, theirs(input_ids=IDS).logits)
+    assert len(seen) == 14
 
 
 def test_everything_else_that_peft_does_is_left_to_it() -> None:
