@@ -24,6 +24,12 @@ _DRAWN = f"{_PLOTS}.every(node => node.parentNode.classList.contains('drawn'))"
 _MARKS = f"""{_PLOTS}.map(node => node.querySelectorAll(
   '.scatterlayer .point, .scatterlayer .js-line, .heatmaplayer image').length)"""
 _OPEN = "document.querySelectorAll('details').forEach(part => part.open = true)"
+# The height of what lies below a fold's heading, of those that are seen at all.
+_FOLDED = """[...document.querySelectorAll('details')].map(part =>
+  part.lastElementChild.checkVisibility() ?
+    part.offsetHeight - part.querySelector('summary').offsetHeight : 0)"""
+_OPENED = "[...document.querySelectorAll('details')].map(part => part.open)"
+_CLOSE = "document.querySelectorAll('details').forEach((part, n) => part.open = n === 0)"
 _OVER = "document.documentElement.scrollWidth - window.innerWidth"
 _WIDER = """[...document.querySelectorAll('.live .main-svg')].filter(
   svg => svg.getBoundingClientRect().right > window.innerWidth + 0.5).length"""
@@ -122,11 +128,18 @@ async def _toggled(page: Page) -> tuple[int, int]:
 
 
 async def _printed(page: Page) -> dict[str, Any]:
+    await page.run(_CLOSE)
+    folded = {"screen": await page.run(_FOLDED), "open": [await page.run(_OPENED)]}
+    for event in ("beforeprint", "afterprint"):
+        await page.run(f"dispatchEvent(new Event('{event}'))")
+        folded["open"].append(await page.run(_OPENED))
     await page.scheme("dark", media="print")
     paper = await page.run("getComputedStyle(document.body).backgroundColor")
     shown = await page.run(_SHOWN)
+    folded["paper"] = await page.run(_FOLDED)
     await page.scheme("light")
-    return {"shown": shown, "paper": paper}
+    await page.run(_OPEN)
+    return {"shown": shown, "paper": paper, "folded": folded}
 
 
 def test_nothing_leaves_the_page_and_nothing_is_complained_of(seen: dict[str, Any]) -> None:
@@ -179,6 +192,18 @@ def test_paper_has_the_still_pictures_on_white(seen: dict[str, Any]) -> None:
     assert live == 0
     assert still == len(seen["whole", 1280]["marks"])
     assert seen["print"]["paper"] == "rgb(255, 255, 255)"
+
+
+def test_paper_has_what_lies_folded_on_the_screen(seen: dict[str, Any]) -> None:
+    folded = seen["print"]["folded"]
+    assert len(folded["paper"]) > 1
+    # So that it can fail: all but the first are closed, and show nothing on the screen.
+    assert max(folded["screen"][1:]) == 0
+    assert min(folded["paper"]) > 5
+    # Where the style cannot, the page itself opens them, and closes them again.
+    before, within, after = folded["open"]
+    assert before == after == [True, *[False] * (len(before) - 1)]
+    assert all(within)
 
 
 def test_without_a_script_the_still_pictures_are_there(seen: dict[str, Any]) -> None:
