@@ -104,9 +104,10 @@ def asked_of_file(
         labels: the answers there are; None: those of the rows themselves.
 
     Raises:
-        DataError: no rows, rows without one answer, labels that are not among ``labels``, or a
-            prompt that puts nothing of a row into its question.
+        DataError: no rows, rows without one answer, labels that are not among ``labels`` or look
+            the same, or a prompt that puts nothing of a row into its question.
     """
+    from pipeline.data.formats import require_told_apart
     from pipeline.data.rows import fields_of
 
     if prompt is not None and not fields_of(prompt):
@@ -128,7 +129,9 @@ def asked_of_file(
     if labels is not None and not closed:
         raise DataError(f"{path}: rows of format {found} have open answers; leave --labels out")
     if closed:
-        known = labels if labels is not None else sorted({item.gold for item in items})
+        golds = {item.gold for item in items}
+        known = labels if labels is not None else sorted(golds)
+        require_told_apart(golds.union(known), str(path))
         require_known(items, known, str(path))
         return Asked(suite, identity, items, tuple(known))
     return Asked(suite, identity, items, None)
@@ -160,8 +163,10 @@ def read_labels(path: Path) -> list[str]:
     """A label a line, or a JSON list of them.
 
     Raises:
-        DataError: it cannot be read, is empty, or names one twice.
+        DataError: it cannot be read, is empty, or names one twice or in two Unicode forms.
     """
+    from pipeline.data.formats import require_told_apart
+
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -176,6 +181,7 @@ def read_labels(path: Path) -> list[str]:
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise DataError(f"{path}: names label {twice!r} twice; take one out")
+    require_told_apart(labels, str(path))
     return sorted(labels)
 
 

@@ -13,7 +13,7 @@ from pipeline.core.schema_data import NearDuplicates
 from pipeline.data import selection
 from pipeline.data.augmentation import from_kept_rows
 from pipeline.data.executor import Executor
-from pipeline.data.formats import label_problems
+from pipeline.data.formats import label_problems, require_told_apart
 from pipeline.data.formats.tagging import OUTSIDE
 from pipeline.data.gathering import labels_in, quarantine_limit
 from pipeline.data.judged import find_in_shelf
@@ -247,7 +247,7 @@ def label_set(desk: Desk) -> list[str]:
     have open answers where they are written: no closed set to choose one from.
 
     Raises:
-        DataError: a label that training never sees.
+        DataError: a label that training never sees, or two that look the same.
     """
     render, joined = desk.config["render"], desk.joined
     if joined and render != "tag":
@@ -260,6 +260,8 @@ def label_set(desk: Desk) -> list[str]:
                 for name, codes in used.items()}  # fmt: skip
     first = used.get("train", used.get("test", {}))
     known = first.get(KEPT, set())
+    for name, codes in used.items():
+        require_told_apart(known.union(*codes.values()), f"data.{name}")
     for name, codes in used.items():
         for labels in codes.values():
             unseen = sorted(labels - known)

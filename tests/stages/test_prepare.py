@@ -102,6 +102,20 @@ def test_labels_of_a_text_source_play_no_part(root: Artifact, tmp_path: Path) ->
     assert {row["label"] for row in read_rows(made.path / "train.arrow")} == {None}
 
 
+def test_labels_that_look_the_same_are_refused_without_training_rows_too(
+    root: Artifact, tmp_path: Path
+) -> None:
+    words = r"data\.test: labels 'cafe\\u0301' and 'caf\\xe9' look the same and differ by Unicode"
+    alike = [{"text": text, "label": ("caf\u00e9", "cafe\u0301")[n % 2]}
+             for n, text in enumerate(TEXTS)]  # fmt: skip
+    with pytest.raises(DataError, match=words):
+        prepare(tmp_path / "suite", root, {"test": alike}, render="sft")
+    rows = [{"text": text, "label": "caf\u00e9"} for text in TEXTS]
+    other = [{"text": "a text of its own", "label": "cafe\u0301"}]
+    with pytest.raises(DataError, match=words):
+        prepare(tmp_path / "both", root, {"train": rows, "test": other}, render="sft")
+
+
 def test_a_label_that_training_never_sees_is_refused(root: Artifact, tmp_path: Path) -> None:
     rows = [{"text": text, "label": "ship"} for text in TEXTS]
     with pytest.raises(DataError, match=r"data\.test: label 'gull' is unseen in training"):

@@ -6,7 +6,9 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+from pipeline.core.errors import DataError
 
 _SEPARATORS = r"[\s_\-./:,;\u2010-\u2015]+"
 # A separator beside a digit carries meaning: 1.0 is not 10, and -1 is not 1.
@@ -42,6 +44,24 @@ def label_problems(counts: Mapping[str, int]) -> list[str]:
         if counts[label] == 1
     ]
     return lines
+
+
+def require_told_apart(labels: Iterable[str], where: str) -> None:
+    """Refuses two labels that are one text in two Unicode forms (UAX 15, NFC).
+
+    No reader could tell them apart, and a model that writes one would be wrong about the other.
+
+    Raises:
+        DataError: names both, in ASCII.
+    """
+    seen: dict[str, str] = {}
+    for label in sorted({*labels}):
+        other = seen.setdefault(unicodedata.normalize("NFC", label), label)
+        if other != label:
+            raise DataError(
+                f"{where}: labels {other!a} and {label!a} look the same and differ by "
+                "Unicode form only; write them as one"
+            )
 
 
 def _bare(label: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,23 @@ def test_a_file_of_labels_must_hold_some_each_once(tmp_path: Path, text: str, wo
     path.write_text(text)
     with pytest.raises(DataError, match=words):
         read_labels(path)
+
+
+def test_labels_that_look_the_same_are_named_and_refused(tmp_path: Path) -> None:
+    words = r"labels 'cafe\u0301' and 'caf\xe9' look the same and differ by Unicode form only"
+    path = tmp_path / "labels.txt"
+    path.write_text("caf\u00e9\ncafe\u0301\nbar\n", encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_labels(path)
+    rows = [{"text": "x", "label": "caf\u00e9"}, {"text": "y", "label": "cafe\u0301"}]
+    with pytest.raises(DataError, match=re.escape(words)):
+        asked_of_file(rows_of(tmp_path / "r.jsonl", *rows), suite="rows", form="classification")
+    # One in the rows, the other in the file of labels.
+    with pytest.raises(DataError, match=re.escape(words)):
+        asked_of_file(
+            rows_of(tmp_path / "r.jsonl", rows[0]), suite="rows", form="classification",
+            labels=["cafe\u0301", "bar"],
+        )  # fmt: skip
+    # Marks and letters that are others stay two labels.
+    path.write_text("cafe\ncaf\u00e9\n", encoding="utf-8")
+    assert read_labels(path) == ["cafe", "caf\u00e9"]
