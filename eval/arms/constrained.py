@@ -19,6 +19,7 @@ from eval.batching import (
     judged_model,
     padded,
 )
+from eval.generation import context_of
 from eval.record import Prediction
 from pipeline.core.errors import ModelError
 from pipeline.modeling.loading import plain_model
@@ -34,6 +35,9 @@ class ConstrainedPredictor:
     bytes of tokens the answer is that of an engine's structured outputs, which let a label be
     written in any pieces; without them only the rendered ids may be written. It need not be the
     label that is likeliest as a whole.
+
+    A prompt must leave room for the rendered ids of every label. Where a writing in other pieces
+    would not fit into what is left, it goes on along pieces that do.
     """
 
     def __init__(
@@ -105,12 +109,16 @@ class ConstrainedPredictor:
         writing = self._writing(rows)
         start = self.grammar.start()
         steps = [start._replace(ids=[*row["prompt_ids"], *start.ids]) for row in rows]
+        limit = context_of(self.model)
+        left = [None if limit is None else limit - len(step.ids) for step in steps]
         while open_rows := [i for i, step in enumerate(steps) if step.label is None]:
             logits_BV = writing.after(open_rows, [steps[index].ids for index in open_rows])
             for index, logits_V in zip(open_rows, logits_BV, strict=True):
-                place = steps[index].place
-                token = self._best(rows[index], logits_V, self.grammar.next_tokens(place))
+                place, room = steps[index].place, left[index]
+                tokens = self.grammar.next_tokens(place, room)
+                token = self._best(rows[index], logits_V, tokens)
                 steps[index] = self.grammar.after(place, token)
+                left[index] = None if room is None else room - len(steps[index].ids)
         return [str(step.label) for step in steps]
 
     def _writing(self, rows: Sequence[Row]) -> _Cached | _Whole:

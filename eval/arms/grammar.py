@@ -30,7 +30,8 @@ class Grammar(Protocol):
     """Which tokens lead to a label.
 
     Attributes:
-        longest: tokens that an answer takes at most.
+        longest: tokens of the longest rendered answer, its end included: the room that a prompt
+            must leave.
         slots: places of a cache that the writing of a batch takes at most, holes included.
     """
 
@@ -40,8 +41,14 @@ class Grammar(Protocol):
     def start(self) -> Step:
         """Before anything is chosen."""
 
-    def next_tokens(self, place: Any) -> list[int]:
-        """The ids that may follow, ascending."""
+    def next_tokens(self, place: Any, left: int | None = None) -> list[int]:
+        """The ids that may follow, ascending.
+
+        Args:
+            place: where the writing stands.
+            left: tokens that may still be written; at least one of the labels that are open
+                fits in them. None: any number.
+        """
 
     def after(self, place: Any, token: int) -> Step:
         """What a chosen token leads to."""
@@ -63,7 +70,7 @@ def grammar_of(answers: Answers, pieces: Pieces | None, stops: Collection[int]) 
         texts[label] = b"".join(pieces[i] for i in ids[:-1])
     if pieces is None or len({*texts.values()}) < len(texts):
         return ById(trie)
-    return ByBytes(texts, pieces, stops)
+    return ByBytes(texts, pieces, stops, max(map(len, answers.values())))
 
 
 class ByBytes:
@@ -71,15 +78,22 @@ class ByBytes:
 
     So engines compile a choice (xgrammar, Dong et al. 2024, section 3): a label may be written in
     any pieces, not in the tokenizer's own alone. A place is what was written.
+
+    Pieces may be single bytes, so a label can take more tokens than it is rendered to. Near the
+    end of the context only tokens may follow from which some label can still be ended: an engine
+    would write on and be cut there, with no label to show for it.
     """
 
-    def __init__(self, texts: Mapping[str, bytes], pieces: Pieces, stops: Collection[int]) -> None:
+    def __init__(
+        self, texts: Mapping[str, bytes], pieces: Pieces, stops: Collection[int], longest: int
+    ) -> None:
         """Takes labels with bytes of their own.
 
         Args:
             texts: label to the bytes of its answer.
             pieces: of the tokenizer.
             stops: ids that end an answer.
+            longest: see Grammar.
         """
         self._texts, self._stops = dict(texts), sorted(stops)
         self._labels = {text: label for label, text in texts.items()}
@@ -88,16 +102,26 @@ class ByBytes:
         for token, piece in pieces.items():
             if piece:
                 self._ids.setdefault(piece, []).append(token)
+        self._widest = max(map(len, self._ids), default=0)
         self._known: dict[bytes, list[int]] = {}
-        self.longest = max(map(len, texts.values())) + 1
-        self.slots = self.longest
+        self._needed: dict[bytes, list[float]] = {}
+        self.longest = longest
+        self.slots = max(map(len, texts.values())) + 1
 
     def start(self) -> Step:
         """See Grammar."""
         return self._step([], b"")
 
-    def next_tokens(self, place: bytes) -> list[int]:
+    def next_tokens(self, place: bytes, left: int | None = None) -> list[int]:
         """See Grammar."""
+        tokens = self._opened(place)
+        # A byte a token and the end: more is never written.
+        if left is None or left >= self.slots - len(place):
+            return tokens
+        return [token for token in tokens if self._to_end(place, token) < left]
+
+    def _opened(self, place: bytes) -> list[int]:
+        """The ids that lead towards a label, however many follow."""
         if place not in self._known:
             rests = [t[len(place) :] for t in self._labels if t.startswith(place)]
             opens = {rest[: end + 1] for rest in rests for end in range(len(rest))}
@@ -110,6 +134,24 @@ class ByBytes:
         if token in self._stops:
             return Step([token], place, self._labels[place])
         return self._step([token], place + self._pieces[token])
+
+    def _to_end(self, place: bytes, token: int) -> float:
+        """Tokens that must follow this one until a label is ended, at least."""
+        if token in self._stops:
+            return 0
+        written = place + self._pieces[token]
+        return min(self._needs(t)[len(written)] for t in self._labels if t.startswith(written))
+
+    def _needs(self, text: bytes) -> list[float]:
+        """For each number of bytes written: tokens that write the rest and end it, at least."""
+        if text not in self._needed:
+            needs = [*[float("inf")] * len(text), 1.0]
+            for start in reversed(range(len(text))):
+                ends = range(start + 1, min(start + self._widest, len(text)) + 1)
+                found = [1 + needs[end] for end in ends if text[start:end] in self._ids]
+                needs[start] = min(found, default=needs[start])
+            self._needed[text] = needs
+        return self._needed[text]
 
     def _step(self, ids: list[int], place: bytes) -> Step:
         left = [label for label, text in self._texts.items() if text.startswith(place)]
@@ -129,8 +171,8 @@ class ById:
         """See Grammar."""
         return self._forced([], 0)
 
-    def next_tokens(self, place: int) -> list[int]:
-        """See Grammar."""
+    def next_tokens(self, place: int, left: int | None = None) -> list[int]:
+        """See Grammar; the rendered ids of every label fit."""
         return sorted(self._trie.next_tokens(place))
 
     def after(self, place: int, token: int) -> Step:

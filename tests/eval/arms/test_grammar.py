@@ -18,6 +18,7 @@ from transformers import (
 from eval.arms.constrained import ConstrainedPredictor
 from eval.arms.grammar import ByBytes, ById, grammar_of, pieces_of
 from eval.arms.rendered import answers_of
+from pipeline.core.errors import DataError
 from pipeline.data.rendering import Renderer
 from pipeline.stages.scratch import train_tokenizer
 from tests.byte_grammar import greedy_label
@@ -64,6 +65,47 @@ def test_batched_it_writes_what_an_engines_grammar_lets_through(name: str, token
     by_id = ConstrainedPredictor(model, answers, pad_id=0, batch_size=4).predict(rows)
     assert [one.label for one in by_id] != expected
     assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_a_prompt_that_leaves_room_for_the_rendered_ids_is_answered_within_the_context(
+    name: str, tokenizer: Any
+) -> None:
+    """All labels go on alike for 19 bytes, and are rendered to a few tokens."""
+    labels = ("my card was declined", "my card was declined.", "my card was decline")
+    model, renderer = random_model(name, tokenizer), Renderer(tokenizer, causal=True)
+    answers = answers_of(renderer, labels, [2])
+    room = max(map(len, answers.values()))
+    assert room < 10
+    rows = []
+    for spare in range(8):
+        filler = renderer.prompt([{"role": "user", "content": TEXTS[spare % 5]}])
+        ids = (filler * 128)[: 128 - room - spare]
+        rows.append({"example_id": str(spare), "label": labels[0], "prompt_ids": ids})
+    expected = [
+        greedy_label(model, tokenizer, row["prompt_ids"], labels, room=room + spare)
+        for spare, row in enumerate(rows)
+    ]
+    for size in (1, 3, 8):
+        asked = ConstrainedPredictor(model, answers, pad_id=0, batch_size=size,
+                                     pieces=pieces_of(tokenizer), stop_ids=[2])  # fmt: skip
+        assert [one.label for one in asked.predict(rows)] == expected
+    rows[0]["prompt_ids"] = [*rows[0]["prompt_ids"], 5]
+    with pytest.raises(DataError, match=f"0: {129 - room} tokens and {room} for the answer exceed"):
+        asked.predict(rows)
+
+
+def test_what_is_left_decides_which_pieces_may_follow() -> None:
+    pieces = {3: b"a", 4: b"b", 5: b"ab", 6: b"abab", 7: b"c"}
+    grammar = ByBytes({"abab": b"abab", "abc": b"abc"}, pieces, [2], 3)
+    assert grammar.next_tokens(b"") == grammar.next_tokens(b"", 5) == [3, 5, 6]
+    # "abab" and its end; "ab", "c" or "ab", and the end; "a" would take one more.
+    assert grammar.next_tokens(b"", 4) == [3, 5, 6]
+    assert grammar.next_tokens(b"", 3) == [5, 6]
+    assert grammar.next_tokens(b"", 2) == [6]
+    assert grammar.next_tokens(b"ab", 3) == [3, 5, 7]
+    assert grammar.next_tokens(b"ab", 2) == [5, 7]
+    assert grammar.next_tokens(b"abc", 1) == [2]
 
 
 def test_bytes_of_a_byte_level_tokenizer_are_those_of_the_text(tokenizer: Any) -> None:
@@ -113,7 +155,7 @@ def test_where_bytes_are_not_known_or_hold_markup_only_the_rendered_ids_may_be_w
 def test_a_label_is_known_as_soon_as_no_other_begins_like_it(tokenizer: Any) -> None:
     pieces = pieces_of(tokenizer) or {}
     texts = {"card": b"card", "card declined": b"card declined", "top": b"top"}
-    grammar = ByBytes(texts, pieces, [2])
+    grammar = ByBytes(texts, pieces, [2], 6)
     (c, t) = tokenizer.convert_tokens_to_ids(["c", "t"])
     assert grammar.start().label is None
     assert grammar.after(b"", t).label == "top"
@@ -121,4 +163,4 @@ def test_a_label_is_known_as_soon_as_no_other_begins_like_it(tokenizer: Any) -> 
     assert 2 in grammar.next_tokens(b"card")
     assert 2 not in grammar.next_tokens(b"car")
     assert grammar.after(b"card", 2).label == "card"
-    assert ByBytes({"one": b"one"}, pieces, [2]).start().label == "one"
+    assert ByBytes({"one": b"one"}, pieces, [2], 3).start().label == "one"
