@@ -189,7 +189,7 @@ def rows_at_once(
     most = min(_LOGITS[device] // (positions * config.vocab_size), _SIGHT[device] // max(1, sight))
     if remembered:
         most = min(most, _REMEMBERED[device] // (remembered * _kept_of_a_token(config)))
-    return max(1, min(batch_size, most))
+    return int(max(1, min(batch_size, most)))
 
 
 def _kept_of_a_token(config: Any) -> int:
