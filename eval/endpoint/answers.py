@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError
 
 CHAT = "/chat/completions"
 # What else an endpoint may call the end (stop, eos_token, end_turn, nothing) is no cut.
-_CUT = frozenset({"length", "content_filter"})
+_CUT = frozenset({"length", "model_length", "content_filter"})
 # Words that no model writes by itself: whoever answers with one heeds the constraint.
 _PROBE = ("gradus-probe-quartz", "gradus-probe-obelisk")
 FAILED = (Refused, Unanswered, UserError)

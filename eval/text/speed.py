@@ -161,7 +161,8 @@ class _Load:
         except TimeoutError:
             return f"no end within {self.session.timeout.total:g} s"
         except (
-            aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError
+            aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError,
+            OverflowError,  # a count such as 1e999 is infinite
         ) as error:  # fmt: skip
             return str(error)[:_SAID] or type(error).__name__
 

@@ -120,7 +120,7 @@ def test_half_of_a_surrogate_pair_is_an_answer_like_any_other(
     assert {(row.raw_text, row.label) for row in found} == {("card?", None)}
 
 
-@pytest.mark.parametrize("finish", ["length", "content_filter"])
+@pytest.mark.parametrize("finish", ["length", "model_length", "content_filter"])
 def test_an_answer_that_was_cut_is_no_label(
     served: Served, rows: Path, tmp_path: Path, finish: str
 ) -> None:
