@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 OnProgress = Callable[[int, int], None]
+RowsAtOnce = int | Callable[[int], int]
+"""How many rows a batch takes at most; where that hangs on its longest row, of whose tokens."""
 Told = TypeVar("Told")
 Record = TypeVar("Record")
 
@@ -21,7 +23,7 @@ Record = TypeVar("Record")
 def ask_in_batches(
     rows: Sequence[Row],
     lengths: Sequence[int],
-    batch_size: int,
+    batch_size: RowsAtOnce,
     ask: Callable[[Sequence[Row]], Sequence[Told]],
     record: Callable[[Row, Told, float], Record],
     *,
@@ -59,16 +61,19 @@ def ask_in_batches(
     return [one for one in made if one is not None]
 
 
-def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], batch_size: RowsAtOnce) -> Iterator[list[int]]:
     """Indices of rows of like length together, the longest first.
 
     Longest first, so that memory runs out in the first batch or never.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; at least 1 is needed")
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        size = batch_size if isinstance(batch_size, int) else batch_size(lengths[order[start]])
+        if size < 1:
+            raise ValueError(f"batch_size is {size}; at least 1 is needed")
+        yield order[start : start + size]
+        start += size
 
 
 def padded(

@@ -99,15 +99,15 @@ class JointPredictor:
             self._told = None
             if reads_trees(self.model, longest + room):
                 self._told = [_Told(self.model, ids) for ids in self.prompts.values()]
+
+            def at_once(length: int) -> int:
+                kept = length + room if self._told else 0
+                return rows_at_once(self.model, length, self.batch_size, remembered=kept)
+
             return ask_in_batches(
                 rows,
                 [len(row["text_ids"]) for row in rows],
-                rows_at_once(
-                    self.model,
-                    longest,
-                    self.batch_size,
-                    remembered=longest + room if self._told else 0,
-                ),
+                at_once,
                 self._scores,
                 self._prediction,
                 on_progress=on_progress,
