@@ -128,3 +128,8 @@ def tick_value(value: float) -> float:
 def colour_of(index: int) -> str:
     """The colour of the index-th line."""
     return COLOURS[index % len(COLOURS)]
+
+
+def words_above(line: Line) -> list[bool]:
+    """Whether the word beside each point stands above it: by turns, the last one's does."""
+    return [number % 2 == 0 for number in reversed(range(len(line.points)))]

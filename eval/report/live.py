@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from eval.report.axes import figure_text
-from eval.report.chart import Axis, Chart, Heat, Line, log_ticks, tick_value
+from eval.report.chart import Axis, Chart, Heat, Line, log_ticks, tick_value, words_above
 from eval.report.plots import shortened
 
 Spec = dict[str, Any]
@@ -97,8 +97,9 @@ def _traces(line: Line) -> list[Spec]:
         trace["opacity"] = _FAINT
     if line.labels:
         trace["text"] = [escape(shortened(w, _MOST_LETTERS), quote=False) for w in line.labels]
-        # A word may hang over the edge of the plot, not be cut by it.
-        trace |= {"textposition": "bottom right", "cliponaxis": False}
+        # Neighbours' words part: above and below by turns. One may hang over the plot's edge.
+        places = ["top right" if above else "bottom right" for above in words_above(line)]
+        trace |= {"textposition": places, "cliponaxis": False}
     if line.bars:
         trace["error_x" if line.across else "error_y"] = _bars(line, ink)
     return [*_edges(line, ink), trace]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.report.axes import figure_text, round_axis
-from eval.report.chart import Axis, Chart, Heat, Line, log_ticks, tick_value
+from eval.report.chart import Axis, Chart, Heat, Line, log_ticks, tick_value, words_above
 from eval.report.markup import Markup, tag
 from eval.report.plots import letters, shortened
 
@@ -171,10 +171,13 @@ def _drawn(line: Line, x: _Scale, y: _Scale) -> list[Markup]:
 
 
 def _labels(line: Line, x: _Scale, y: _Scale) -> list[Markup]:
-    return [
-        tag("text", shortened(w, 28), x=x.place(px) + 8, y=y.place(py) + 15, class_="small halo")
-        for (px, py), w in zip(line.points, line.labels, strict=False)
-    ]
+    found = []
+    for (px, py), word, above in zip(line.points, line.labels, words_above(line), strict=False):
+        height = y.place(py) + (-8 if above else 15)
+        found.append(
+            tag("text", shortened(word, 28), x=x.place(px) + 8, y=height, class_="small halo")
+        )
+    return found
 
 
 def _svg(width: int, height: int, parts: list[Markup]) -> Markup:

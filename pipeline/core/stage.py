@@ -108,7 +108,7 @@ STAGES: Mapping[str, StageInfo] = {
     "compare": StageInfo(
         # The page holds plotly's script, and the hub's library writes the card's metadata.
         "eval.compare_stage:Compare",
-        9,
+        10,
         "Report",
         ("numpy", "scipy", "plotly", "huggingface-hub"),
     ),
