@@ -72,6 +72,7 @@ class GpuCase:
             max_length=self.length,
             precision="bf16",
             compile=self.compiled,
+            activation_memory_budget=BUDGETS[self.method] if self.compiled else 1.0,
             save_steps=10_000,
         )
 
@@ -92,6 +93,8 @@ class GpuCase:
         return Path(self.folder) / "data"
 
 
+# By method: of what a compiled layer would keep for its backward pass.
+BUDGETS = {"lora": 0.2, "qlora": 0.5, "full": 0.5}
 # method, shape, blocks of an update, of them at once
 CASES: dict[str, tuple[str, dict[str, Any], int, int]] = {
     "lora": ("lora", QWEN3_8B, 4, 1),
@@ -159,6 +162,22 @@ def _counted(case: GpuCase) -> GpuCase:
         tokens_per_update=tokens / (case.updates + case.warm),
         flops_per_token=flops / tokens,
     )
+
+
+def planned_bytes(case: GpuCase) -> int:
+    """What `gradus plan` says of the case's memory, without CUDA's own."""
+    from pipeline.core.launch import launch_settings
+    from pipeline.price_estimate import estimate
+    from pipeline.price_rows import rows_in
+    from pipeline.price_terms import Case, Terms
+    from pipeline.train_plan import train_options
+
+    section = case.section()
+    launch = launch_settings(section.launch.model_dump())
+    rows = rows_in(case.data, "sft")
+    priced = Case(case.config, case.settings(), train_options(section), launch, rows)
+    account = estimate(priced, Terms.of("h100", None, 0.4, None))["memory_bytes"]
+    return int(account["peak"])
 
 
 def _rows(tokens: int, longest: int, vocabulary: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ python -m benchmarks.train_gpu_side CASE.json own|peer [uncompiled] -> one JSON 
 
 from __future__ import annotations
 
+import inspect
 import json
 import resource
 import sys
@@ -93,15 +94,31 @@ def _own(case: GpuCase, clock: Clock) -> str:
         elif "message" in event:
             print(event["message"], file=sys.stderr)
 
+    _shares_heads()
     with _weights_in_memory(case):
         training = Training(job, progress)
     with suppress(EnoughError):
         training.run()
     body = training.trainee.body
     model = body.get_base_model() if hasattr(body, "get_base_model") else body
-    compiled = "layers compiled" if case.compiled else "not compiled"
+    budget = section.activation_memory_budget
+    compiled = f"layers compiled, budget {budget}" if case.compiled else "not compiled"
     kernel, apart = model.config._attn_implementation, kernel_difference(case.device)
     return f"{kernel} ({apart:.1e} off), {compiled}, packing {training.packing}"
+
+
+def _shares_heads() -> None:
+    """PyTorch before 2.13 has no word for shared heads; its kernel shares them unasked."""
+    from torch.nn.attention import varlen
+
+    kernel: Any = varlen.varlen_attn
+    if "enable_gqa" in inspect.signature(kernel).parameters:
+        return
+
+    def attend(*tensors: Any, enable_gqa: bool = False, **settings: Any) -> Any:
+        return kernel(*tensors, **settings)
+
+    varlen.varlen_attn = attend  # type: ignore[assignment]
 
 
 def kernel_difference(device: str) -> float:

@@ -51,11 +51,12 @@ def rows_of(training: Node, plan: Plan, store: Store) -> Rows:
     prepared = plan.nodes[training.inputs["data"]]
     made = store.get(prepared.key) if prepared.key is not None else None
     if made is not None:
-        return _read(made.path, training.config["objective"])
+        return rows_in(made.path, training.config["objective"])
     return Rows(at_most=_bound(prepared), packed=bool(prepared.config.get("packing")))
 
 
-def _read(folder: Path, objective: str) -> Rows:
+def rows_in(folder: Path, objective: str) -> Rows:
+    """The rows of a prepared Dataset, as this objective learns them."""
     from pipeline.data.arrow import Split
 
     split = Split(folder / "train.arrow")

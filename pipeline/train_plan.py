@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Read by a running training, and in no key: another machine may set them otherwise.
 _OPTIONS = {
     "micro_batch_size", "auto_micro_batch", "save_steps", "gradient_checkpointing", "attention",
-    "compile", "resume", "report_to",
+    "compile", "activation_memory_budget", "resume", "report_to",
 }  # fmt: skip
 NOT_IN_KEY = _OPTIONS | {"launch", "seeds"}
 """Settings of `train` that change no result."""

@@ -167,6 +167,13 @@ class Train(Section):
     gradient_checkpointing: bool = False
     attention: Attention = Field("auto", description="The attention kernel; not in the key")
     compile: bool = Field(False, description="torch.compile each layer; not in the key")
+    activation_memory_budget: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="With compile: how much a layer may keep for its backward pass, of all that it "
+        "would; the cheapest is computed again; not in the key",
+    )
     mlm_probability: float = Field(0.15, gt=0, lt=1)
     head: Head = Head()
     eval_steps: int | None = Field(
@@ -211,6 +218,11 @@ class Train(Section):
                 raise ValueError(problem.removeprefix("train."))
         if len(set(self.report_to)) != len(self.report_to):
             raise ValueError("report_to names one twice")
+        if self.activation_memory_budget < 1 and not self.compile:
+            raise ValueError(
+                "activation_memory_budget needs compile: true; without, gradient_checkpointing "
+                "saves memory"
+            )
         self._require_adapter()
         self._require_schedule()
         self._require_rows(objectives)

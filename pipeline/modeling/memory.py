@@ -24,6 +24,10 @@ _FLOAT32 = 4
 # product, and its two factors).
 _WIDE_GRADIENTS = 3
 _LOGIT_COPIES = 2
+# Seen for two layers of a Qwen3-8B shape under LoRA in bf16: 0.60 without a budget, and with one
+# of 0.7, 0.5, 0.3 and 0.1 shares of 0.39, 0.38, 0.33 and 0.28.
+_COMPILED = 0.6
+_COMPILED_LEAST = 0.25
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Layout:
         shards_weights: a process holds its share of them only (FSDP, ZeRO-3; not ZeRO-2).
         reshard: FSDP gives a layer's weights back between forward and backward.
         checkpointing: layers keep their inputs only and are run again.
+        compiled: layers are compiled, with this activation memory budget; None: they are not.
         optim: the optimiser's name.
         pages: the device can move paged states to the host's memory: a GPU.
         quantised: the base's linear layers lie in NF4.
@@ -58,6 +63,7 @@ class Layout:
     shards_weights: bool = False
     reshard: bool = True
     checkpointing: bool = False
+    compiled: float | None = None
     optim: str = "adamw"
     pages: bool = False
     quantised: bool = False
@@ -157,10 +163,18 @@ def _state_bytes(tensor: Tensor, optim: str) -> float:
 
 def _activations(kept: Kept, rows: int, layout: Layout) -> float:
     if not layout.checkpointing:
-        return rows * kept.row + kept.fixed
+        outside = rows * kept.outside_row + kept.outside_fixed
+        return outside + (rows * kept.row + kept.fixed - outside) * _compiled_share(layout)
     # One layer at a time is whole: the one that is being run again.
     once = rows * kept.layer_row + kept.layer_fixed
     return rows * (kept.between_row + kept.outside_row) + kept.outside_fixed + once
+
+
+def _compiled_share(layout: Layout) -> float:
+    """What compiled layers keep, of what they would keep operation by operation."""
+    if layout.compiled is None:
+        return 1.0
+    return _COMPILED if layout.compiled == 1 else _COMPILED_LEAST * (1 + layout.compiled)
 
 
 def _loss(outline: Outline, layout: Layout, rows: int) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._functorch import config as functorch
 
 from pipeline.core.launch import launch_settings
 from pipeline.data.arrow import Split
@@ -71,6 +72,8 @@ class Training:
         base = fingerprint(self.trainee.module)
         self.group.wrap(self.trainee.module, self.trainee.body)
         if job.options.get("compile"):
+            # Read when a layer is compiled, at its first pass.
+            functorch.activation_memory_budget = job.options.get("activation_memory_budget", 1.0)
             for layer in decoder_layers(self.trainee.body):
                 layer.compile()
         self.trainable = self.trainee.trainable()

@@ -102,6 +102,67 @@ def test_weights_of_two_kinds_are_left_to_peft() -> None:
     assert len(seen) == 14
 
 
+def test_frozen_bf16_weights_under_float32_factors_are_fused_in_autocast() -> None:
+    theirs = body()
+    for name, weight in theirs.named_parameters():
+        if "lora_" not in name:
+            weight.data = weight.data.bfloat16()
+    ours = copy.deepcopy(theirs)
+    fuse_lora(ours)
+    seen = products(ours)
+    with torch.autocast("cpu", torch.bfloat16):
+        a, b = theirs(input_ids=IDS).logits, ours(input_ids=IDS).logits
+        expected, found = gradients(theirs), gradients(ours)
+    assert seen == []
+    assert b.dtype == a.dtype
+    torch.testing.assert_close(b, a, rtol=2e-2, atol=2e-2)
+    for name, gradient in expected.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], gradient, rtol=3e-2, atol=3e-2)
+
+
+def four_bit() -> Any:
+    import bitsandbytes
+
+    torch.manual_seed(0)
+    made = bitsandbytes.nn.Linear4bit(
+        64, 128, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4"
+    )
+    plain = nn.Linear(64, 128, bias=False)
+    made.weight = bitsandbytes.nn.Params4bit(
+        plain.weight.data, requires_grad=False, quant_type="nf4", module=made
+    ).to("cpu")
+    model = nn.Sequential(made)
+    model.is_loaded_in_4bit = True  # type: ignore[assignment]
+    return get_peft_model(
+        model, LoraConfig(r=4, lora_alpha=12, target_modules=["0"], init_lora_weights=False)
+    )
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_an_update_over_four_bits_is_that_of_peft(autocast: bool) -> None:
+    theirs = four_bit()
+    ours = copy.deepcopy(theirs)
+    assert fuse_lora(ours) == 1
+    seen = products(ours)
+    kind = torch.bfloat16 if autocast else torch.float32
+    made = []
+    for model in (theirs, ours):
+        x = torch.randn(3, 7, 64, generator=torch.Generator().manual_seed(5)).to(kind)
+        x.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            y = model(x)
+            y.float().square().mean().backward()
+        grads = [p.grad for n, p in model.named_parameters() if "lora_" in n]
+        made.append([y, x.grad, *grads])
+    # In float32 PEFT's own pass is taken: products of two kinds, which it brings together.
+    assert len(seen) == (0 if autocast else 1)
+    near = {"rtol": 2e-2, "atol": 2e-2} if autocast else {"rtol": 0.0, "atol": 0.0}
+    for a, b in zip(*made, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(b, a, **near)
+
+
 def test_everything_else_that_peft_does_is_left_to_it() -> None:
     theirs = body()
     ours = copy.deepcopy(theirs)

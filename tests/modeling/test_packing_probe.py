@@ -13,6 +13,7 @@ from pipeline.modeling import segment_attention
 from pipeline.modeling.packing_probe import (
     BACKENDS,
     EXECUTED,
+    _probed,
     packed_inputs,
     probe,
     segment_positions,
@@ -163,3 +164,46 @@ def test_flash_attention_is_given_one_row_that_means_the_same() -> None:
         torch.testing.assert_close(
             model(**flat).logits.reshape(2, 12, -1), model(**rows).logits, rtol=0, atol=1e-5
         )
+
+
+def rounded_by_width(model: Any) -> Any:
+    """As with TF32: products of another shape are off by a thousandth."""
+    plain = model.forward
+    largest = float(plain(input_ids=torch.arange(20)[None]).logits.detach().abs().max())
+
+    def forward(**inputs: Any) -> Any:
+        made = plain(**inputs)
+        ripple = torch.sin(
+            torch.arange(made.logits.shape[-1]) * (1.0 + inputs["input_ids"].numel())
+        )
+        made.logits = made.logits + 1e-3 * largest * ripple
+        return made
+
+    model.forward = forward
+    return model
+
+
+def test_a_models_own_rounding_is_no_leak() -> None:
+    found = probe(rounded_by_width(tiny("Qwen3Config", GROUPED, segment_attention.NAME)), 0)
+    assert found.ok, found.reason
+    assert found.largest_difference > 2e-4
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_positions_that_do_not_restart_fail_however_coarse_products_are(coarse: bool) -> None:
+    model = tiny("Qwen3Config", GROUPED, segment_attention.NAME)
+    plain = model.forward
+
+    def forward(**inputs: Any) -> Any:
+        if "position_ids" in inputs:
+            inputs["position_ids"] = 9 * torch.arange(inputs["input_ids"].shape[1])[None]
+        return plain(**inputs)
+
+    # Segments stay apart (the kernel knows their bounds): only the row alone tells.
+    model.forward = forward
+    torch.nn.init.normal_(model.model.layers[0].self_attn.q_proj.weight, std=0.5)
+    torch.nn.init.normal_(model.model.layers[0].self_attn.k_proj.weight, std=0.5)
+    model.set_attn_implementation(segment_attention.NAME)
+    found = _probed(rounded_by_width(model) if coarse else model, 0, 0)
+    assert not found.ok
+    assert " 0.0e+00 with other neighbours" in found.reason
