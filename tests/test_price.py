@@ -20,7 +20,7 @@ from pipeline.ladder import make_plan
 from pipeline.modeling.outline import outline
 from pipeline.modeling.outline_parts import Outline
 from pipeline.price_estimate import _followed
-from pipeline.price_rows import _read
+from pipeline.price_rows import rows_in
 from pipeline.price_view import _work
 
 Gradus = Callable[..., Result]
@@ -268,7 +268,7 @@ def test_of_two_answers_both_are_counted(
     assert training["work"] == "counted"
     assert (training["updates"], training["tokens"]) == (2, 32 * (10 + 40))
     assert training["length"] == 40
-    found = _read(store.path_of(prepared.key), "dpo")
+    found = rows_in(store.path_of(prepared.key), "dpo")
     assert found.targets == 32 * (9 + 39)
 
 

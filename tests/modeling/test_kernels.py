@@ -13,7 +13,7 @@ from pipeline.core.schema import Train
 from pipeline.data.arrow import Split, write_split
 from pipeline.modeling import segment_attention
 from pipeline.price_estimate import _kernel
-from pipeline.price_rows import _read
+from pipeline.price_rows import rows_in
 from pipeline.price_terms import Case
 from pipeline.train_plan import train_config, train_options
 from pipeline.training.trainee import TrainJob, attention_of
@@ -55,6 +55,6 @@ def test_the_price_counts_with_the_kernel_that_training_takes(
     folder = str(tmp_path)
     job = TrainJob(folder, None, folder, folder, folder, config, options)
     taken = attention_of(job, Split(tmp_path / "train.arrow"))
-    rows = _read(tmp_path, "sft")
+    rows = rows_in(tmp_path, "sft")
     case = Case(shape, config, options, LaunchSettings("single", 1), rows)
     assert _kernel(case, gpu=False) == taken == kernel
