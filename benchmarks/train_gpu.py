@@ -3,8 +3,7 @@
 python -m benchmarks.train_gpu [--json]                                on a GPU; under nine minutes
 python -m benchmarks.train_gpu --device cpu --tiny --no-compile        the same code, to test it
 
-Validated, not executed: no GPU was at hand where this was written; a CPU has run every line that
-it can. Needs no weights and no hub: the shapes stand below and the weights are random. On a bare
+Needs no weights and no hub: the shapes stand below and the weights are random. On a bare
 machine with this checkout: pip install torch transformers peft accelerate bitsandbytes pydantic
 pyyaml pyarrow numpy (what is imported; Triton comes with torch). Our own side is the product's
 loop as a recipe runs it; only reading the weights from disk is replaced.
