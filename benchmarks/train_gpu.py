@@ -69,7 +69,7 @@ def main() -> None:
                     told = _measured([str(path), side, "uncompiled"], SIDE_S["peer"], ends)
                     print(_line(f"{name} {side}", told, rate), flush=True)
                 found[f"{name} {side}"] = told
-            planned = planned_bytes(read_case(str(path)))
+            planned = planned_bytes(read_case(str(path)))  # as it was asked for: compiled
             found[f"{name} own"].setdefault("planned_bytes", planned)
             print(f"{name} plan: at most {planned / 1e9:.2f} GB", flush=True)
     quotients = _quotients(found, rate)

@@ -115,7 +115,9 @@ def _layout(case: Case, *, gpu: bool) -> Layout:
         shards_weights=case.launch.shards_weights,
         reshard=case.launch.reshard_after_forward,
         checkpointing=bool(options.get("gradient_checkpointing")),
-        compiled=options.get("activation_memory_budget", 1.0) if options.get("compile") else None,
+        compiled=options.get("activation_memory_budget", 1.0)
+        if options.get("compile") and config["method"] in PEFT_METHODS
+        else None,
         optim=config["optim"],
         pages=gpu,
         quantised=config["method"] == "qlora",

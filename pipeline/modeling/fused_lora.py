@@ -50,13 +50,14 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
 
 def _one_kind(layer: Any, name: str, x: torch.Tensor) -> bool:
     """Whether all products are in one type; where they are not, PEFT says which gives way."""
-    if torch.is_autocast_enabled(x.device.type):
+    plain = type(layer.base_layer) is torch.nn.Linear
+    kinds = {x.dtype, layer.lora_A[name].weight.dtype}
+    if plain:
+        kinds.add(layer.base_layer.weight.dtype)
+    if torch.is_autocast_enabled(x.device.type) and torch.float64 not in kinds:
         # Autocast brings both weights to its type; a 4-bit layer hands back the type it was given.
-        return type(layer.base_layer) is torch.nn.Linear or (
-            x.dtype == torch.get_autocast_dtype(x.device.type)
-        )
-    same: bool = layer.base_layer.weight.dtype == layer.lora_A[name].weight.dtype
-    return same
+        return plain or x.dtype == torch.get_autocast_dtype(x.device.type)
+    return plain and bool(layer.base_layer.weight.dtype == layer.lora_A[name].weight.dtype)
 
 
 def _only(layer: Any) -> str | None:

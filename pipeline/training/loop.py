@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch._functorch import config as functorch
 
 from pipeline.core.launch import launch_settings
 from pipeline.data.arrow import Split
 from pipeline.modeling.at_once import TOKENS_AT_ONCE
 from pipeline.modeling.fused_lora import fuse_lora
-from pipeline.modeling.loading import decoder_layers
 from pipeline.modeling.packing_probe import ProbeResult, probe
 from pipeline.training.batches import BatchOrder, shares, steps_in_all
 from pipeline.training.checkpoint import forget
+from pipeline.training.compiled import compile_layers
 from pipeline.training.curves import Curves
 from pipeline.training.health import Health
 from pipeline.training.memory import let_go, memory_errors, micro_batch
@@ -72,10 +71,7 @@ class Training:
         base = fingerprint(self.trainee.module)
         self.group.wrap(self.trainee.module, self.trainee.body)
         if job.options.get("compile"):
-            # Read when a layer is compiled, at its first pass.
-            functorch.activation_memory_budget = job.options.get("activation_memory_budget", 1.0)
-            for layer in decoder_layers(self.trainee.body):
-                layer.compile()
+            compile_layers(self.trainee.body, job.options.get("activation_memory_budget", 1.0))
         self.trainable = self.trainee.trainable()
         self.optimizer = self.group.adopt(
             new_optimiser(self.trainable, self.config), self.config["max_grad_norm"]
