@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from eval.batching import batches, device_of, judged_model, padded
-from pipeline.core.model_config import read_config
+from pipeline.modeling.endings import ends
 
 
 def context_of(model: Any) -> int | None:
@@ -28,21 +26,6 @@ def context_of(model: Any) -> int | None:
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     """The ids at which a model's answer ends, sorted."""
     return ends(model.generation_config.eos_token_id, tokenizer)
-
-
-def ends(told: int | Sequence[int] | None, tokenizer: Any) -> list[int]:
-    """The ids that a model's configuration names as its end, and the tokenizer's own, sorted."""
-    named = list(told) if isinstance(told, Sequence) else [told]
-    return sorted({i for i in [*named, tokenizer.eos_token_id] if i is not None})
-
-
-def ends_in(folder: Path, tokenizer: Any) -> list[int]:
-    """The ids at which a model's answer ends, as its folder tells: it is not loaded."""
-    told: dict[str, Any] = read_config(folder)
-    settings = folder / "generation_config.json"
-    if settings.is_file():
-        told = {**told, **json.loads(settings.read_text(encoding="utf-8"))}
-    return ends(told.get("eos_token_id"), tokenizer)
 
 
 @contextmanager

@@ -101,7 +101,10 @@ def selective_of(
         ``low_on_test`` and ``high_on_test``: Wilson's interval of it, over as many items as a
         seed answers on average (the seeds answer the same ones); ``reached``: ``yes`` where the
         lower end keeps the target, ``no`` where the upper one does not or there is no threshold,
-        else ``undecided``; ``items`` of validation; ``coverages`` of each seed;
+        else ``undecided``; ``items`` of validation; ``coverages`` and ``thresholds`` of each seed;
+        ``abstained`` on validation, the first seed's share;
+        ``validation``: of the first seed ``items``, ``confidence`` (mean) and ``labels`` (the share
+        for which each is the likeliest): what serving compares its traffic with; else None;
         ``out_of_scope_auroc`` by evidence where the arm gives it, else by confidence;
         ``out_of_scope``: ``confidence``, ``evidence``, ``items``, or None without such items.
     """
@@ -115,8 +118,21 @@ def selective_of(
         "risk_coverage": np.stack([coverage_N, risk_N], axis=1)[chosen].tolist(),
         "area": area(coverage_N, risk_N),
         "targets": [_target(target, tests, validations) for target in targets],
+        "validation": _validation(validations),
         "out_of_scope_auroc": best,
         "out_of_scope": scope,
+    }
+
+
+def _validation(validations: Sequence[Scored | None]) -> dict[str, Any] | None:
+    first = validations[0] if validations else None
+    if first is None or not len(first):
+        return None
+    counts = np.bincount(first.logs.argmax(axis=1), minlength=len(first.labels))
+    return {
+        "items": len(first),
+        "confidence": float(first.confidence.mean()),
+        "labels": dict(zip(first.labels, (counts / len(first)).tolist(), strict=True)),
     }
 
 
@@ -126,7 +142,7 @@ def _target(
     record: dict[str, Any] = {
         "precision": precision, "threshold": None, "coverage": None, "precision_on_test": None,
         "low_on_test": None, "high_on_test": None, "reached": "no", "items": None,
-        "coverages": None,
+        "coverages": None, "thresholds": None, "abstained": None,
     }  # fmt: skip
     held_out = [table for table in validations if table is not None]
     if len(held_out) != len(tests):
@@ -139,7 +155,8 @@ def _target(
     taken = [t.confidence >= at for t, at in zip(tests, thresholds, strict=True)]
     right = [int(t.right[on].sum()) for t, on in zip(tests, taken, strict=True)]
     answered = sum(int(on.sum()) for on in taken)
-    record["threshold"] = float(np.mean(thresholds))
+    record["threshold"], record["thresholds"] = float(np.mean(thresholds)), thresholds
+    record["abstained"] = float((held_out[0].confidence < thresholds[0]).mean())
     record["coverage"] = answered / sum(len(table) for table in tests)
     record["coverages"] = [float(on.mean()) for on in taken]
     if answered:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pipeline.plan import Built, Node
+from pipeline.core.objectives import OBJECTIVES
+from pipeline.judgement_arms import judged_name
+from pipeline.plan import Built, ModelRef, Node
 
 if TYPE_CHECKING:
     from pipeline.ladder import Ladder
@@ -30,6 +32,9 @@ def bundle_node(ladder: Ladder, built: Built, reports: tuple[str, ...], *, ungat
         inputs[f"report{index}"] = report
     for model in served:
         inputs[f"adapter.{model.name}"] = model.adapter or ""
+    heads = _heads(built)
+    for name, model in heads.items():
+        inputs[f"head.{name}"] = model.adapter or ""
     root = next((m for m in chain if m.root == built.first.root and m.adapter is None), None)
     config = {
         "name": recipe.name,
@@ -40,6 +45,10 @@ def bundle_node(ladder: Ladder, built: Built, reports: tuple[str, ...], *, ungat
         "adapters": [
             {"name": m.name, "level": m.level, "rank": m.rank} for m in reversed(served)
         ],
+        "heads": [
+            {"name": name, "level": m.level, "rank": m.rank} for name, m in heads.items()
+        ],
+        "target_precision": next(iter(recipe.evaluate.target_precision), None),
         "max_model_len": recipe.serve.max_model_len,
         # A channel model was told nothing but the label.
         "system": recipe.data.system if recipe.data and objective != "channel" else None,
@@ -47,6 +56,22 @@ def bundle_node(ladder: Ladder, built: Built, reports: tuple[str, ...], *, ungat
         "ungated": ungated,
     }  # fmt: skip
     return ladder.add(Node(f"{recipe.name}/bundle", "bundle", config, inputs))
+
+
+def _heads(built: Built) -> dict[str, ModelRef]:
+    """Public name to the recipe's models that read: those that lie as an adapter over the root.
+
+    A tagger answers for each token, and a channel model for none: neither is served.
+    """
+    train = built.loaded.recipe.train
+    assert train is not None
+    found = {}
+    for objective in train.objective:
+        model = built.models[(objective, train.seeds[0])]
+        info = OBJECTIVES[objective]
+        if info.head and objective != "tag" and model.adapter and model.root == built.first.root:
+            found[judged_name(model.name, objective, "classifier")] = model
+    return found
 
 
 def _plain_name(name: str) -> str:

@@ -111,16 +111,11 @@ def serving_notes(loaded: LoadedRecipe) -> list[str]:
     recipe = loaded.recipe
     notes = []
     for objective in recipe.train.objective if recipe.train else ():
-        info = OBJECTIVES[objective]
-        if info.head:
-            what = "its head is" if info.writes else "it is"
+        why = _unserved(objective, recipe.train) if recipe.train else None
+        if why is not None:
             notes.append(
-                f"{model_name(recipe.name, objective)}: {what} made and judged here, and not "
-                "served yet: the gateway speaks chat, and the engine loads no head of this kind; "
-                f"{_served_instead(objective)}"
+                f"{model_name(recipe.name, objective)}: made and judged here, and not served: {why}"
             )
-        elif not info.writes:
-            notes.append(f"{recipe.name}: reads and does not write, so there is no chat to serve")
     if recipe.trust_remote_code:
         notes.append(
             f"{recipe.name}: the base runs code of its own here; the engine is not told to run it, "
@@ -129,12 +124,22 @@ def serving_notes(loaded: LoadedRecipe) -> list[str]:
     return notes
 
 
-def _served_instead(objective: str) -> str:
-    """What of the same rows is served."""
-    if OBJECTIVES[objective].writes:
-        return "the label that the model writes is served"
-    if objective == "classify":
+def _unserved(objective: str, train: Train) -> str | None:
+    """Why a model of this objective is not served, and what would be; None: it is."""
+    info = OBJECTIVES[objective]
+    if not OBJECTIVES[train.objective[0]].writes:
+        if info.head:
+            return (
+                "a family is served by the model that writes, and heads beside it; set "
+                "train.objective: [sft, classify], or hybrid"
+            )
+        return "it reads and does not write, so there is no chat to serve"
+    if objective == "tag":
+        return "it answers for each token, and the gateway for a text; its tags stay offline"
+    if info.head and train.method == "full":
         return (
-            "set train.objective: sft, or hybrid, for a model that writes the label: it is served"
+            "its head stands on weights of its own, which would be a second base; set method: lora"
         )
-    return "set train.objective: sft for a model that writes the answer: it is served"
+    if objective == "channel" and train.objective[0] != "channel":
+        return "it writes texts from labels, which nobody asks a server for"
+    return None

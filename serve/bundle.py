@@ -13,29 +13,18 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from typing import Any
 
 from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError, UserError
+from serve.bundle_file import AdapterFile, BaseFile, BundleFile, DType, HeadFile, Level, parse
 
 BUNDLE_FILE = "bundle.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+HEAD_FILES = ("head.json", "head.safetensors")
+TEMPLATE_FILE = "chat_template.jinja"
 # Formats that run code when they are read.
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".py"})
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-
-Level = Literal["L0", "L1", "L2"]
-DType = Literal["float32", "bfloat16", "float16"]
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
 
 
 @dataclass(frozen=True)
@@ -78,6 +67,30 @@ class BundleAdapter:
 
 
 @dataclass(frozen=True)
+class BundleHead:
+    """A model that reads and answers by a head: an adapter over the base, and the head's files.
+
+    Attributes:
+        name, level, path, rank, digest: as of an adapter; the folder holds the head too.
+        temperature: what the head's logits are divided by, fitted on validation items.
+        threshold: below this calibrated probability no label is given; None: one always is.
+        precision: share of right answers that the threshold was chosen for.
+        validation: what the model answered on validation items: ``labels`` (shares),
+            ``confidence`` (mean), ``abstained`` (share) and ``items``.
+    """
+
+    name: str
+    level: Level
+    path: Path
+    rank: int
+    digest: str
+    temperature: float = 1.0
+    threshold: float | None = None
+    precision: float | None = None
+    validation: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A family ready to be served.
 
@@ -86,6 +99,9 @@ class Bundle:
         root: The bundle's folder.
         base: The shared base.
         adapters: What grew from it, in order of level.
+        heads: Models that read, over the same base.
+        chat_template: The recipe's own template, which every prompt is rendered by; None: the
+            base's.
         max_model_len: Prompt and answer together, in tokens.
         system: System text added where a request has none, or None.
         chat_template_kwargs: Passed to the chat template with every request.
@@ -108,55 +124,18 @@ class Bundle:
     gates: tuple[Mapping[str, Any], ...]
     ungated: bool
     dtype: DType
+    heads: tuple[BundleHead, ...] = ()
+    chat_template: Path | None = None
 
     @property
     def models(self) -> tuple[BundleBase | BundleAdapter, ...]:
-        """Base and adapters, in the order they are listed to clients."""
+        """Base and adapters, which write, in the order they are listed to clients."""
         return (self.base, *self.adapters)
 
     @property
     def max_rank(self) -> int:
         """The largest adapter rank; 0 without adapters."""
         return max((adapter.rank for adapter in self.adapters), default=0)
-
-
-class _Edge(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _BaseFile(_Edge):
-    path: str
-    name: Name
-    level: Level
-    digest: str
-
-
-class _AdapterFile(_Edge):
-    name: Name
-    level: Level
-    path: str
-    rank: int = Field(ge=1, le=512)
-    digest: str
-    temperatures: dict[str, Annotated[float, Field(gt=0)]] = {}
-
-
-def _rule(tree: Any) -> Controls:
-    """A base that nothing was rendered for has no rule."""
-    return Controls() if tree is None else Controls.from_json(tree)
-
-
-class _BundleFile(_Edge):
-    name: Name
-    base: _BaseFile
-    adapters: list[_AdapterFile] = []
-    max_model_len: int = Field(ge=1)
-    system: str | None = None
-    chat_template_kwargs: dict[str, Any] = {}
-    controls: Annotated[Controls, BeforeValidator(_rule)] = Controls()
-    stop_token_ids: list[Annotated[int, Field(ge=0)]] = []
-    gates: list[dict[str, Any]] = []
-    ungated: bool = False
-    dtype: DType = "float32"
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -174,8 +153,9 @@ def read_bundle(path: Path) -> Bundle:
     """
     root = Path(path).resolve()
     place = root / BUNDLE_FILE
-    parsed = _parse(place)
-    names = [parsed.base.name, *(adapter.name for adapter in parsed.adapters)]
+    parsed = parse(place)
+    names = [parsed.base.name]
+    names += [adapter.name for adapter in parsed.adapters] + [head.name for head in parsed.heads]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{place}: the model name {name} stands twice; make each name unique")
@@ -184,6 +164,8 @@ def read_bundle(path: Path) -> Bundle:
         root=root,
         base=_base(parsed.base, root, place),
         adapters=tuple(_adapter(adapter, root, place) for adapter in parsed.adapters),
+        heads=tuple(_head(head, root, place) for head in parsed.heads),
+        chat_template=_template(parsed, root, place),
         max_model_len=parsed.max_model_len,
         system=parsed.system,
         chat_template_kwargs=parsed.chat_template_kwargs,
@@ -195,24 +177,7 @@ def read_bundle(path: Path) -> Bundle:
     )
 
 
-def _parse(place: Path) -> _BundleFile:
-    try:
-        raw = place.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{place}: no such file; point at a folder made by `gradus run`") from None
-    except OSError as error:
-        raise UserError(f"{place}: cannot be read ({error.strerror})") from None
-    try:
-        return _BundleFile.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise UserError(
-            f"{place}: {where}: {first['msg'].lower()}; build the bundle again"
-        ) from None
-
-
-def _base(base: _BaseFile, root: Path, place: Path) -> BundleBase:
+def _base(base: BaseFile, root: Path, place: Path) -> BundleBase:
     folder = (root / base.path).resolve()
     if not (folder / "config.json").is_file():
         raise ModelError(f"{place}: base.path {folder} holds no config.json; run the recipe again")
@@ -223,7 +188,35 @@ def _base(base: _BaseFile, root: Path, place: Path) -> BundleBase:
     return BundleBase(name=base.name, level=base.level, path=folder, digest=base.digest)
 
 
-def _adapter(adapter: _AdapterFile, root: Path, place: Path) -> BundleAdapter:
+def _adapter(adapter: AdapterFile, root: Path, place: Path) -> BundleAdapter:
+    return BundleAdapter(
+        name=adapter.name,
+        level=adapter.level,
+        path=_checked(adapter, ADAPTER_FILES, root, place),
+        rank=adapter.rank,
+        digest=adapter.digest,
+        temperatures=adapter.temperatures,
+    )
+
+
+def _head(head: HeadFile, root: Path, place: Path) -> BundleHead:
+    folder = _checked(head, (*ADAPTER_FILES, *HEAD_FILES), root, place)
+    return BundleHead(**{**head.model_dump(), "path": folder})
+
+
+def _template(parsed: BundleFile, root: Path, place: Path) -> Path | None:
+    if parsed.chat_template is None:
+        return None
+    file = root / parsed.chat_template
+    if file.is_symlink() or not file.is_file():
+        raise ModelError(f"{place}: chat_template: no file {file.name} here; run the recipe again")
+    return file
+
+
+def _checked(
+    adapter: AdapterFile | HeadFile, files: tuple[str, ...], root: Path, place: Path
+) -> Path:
+    """The adapter's folder, inside the bundle, whole, and nothing but safetensors."""
     relative = Path(adapter.path)
     if relative.is_absolute() or ".." in relative.parts or not relative.parts:
         raise ModelError(
@@ -232,20 +225,13 @@ def _adapter(adapter: _AdapterFile, root: Path, place: Path) -> BundleAdapter:
         )
     folder = root / relative
     _refuse_links_and_pickles(folder, root, adapter.name)
-    for name in ADAPTER_FILES:
+    for name in files:
         if not (folder / name).is_file():
             raise ModelError(
                 f"{folder}: adapter {adapter.name} has no {name}; run the recipe again"
             )
     _check_config(folder / ADAPTER_FILES[0], adapter)
-    return BundleAdapter(
-        name=adapter.name,
-        level=adapter.level,
-        path=folder,
-        rank=adapter.rank,
-        digest=adapter.digest,
-        temperatures=adapter.temperatures,
-    )
+    return folder
 
 
 def _refuse_links_and_pickles(folder: Path, root: Path, name: str) -> None:
@@ -257,7 +243,7 @@ def _refuse_links_and_pickles(folder: Path, root: Path, name: str) -> None:
             raise ModelError(f"{step}: adapter {name} holds code or pickled data; safetensors only")
 
 
-def _check_config(place: Path, adapter: _AdapterFile) -> None:
+def _check_config(place: Path, adapter: AdapterFile | HeadFile) -> None:
     try:
         config = json.loads(place.read_bytes())
     except ValueError:
@@ -274,7 +260,7 @@ def _check_config(place: Path, adapter: _AdapterFile) -> None:
             raise ModelError(f"{place}: {option} is set, which the engine would misread; export it")
 
 
-def copy_adapter(adapter: BundleAdapter, base: Path, into: Path) -> Path:
+def copy_adapter(adapter: BundleAdapter | BundleHead, base: Path, into: Path) -> Path:
     """Copy an adapter into ``into``, its config naming the absolute base.
 
     The bundle travels, so its configs name no real base; engines look the base up.
@@ -288,8 +274,12 @@ def copy_adapter(adapter: BundleAdapter, base: Path, into: Path) -> Path:
         ``into``.
     """
     into.mkdir(parents=True, exist_ok=True)
-    config = json.loads((adapter.path / ADAPTER_FILES[0]).read_bytes())
-    config["base_model_name_or_path"] = str(base)
-    (into / ADAPTER_FILES[0]).write_text(json.dumps(config, indent=2))
+    (into / ADAPTER_FILES[0]).write_text(adapter_config(adapter, base))
     shutil.copyfile(adapter.path / ADAPTER_FILES[1], into / ADAPTER_FILES[1])
     return into
+
+
+def adapter_config(adapter: BundleAdapter | BundleHead, base: Path) -> str:
+    """The text of an adapter's config that names the base's folder."""
+    config = json.loads((adapter.path / ADAPTER_FILES[0]).read_bytes())
+    return json.dumps({**config, "base_model_name_or_path": str(base)}, indent=2)

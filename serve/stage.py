@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import GateFailed
 from pipeline.core.stage import StageContext
+from serve.bundle import ADAPTER_FILES, HEAD_FILES, TEMPLATE_FILE
+from serve.golden import write_golden
 
 
 class MakeBundle:
@@ -21,7 +23,8 @@ class MakeBundle:
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
         """Inputs: root (Model), ``adapter.NAME`` (stacked Adapters); where there are some,
-        reports, and ``data``: the prepared Dataset whose rendering serving has to repeat."""
+        ``head.NAME`` (Adapters with a head), reports, and ``data``: the prepared Dataset whose
+        rendering serving has to repeat."""
         gates = [g for role in sorted(inputs) if "report" in role for g in _gates(inputs[role])]
         unmet = [gate for gate in gates if gate["status"] != "pass"]
         # What failed says more than what is undecided.
@@ -35,14 +38,16 @@ class MakeBundle:
         adapters = []
         for about in config["adapters"]:
             artifact = inputs[f"adapter.{about['name']}"]
-            place = f"adapters/{about['name']}-{artifact.digest[:8]}"
-            target = context.out / place
-            target.mkdir(parents=True)
-            for name in ("adapter_config.json", "adapter_model.safetensors"):
-                shutil.copyfile(artifact.path / name, target / name)
-            rank = artifact.manifest.facts["rank"]
-            told = {"rank": rank, "path": place, "digest": artifact.digest}
+            told = _carried(artifact, "adapters", about["name"], ADAPTER_FILES, context.out)
             adapters.append({**about, **told, "temperatures": _temperatures(inputs, about["name"])})
+        heads = []
+        for about in config["heads"]:
+            artifact = inputs[f"head.{about['name']}"]
+            files = (*ADAPTER_FILES, *HEAD_FILES)
+            told = _carried(artifact, "heads", about["name"], files, context.out)
+            sureness = _sureness(inputs, about["name"], config["target_precision"])
+            heads.append({**about, **told, **sureness})
+        template = _own_template(inputs.get("data"), context.out)
         tree = {
             "name": config["name"],
             # Relative: artifacts lie side by side, and the store may be moved.
@@ -52,6 +57,8 @@ class MakeBundle:
                 "digest": root.digest,
             },
             "adapters": adapters,
+            "heads": heads,
+            "chat_template": template,
             "max_model_len": config["max_model_len"],
             "system": config["system"],
             "chat_template_kwargs": config["chat_template_kwargs"]
@@ -66,7 +73,47 @@ class MakeBundle:
         text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
         (context.out / "bundle.json").write_text(text + "\n", encoding="utf-8")
         _carry_card(inputs, config["name"], context.out)
-        return {"models": 1 + len(adapters), "ungated": ungated}
+        golden = write_golden(context.out, tree, root.path, inputs.get("data"))
+        return {"models": 1 + len(adapters) + len(heads), "ungated": ungated, "golden": golden}
+
+
+def _carried(
+    artifact: Artifact, kind: str, name: str, files: Sequence[str], out: Path
+) -> dict[str, Any]:
+    """Copies one version of an adapter into a folder of its own; what bundle.json says of it."""
+    place = f"{kind}/{name}-{artifact.digest[:8]}"
+    (out / place).mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(artifact.path / file, out / place / file)
+    return {"rank": artifact.manifest.facts["rank"], "path": place, "digest": artifact.digest}
+
+
+def _own_template(data: Artifact | None, out: Path) -> str | None:
+    """The recipe's own chat template, which its rows were rendered by; None: the base's."""
+    place = None if data is None else data.path / TEMPLATE_FILE
+    if place is None or not place.is_file():
+        return None
+    shutil.copyfile(place, out / TEMPLATE_FILE)
+    return TEMPLATE_FILE
+
+
+def _sureness(inputs: Mapping[str, Artifact], name: str, precision: float | None) -> dict[str, Any]:
+    """What validation found of a head, of the first seed: temperature, threshold, answers."""
+    found: dict[str, Any] = {"temperature": 1.0, "threshold": None, "precision": None,
+                             "validation": None}  # fmt: skip
+    row = next((r for r in _arm_rows(inputs, name) if r["arm"] == "classifier"), None)
+    if row is None:
+        return found
+    values = (row.get("calibration") or {}).get("temperatures")
+    selective = row.get("selective") or {}
+    if values:
+        found["temperature"] = float(values[0])
+    found["validation"] = selective.get("validation")
+    for target in selective.get("targets") or ():
+        if target["precision"] == precision and target.get("thresholds"):
+            found["threshold"], found["precision"] = float(target["thresholds"][0]), precision
+            found["validation"] = {**(found["validation"] or {}), "abstained": target["abstained"]}
+    return found
 
 
 def _gates(report: Artifact) -> list[dict[str, Any]]:
@@ -78,14 +125,21 @@ def _gates(report: Artifact) -> list[dict[str, Any]]:
 def _temperatures(inputs: Mapping[str, Artifact], name: str) -> dict[str, float]:
     """Arm to the temperature that its validation items gave, of the seed that is served."""
     found = {}
+    for row in _arm_rows(inputs, name):
+        values = (row.get("calibration") or {}).get("temperatures")
+        if values:
+            # Seeds stand in the recipe's order, and the first one's weights are served.
+            found[row["arm"]] = float(values[0])
+    return found
+
+
+def _arm_rows(inputs: Mapping[str, Artifact], name: str) -> Iterator[Mapping[str, Any]]:
+    """What the reports say of each way of asking a model."""
     for role in sorted(role for role in inputs if "report" in role):
         tree = json.loads((inputs[role].path / "report.json").read_text(encoding="utf-8"))
         for row in tree["comparison"].get("arms") or ():
-            values = (row.get("calibration") or {}).get("temperatures")
-            if (row["name"], row["role"]) == (name, "model") and values:
-                # Seeds stand in the recipe's order, and the first one's weights are served.
-                found[row["arm"]] = float(values[0])
-    return found
+            if (row["name"], row["role"]) == (name, "model"):
+                yield row
 
 
 def _carry_card(inputs: Mapping[str, Artifact], name: str, out: Path) -> None:

@@ -43,11 +43,13 @@ def test_control_is_asked_as_the_recipe_is(ladder: Path, store: Store) -> None:
     assert asked == {12}
 
 
-def test_what_is_not_served_is_noted_once_though_the_control_has_it_too(
-    ladder: Path, store: Store
-) -> None:
-    notes = [note for note in make_plan(ladder, store).notes if "not served yet" in note]
-    assert [note.partition(":")[0] for note in notes] == ["tiny-task-classifier"]
+def test_a_recipes_head_is_served_beside_its_writer(ladder: Path, store: Store) -> None:
+    plan = make_plan(ladder, store)
+    bundle = plan.nodes["tiny-task/bundle"]
+    assert [head["name"] for head in bundle.config["heads"]] == ["tiny-task-classifier"]
+    made = bundle.inputs["head.tiny-task-classifier"]
+    assert plan.nodes[made].stage == "export"
+    assert not [note for note in plan.notes if "not served" in note]
 
 
 def test_base_of_a_hub_model_is_served_under_a_plain_name(
@@ -59,13 +61,6 @@ def test_base_of_a_hub_model_is_served_under_a_plain_name(
     ladder.write_text(text.replace("  suites: {general", "  suites: {general"))
     plan = make_plan(ladder, store)
     assert plan.nodes["tiny-task/bundle"].config["base"]["name"] == "my-odd-model"
-
-
-def test_a_template_of_the_recipe_is_not_served_in_silence(ladder: Path, gradus: Any) -> None:
-    ladder.with_name("chat.jinja").write_text("{{ messages }}")
-    result = gradus("serve", ladder, "--set", "data.chat_template=chat.jinja")
-    assert result.exit_code == 2
-    assert "is not carried to the engine yet" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["- a list", "x: [", ""])

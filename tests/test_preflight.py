@@ -123,23 +123,22 @@ def test_dora_over_a_parent_beside_rounded_weights_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("objective", "instead"),
-    [("classify", "set train.objective: sft, or hybrid"),
-     ("hybrid", "the label that the model writes is served")],
+    ("objective", "method", "why"),
+    [("classify", "lora", "set train.objective: [sft, classify], or hybrid"),
+     ("hybrid", "full", "a second base; set method: lora"),
+     ("hybrid", "lora", None), (["sft", "classify"], "lora", None),
+     (["sft", "classify"], "full", "a second base; set method: lora")],
 )  # fmt: skip
-def test_head_is_made_and_the_plan_says_that_it_is_not_served_and_what_is(
-    objective: str, instead: str, planned: Callable[..., Plan]
+def test_a_head_is_served_beside_what_writes_or_the_plan_says_why_not(
+    objective: Any, method: str, why: str | None, planned: Callable[..., Plan]
 ) -> None:
-    (note,) = (note for note in planned(objective=objective).notes if "not served yet" in note)
-    assert note.startswith("one-classifier: it is" if objective == "classify" else "one: its head")
-    assert instead in note
-
-
-def test_objectives_that_the_notes_name_instead_are_served() -> None:
-    from pipeline.core.objectives import OBJECTIVES
-
-    assert OBJECTIVES["sft"].writes
-    assert OBJECTIVES["hybrid"].writes
+    plan = planned(objective=objective, method=method)
+    notes = [note for note in plan.notes if "not served" in note]
+    assert len(notes) == (why is not None)
+    assert all(why in note for note in notes if why)
+    bundle = next((n for n in plan.nodes.values() if n.stage == "bundle"), None)
+    heads = [] if bundle is None else bundle.config["heads"]
+    assert bool(heads) == (why is None)
 
 
 def test_objective_must_fit_the_base(planned: Callable[..., Plan], model_folder: Path) -> None:

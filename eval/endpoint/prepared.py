@@ -13,9 +13,9 @@ from typing import Any
 
 from eval.arms.rendered import answers_of, label_counts, offered, prompts_of, turn_of
 from eval.endpoint.items import Asked, Item
-from eval.generation import ends_in
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import DataError
+from pipeline.modeling.endings import ends_in
 
 WRITTEN = ("sft", "hybrid", "classify")
 """Renders of rows that are asked for their answer."""

@@ -15,11 +15,11 @@ from typing import Any
 from eval.arms.likelihood import scored_prediction
 from eval.arms.rendered import answers_of, offered, with_prompts
 from eval.drawing import drawn
-from eval.generation import ends_in
 from eval.record import OUT_OF_SCOPE, Prediction
 from pipeline.core.errors import DataError, IntegrityError
 from pipeline.data.arrow import read_rows
 from pipeline.data.rendering import renderer_of
+from pipeline.modeling.endings import ends_in
 
 _ASKED = ("sft", "hybrid")
 

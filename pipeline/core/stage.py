@@ -108,11 +108,11 @@ STAGES: Mapping[str, StageInfo] = {
     "compare": StageInfo(
         # The page holds plotly's script, and the hub's library writes the card's metadata.
         "eval.compare_stage:Compare",
-        10,
+        11,
         "Report",
         ("numpy", "scipy", "plotly", "huggingface-hub"),
     ),
-    "bundle": StageInfo("serve.stage:MakeBundle", 5, "Bundle"),
+    "bundle": StageInfo("serve.stage:MakeBundle", 7, "Bundle", (*_TORCH, "peft")),
     "risks": StageInfo(
         "eval.risks.stage:Risks",
         3,

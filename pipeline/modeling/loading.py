@@ -172,6 +172,17 @@ def _keep_numerics(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def on_device(model: Any) -> Any:
+    """On the GPU where there is one with room for the weights; else where it is."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return model
+    weights_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+    free_bytes, _ = torch.cuda.mem_get_info()
+    return model.to("cuda") if free_bytes > 1.3 * weights_bytes else model
+
+
 def plain_model(body: Any) -> Any:
     """The transformers model itself, whether PEFT wraps it or not; LoRA layers stay in it."""
     return body.get_base_model() if hasattr(body, "get_base_model") else body

@@ -15,7 +15,13 @@ from pipeline.core.stage import StageContext
 from pipeline.modeling.adapter_files import factors, read_adapter, write_adapter
 from pipeline.modeling.adapters import attach_frozen, merge_into
 from pipeline.modeling.heads import HEAD_CONFIG, HEAD_WEIGHTS
-from pipeline.modeling.loading import kind_of_folder, load_model, load_tokenizer, save_model
+from pipeline.modeling.loading import (
+    kind_of_folder,
+    load_model,
+    load_tokenizer,
+    on_device,
+    save_model,
+)
 from pipeline.modeling.stacking import canonical, stack
 from pipeline.stages.golden import (
     Answers,
@@ -23,7 +29,6 @@ from pipeline.stages.golden import (
     checked,
     golden_rows,
     numerics,
-    on_device,
 )
 
 

@@ -18,7 +18,13 @@ from pipeline.core.errors import IntegrityError
 from pipeline.data.arrow import read_rows
 from pipeline.modeling.adapters import attach_frozen
 from pipeline.modeling.heads import HEAD_CONFIG, load_classifier
-from pipeline.modeling.loading import backbone, kind_of_folder, load_model, plain_model
+from pipeline.modeling.loading import (
+    backbone,
+    kind_of_folder,
+    load_model,
+    on_device,
+    plain_model,
+)
 
 ROWS, TOKENS = 16, 256
 # Of a row's token logits so many places are kept: a vocabulary of 150,000 would else take 150 MB
@@ -159,15 +165,6 @@ def compared(
             )
         shares[name], allowed[name] = share, most
     return {"largest_difference": shares, "allowed": allowed}
-
-
-def on_device(model: Any) -> Any:
-    """On the GPU where there is one with room for the weights; else where it is."""
-    if not torch.cuda.is_available():
-        return model
-    weights_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-    free_bytes, _ = torch.cuda.mem_get_info()
-    return model.to("cuda") if free_bytes > 1.3 * weights_bytes else model
 
 
 def numerics(

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from pipeline.core.controls import Controls
-from pipeline.core.errors import GateFailed
+from pipeline.core.errors import GateFailed, ModelError
 from serve.bundle import read_bundle
+from serve.engine_install import EngineHome
 from serve.stage import MakeBundle
+from serve.vllm_engine import command_line
 
 RULE = Controls(("<|im_end|>",), ("<think>",), "\u200b").to_json()
 RENDERING = {
@@ -28,12 +30,14 @@ def made(
     *,
     data: bool = True,
     adapters: Sequence[dict[str, Any]] = (),
+    heads: Sequence[dict[str, Any]] = (),
+    precision: float | None = 0.9,
     **more: Any,
 ) -> dict[str, Any]:
     """bundle.json of a base alone, prepared as ``rendering`` says, and of ``more`` inputs."""
     base, prepared, out = (tmp_path / name for name in ("objects/base", "data", "work/a/b/out"))
     for folder in (base, prepared, out):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     (base / "config.json").write_text("{}")
     (base / "model.safetensors").write_bytes(b"x")
     if rendering is not None:
@@ -42,12 +46,14 @@ def made(
     if data:
         inputs["data"] = SimpleNamespace(path=prepared, digest="def")
     config = {
-        "name": "x", "adapters": list(adapters), "base": {"name": "base", "level": "L0"},
-        "max_model_len": 8, "system": "Be brief.", "chat_template_kwargs": {"old": 1},
+        "name": "x", "base": {"name": "base", "level": "L0"}, "adapters": list(adapters),
+        "heads": list(heads), "target_precision": precision, "max_model_len": 8,
+        "system": "Be brief.",
+        "chat_template_kwargs": {"old": 1},
         "ungated": True,
     }  # fmt: skip
     context: Any = SimpleNamespace(out=out)
-    assert MakeBundle().run(inputs, config, context)["models"] == 1 + len(adapters)
+    assert MakeBundle().run(inputs, config, context)["models"] == 1 + len(adapters) + len(heads)
     found: dict[str, Any] = json.loads((out / "bundle.json").read_text())
     # Wherever the store lies, what was written can be read.
     (out / "bundle.json").write_text(
@@ -142,3 +148,66 @@ def test_temperatures_of_the_served_seed_stand_in_the_manifest(tmp_path: Path) -
 def test_without_a_report_of_its_own_a_bundle_has_no_card(tmp_path: Path) -> None:
     made(tmp_path, None, report0=report(tmp_path / "below", "below"))
     assert not (tmp_path / "work/a/b/out/README.md").exists()
+
+
+def test_the_recipes_own_template_travels_and_the_engine_is_told(tmp_path: Path) -> None:
+    template = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/chat_template.jinja").write_text(template)
+    assert made(tmp_path, RENDERING)["chat_template"] == "chat_template.jinja"
+    bundle = read_bundle(tmp_path / "work/a/b/out")
+    assert bundle.chat_template is not None
+    assert bundle.chat_template.read_text() == template
+    home = EngineHome(tmp_path, "cpu", "0.32.0", True)
+    command = command_line(bundle, home, {}, 1)
+    assert command[command.index("--chat-template") + 1] == str(bundle.chat_template)
+    bundle.chat_template.unlink()
+    with pytest.raises(ModelError, match="chat_template"):
+        read_bundle(bundle.root)
+
+
+def head_artifact(folder: Path) -> SimpleNamespace:
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    for name in ("adapter_model.safetensors", "head.json", "head.safetensors"):
+        (folder / name).write_bytes(b"x")
+    facts = SimpleNamespace(facts={"rank": 4})
+    return SimpleNamespace(path=folder, digest="12345678abc", manifest=facts)
+
+
+def report_of_head(folder: Path) -> SimpleNamespace:
+    folder.mkdir()
+    row = {
+        "name": "x-classifier", "role": "model", "arm": "classifier",
+        "calibration": {"temperatures": [1.6, 2.0]},
+        "selective": {
+            "validation": {"items": 9, "confidence": 0.5, "labels": {"a": 1.0}},
+            "targets": [
+                {"precision": 0.9, "thresholds": [0.55, 0.7], "abstained": 0.25},
+                {"precision": 0.95, "thresholds": None, "abstained": None},
+            ],
+        },
+    }  # fmt: skip
+    gates = [{"status": "pass", "text": "good"}]
+    tree = {"title": "x", "comparison": {"arms": [row], "gates": gates}}
+    (folder / "report.json").write_text(json.dumps(tree))
+    return SimpleNamespace(path=folder)
+
+
+@pytest.mark.parametrize(("precision", "threshold"), [(0.9, 0.55), (0.95, None), (None, None)])
+def test_a_head_travels_with_what_validation_said_of_the_served_seed(
+    tmp_path: Path, precision: float | None, threshold: float | None
+) -> None:
+    more = {
+        "head.x-classifier": head_artifact(tmp_path / "head"),
+        "report0": report_of_head(tmp_path / "report"),
+    }
+    heads = ({"name": "x-classifier", "level": "L2", "rank": 4},)
+    made(tmp_path, RENDERING, heads=heads, precision=precision, **more)
+    (head,) = read_bundle(tmp_path / "work/a/b/out").heads
+    assert (head.temperature, head.threshold) == (1.6, threshold)
+    assert head.path.name == "x-classifier-12345678"
+    assert head.validation is not None
+    assert head.validation["labels"] == {"a": 1.0}
+    assert head.validation.get("abstained") == (0.25 if threshold else None)

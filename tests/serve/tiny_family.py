@@ -136,3 +136,34 @@ def _make_adapter(base: Path, folder: Path, rank: int, seed: int) -> None:
     saved = json.loads(place.read_text())
     # In a bundle the base has no path that engines could follow.
     place.write_text(json.dumps({**saved, "base_model_name_or_path": "demo-l0"}))
+
+
+HEAD = "demo-l2-classifier"
+LABELS = ("card_arrival", "card", "top_up")
+
+
+def make_headed(family: Family, root: Path, pooling: str = "last", **more: Any) -> Path:
+    """The family's bundle once more, with a head over an adapter of its own."""
+    import shutil
+
+    import torch
+    from safetensors.torch import save_file
+
+    bundle = root / "bundle"
+    shutil.copytree(family.bundle, bundle)
+    folder = bundle / "heads" / f"{HEAD}-00000009"
+    _make_adapter(family.base, folder, 4, 9)
+    torch.manual_seed(10)
+    save_file({"score.weight": torch.randn(len(LABELS), 128) / 8}, str(folder / "head.safetensors"))
+    head = {
+        "kind": "single", "labels": LABELS, "pooling": pooling, "dropout": 0.0, "hidden_size": 128,
+        "features": None, "value_mean": 0.0, "value_std": 1.0,
+    }  # fmt: skip
+    (folder / "head.json").write_text(json.dumps(head))
+    tree = json.loads((bundle / "bundle.json").read_text())
+    entry = {
+        "name": HEAD, "level": "L2", "path": str(folder.relative_to(bundle)), "rank": 4,
+        "digest": "9" * 64, "temperature": 1.5, "threshold": 0.4, "precision": 0.9, **more,
+    }  # fmt: skip
+    (bundle / "bundle.json").write_text(json.dumps({**tree, "heads": [entry]}))
+    return bundle

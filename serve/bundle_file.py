@@ -1,0 +1,107 @@
+"""bundle.json as it lies on disk: unknown keys refused, every value bounded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from pipeline.core.controls import Controls
+from pipeline.core.errors import UserError
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+Level = Literal["L0", "L1", "L2"]
+DType = Literal["float32", "bfloat16", "float16"]
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+
+
+class _Edge(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class BaseFile(_Edge):
+    """The base."""
+
+    path: str
+    name: Name
+    level: Level
+    digest: str
+
+
+class AdapterFile(_Edge):
+    """One adapter."""
+
+    name: Name
+    level: Level
+    path: str
+    rank: int = Field(ge=1, le=512)
+    digest: str
+    temperatures: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
+class HeadFile(_Edge):
+    """One adapter with a head."""
+
+    name: Name
+    level: Level
+    path: str
+    rank: int = Field(ge=1, le=512)
+    digest: str
+    temperature: float = Field(1.0, gt=0)
+    threshold: float | None = Field(None, ge=0, le=1)
+    precision: float | None = None
+    validation: dict[str, Any] | None = None
+
+
+def _rule(tree: Any) -> Controls:
+    """A base that nothing was rendered for has no rule."""
+    return Controls() if tree is None else Controls.from_json(tree)
+
+
+class BundleFile(_Edge):
+    """All of it."""
+
+    name: Name
+    base: BaseFile
+    adapters: list[AdapterFile] = []
+    heads: list[HeadFile] = []
+    chat_template: Literal["chat_template.jinja"] | None = None
+    max_model_len: int = Field(ge=1)
+    system: str | None = None
+    chat_template_kwargs: dict[str, Any] = {}
+    controls: Annotated[Controls, BeforeValidator(_rule)] = Controls()
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] = []
+    gates: list[dict[str, Any]] = []
+    ungated: bool = False
+    dtype: DType = "float32"
+
+
+def parse(place: Path) -> BundleFile:
+    """Reads and checks the file.
+
+    Raises:
+        UserError: it is missing, or does not make sense.
+    """
+    try:
+        raw = place.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{place}: no such file; point at a folder made by `gradus run`") from None
+    except OSError as error:
+        raise UserError(f"{place}: cannot be read ({error.strerror})") from None
+    try:
+        return BundleFile.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise UserError(
+            f"{place}: {where}: {first['msg'].lower()}; build the bundle again"
+        ) from None
