@@ -6,10 +6,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli_eval import compare, evaluate
+from pipeline.cli_keys import keys as keys_group
 from pipeline.cli_options import (
     CONTEXT,
     FORMATS,
@@ -19,6 +21,11 @@ from pipeline.cli_options import (
     reported,
     set_option,
 )
+from pipeline.cli_usage import usage
+from pipeline.core.errors import UserError
+
+if TYPE_CHECKING:
+    from serve.engine import EngineChoice
 
 
 @click.group(context_settings=CONTEXT)
@@ -231,24 +238,78 @@ def init(data: Path, base: str, out: Path | None, as_json: bool) -> None:
 @click.option("--engine", type=click.Choice(["auto", "vllm", "transformers"]), default="auto")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--api-key", envvar="GRADUS_API_KEY", help="Needed on any host but loopback.")
+@click.option(
+    "--api-key", envvar="GRADUS_API_KEY", help="One key; needed on any host but loopback."
+)
+@click.option("--engine-url", "engine_urls", multiple=True, metavar="URL",
+              help="An engine that runs elsewhere; several: replicas.")  # fmt: skip
+@click.option("--keys", type=click.Path(dir_okay=False, path_type=Path),
+              help="File of keys, as `gradus keys` writes it.")  # fmt: skip
+@click.option("--usage-db", "usage_url", envvar="GRADUS_USAGE_URL", metavar="URL|none",
+              help="Database of usage; by default usage.db in the store (SQLite).")  # fmt: skip
+@click.option("--access-log", type=click.Path(dir_okay=False, path_type=Path),
+              help="A file of one JSON line for each request.")  # fmt: skip
+@click.option("--log-prompts", is_flag=True, help="Log what was said too, redacted.")
+@click.option("--drain-seconds", default=30.0, show_default=True, type=click.FloatRange(0),
+              help="For requests under way, after SIGTERM.")  # fmt: skip
+@click.option("--max-in-flight", default=256, show_default=True, type=click.IntRange(1),
+              help="Requests at once; more are told to come again.")  # fmt: skip
 @click.option("--ungated", is_flag=True, help="Serve although gates do not pass; recorded.")
+@click.option("--print", "printed", is_flag=True, help="Start nothing: print commands to paste.")
 @reported
 def serve(
     recipe: Path,
     overrides: tuple[str, ...],
-    engine: str,
+    engine: EngineChoice,
     host: str,
     port: int,
     api_key: str | None,
+    engine_urls: tuple[str, ...],
+    keys: Path | None,
+    usage_url: str | None,
+    access_log: Path | None,
+    log_prompts: bool,
+    drain_seconds: float,
+    max_in_flight: int,
     ungated: bool,
+    printed: bool,
 ) -> int:
-    """Start an engine and the gateway for a recipe's family."""
-    from pipeline.conduct import serve_recipe
+    """Start an engine and the gateway for a recipe's family, or for a bundle's folder."""
+    bundle = _bundle(recipe, overrides, ungated=ungated, make=not printed)
+    if printed:
+        from serve.printing import print_serving
 
-    return serve_recipe(
-        recipe, overrides, engine=engine, host=host, port=port, api_key=api_key, ungated=ungated
-    )
+        return print_serving(
+            bundle,
+            engine=engine,
+            host=host,
+            port=port,
+            keyed=bool(api_key or keys),
+            echo=click.echo,
+        )
+    from pipeline.cli_usage import usage_place
+    from serve.run import Serving
+    from serve.run import serve as serve_bundle
+
+    if log_prompts and access_log is None:
+        raise UserError("--log-prompts: there is no log to write to; give --access-log FILE")
+    settings = Serving(
+        engine, host, port, api_key, keys, usage_place(usage_url), access_log, log_prompts,
+        drain_seconds, max_in_flight, engine_urls,
+    )  # fmt: skip
+    return serve_bundle(bundle, settings, click.echo)
+
+
+def _bundle(place: Path, overrides: tuple[str, ...], *, ungated: bool, make: bool) -> Path:
+    """The folder to serve: the given one, or the one that a recipe makes."""
+    if not (place / "bundle.json").is_file():
+        from pipeline.conduct import bundle_of
+
+        return bundle_of(place, overrides, ungated=ungated, make=make)
+    if overrides or ungated:
+        option = "--set" if overrides else "--ungated"
+        raise UserError(f"{option}: {place} is made already; name its recipe to change it")
+    return place
 
 
 @main.group()
@@ -286,6 +347,8 @@ def privacy(
 
 main.add_command(evaluate)
 main.add_command(compare)
+for verb in (keys_group, usage):
+    main.add_command(verb)
 
 
 @main.group()
@@ -307,6 +370,21 @@ def install(device: str | None, as_json: bool) -> None:
     home = install_engine("cuda" if chosen == "cuda" else "cpu", echo=echo)
     if as_json:
         click.echo(json.dumps({"device": chosen, "home": str(home)}))
+
+
+@engine.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8001, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--pooling", type=click.Choice(["last", "mean", "cls"]), help="Read for the heads.")
+@click.option("--drain-seconds", default=30, show_default=True, type=click.IntRange(0),
+              help="For requests under way, after SIGTERM.")  # fmt: skip
+@reported
+def start(bundle: Path, host: str, port: int, pooling: str | None, drain_seconds: int) -> None:
+    """Become vLLM for a bundle's folder, without a gateway: what an engine's container runs."""
+    from serve.engine_alone import become_engine
+
+    become_engine(bundle, host=host, port=port, pooling=pooling, drain_s=drain_seconds)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ def _of_model(store: Store, name: str, arm: str | None) -> _Answers:
     report = store.get(entry["keys"]["report"]) if "report" in entry["keys"] else None
     if report is None:
         raise UserError(
-            f"{name}: the store holds no report of it; run `gradus eval {entry['recipe']}` first"
+            f"{name}: the store holds no whole report of it; run `gradus eval {entry['recipe']}` "
+            "first, without --suite, --arms and --limit"
         )
     sides: dict[str, dict[str, Side]] = {}
     kinds: dict[str, Kind] = {}

@@ -87,19 +87,21 @@ def prepared_only(plan: Plan, store: Store, jobs: int | None, display: LiveDispl
     _executed(plan, store, jobs, display)
 
 
-def serve_recipe(
-    recipe: Path,
-    overrides: Sequence[str],
-    *,
-    engine: str,
-    host: str,
-    port: int,
-    api_key: str | None,
-    ungated: bool,
-) -> int:
-    """Serves a recipe's family; runs the recipe first where something is missing."""
-    from serve.run import serve
+def bundle_of(
+    recipe: Path, overrides: Sequence[str], *, ungated: bool = False, make: bool = True
+) -> Path:
+    """The bundle's folder of a recipe's family, whole.
 
+    Args:
+        recipe: The recipe's file.
+        overrides: ``KEY=VALUE``, as of the command line.
+        ungated: A bundle is made although gates do not pass; it says so.
+        make: Run the recipe first where something is missing.
+
+    Raises:
+        UserError: The recipe makes nothing that writes; or it is not made, and ``make`` is False.
+        GateFailed: A gate does not pass.
+    """
     store = Store()
     plan = make_plan(recipe, store, overrides, resolve=_resolve)
     bundle = next((o.bundle for o in plan.outcomes if o.bundle is not None), None)
@@ -108,15 +110,10 @@ def serve_recipe(
             f"{recipe}: makes no model that writes, so there is no chat to serve; "
             "name a recipe with objective sft, cpt or pretrain"
         )
-    data = plan.recipe.recipe.data
-    if data is not None and data.chat_template is not None:
-        # Another template at serving than in training would be a silent change of every prompt.
-        raise plan.recipe.error(
-            "data.chat_template",
-            "is not carried to the engine yet; put the template into the base's own folder",
-        )
     goal = without_bundle(plan)
     if goal.wanted(store):
+        if not make:
+            raise UserError(f"{recipe}: not made yet; `gradus run {recipe}` makes it")
         click.echo("not made yet: runs the recipe first", err=True)
         rehearse(goal, store)
         with LiveDisplay(goal, store) as display:
@@ -130,10 +127,7 @@ def serve_recipe(
     artifact = store.need(plan.nodes[bundle].key or "")
     for part in [artifact, *(store.need(i["key"]) for i in artifact.manifest.inputs.values())]:
         part.require_whole()
-    choice: Any = engine
-    return serve(
-        artifact.path, engine=choice, host=host, port=port, api_key=api_key, echo=click.echo
-    )
+    return artifact.path
 
 
 def _resolve(repo_type: RepoType, repo: str, revision: str | None) -> str:

@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.core.errors import EngineError
+from serve.launcher import PID_FILE
 
 STOP_S = 20.0
 LAUNCHER = Path(__file__).with_name("launcher.py")
+# What would reach from this process's Python into another's, and secrets that are the gateway's.
+DROPPED = (
+    *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
+    *("GRADUS_API_KEY", "GRADUS_USAGE_URL"),
+)
 
 
 class Child:
@@ -88,9 +94,19 @@ class Child:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        self._end_left_behind()
         self._last = self.log_tail(200)
         self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_left_behind(self) -> None:
+        """Where the launcher itself was killed, the engine's group is still there."""
+        try:
+            group = int((self.folder / PID_FILE).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -101,15 +117,9 @@ def free_port() -> int:
     return port
 
 
-def clean_environment(**extra: str) -> dict[str, str]:
-    """This process's environment without what would reach into another Python's.
-
-    Offline, and without usage telemetry: an engine gets nothing but the bundle.
-    """
-    dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
-    kept = {key: value for key, value in os.environ.items() if key not in dropped}
+def own_environment(**extra: str) -> dict[str, str]:
+    """The variables that an engine gets from gradus: offline, and without usage telemetry."""
     return {
-        **kept,
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
@@ -117,3 +127,9 @@ def clean_environment(**extra: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         **extra,
     }
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """This process's environment without ``DROPPED``, and ``own_environment`` over it."""
+    kept = {key: value for key, value in os.environ.items() if key not in DROPPED}
+    return {**kept, **own_environment(**extra)}

@@ -111,6 +111,21 @@ def choose_engine(bundle: Bundle, choice: EngineChoice) -> Engine:
     return TransformersEngine(bundle)
 
 
+def head_engines(bundle: Bundle, engine: Engine) -> list[Engine]:
+    """The engines that pool states for a bundle's heads, not yet started; none without vLLM.
+
+    One for each way of pooling: an engine has one.
+    """
+    home = find_home()
+    if engine.name != "vllm" or home is None:
+        return []
+    from serve.heads import read_head
+    from serve.vllm_engine import VllmEngine
+
+    ways = sorted({read_head(head).pooling for head in bundle.heads})
+    return [VllmEngine(bundle, home, pooling) for pooling in ways]
+
+
 def await_http(engine: Engine, path: str, deadline: float) -> None:
     """Until ``path`` answers 200, the engine dies, or ``deadline`` (monotonic) passes."""
     while True:
@@ -131,20 +146,22 @@ def await_http(engine: Engine, path: str, deadline: float) -> None:
             )
 
 
-def warm_up(engine: Engine, deadline: float) -> None:
-    """Ask every model for one token, so that no client pays for the first request."""
+def warm_up(engine: Engine, deadline: float, path: str = "/v1/chat/completions") -> None:
+    """Ask every model once, so that no client pays for the first request.
+
+    Args:
+        path: ``/pooling`` for an engine that reads for heads.
+    """
     for public, served in engine.models.items():
-        body = engine.request(
-            {
-                "model": served,
-                "messages": [{"role": "user", "content": "Hello"}],
-                "max_tokens": 1,
-                "temperature": 0,
-            }
-        )
+        body: dict[str, Any] = {"model": served, "input": "Hello"}
+        if path != "/pooling":
+            messages = [{"role": "user", "content": "Hello"}]
+            body = engine.request(
+                {"model": served, "messages": messages, "max_tokens": 1, "temperature": 0}
+            )
         left_s = max(1.0, deadline - time.monotonic())
         try:
-            status, answer = _http(engine, "POST", "/v1/chat/completions", body, timeout_s=left_s)
+            status, answer = _http(engine, "POST", path, body, timeout_s=left_s)
         except (OSError, http.client.HTTPException) as error:
             raise EngineError(
                 f"engine {engine.name}: {public} did not answer its warm-up ({error}); "

@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 GRACE_S = 8.0
+PID_FILE = "engine.pid"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -50,6 +51,8 @@ def main(argv: list[str]) -> int:
             start_new_session=True,
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
         )
+        # Should this process be killed, its owner ends the engine's group by this.
+        Path(folder, PID_FILE).write_text(str(child.pid), encoding="ascii")
         _wait(child, wake_read)
         return _stop(child)
     finally:

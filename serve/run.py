@@ -1,145 +1,247 @@
-"""`gradus serve`: an engine, the gateway before it, and nothing left behind at the end."""
+"""`gradus serve`: engines, the gateway before them, and nothing left behind at the end."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import json
 import shlex
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core.errors import EngineError, UserError
+from pipeline.core.errors import UserError
+from serve.attached import attach, engine_headers
 from serve.bundle import Bundle, read_bundle
-from serve.engine import Engine, EngineChoice, choose_engine
+from serve.engine import Engine, EngineChoice, choose_engine, head_engines
+from serve.listening import bind, shown_url
+from serve.supervisor import Supervisor
 
 if TYPE_CHECKING:
     import uvicorn
-    from fastapi import FastAPI
+
+    from serve.gateway.door import Door
 
 KEY_VARIABLE = "GRADUS_API_KEY"
-_WATCH_S = 0.5
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a bundle is served.
+
+    Attributes:
+        engine: ``auto`` is vLLM where it is installed, else transformers.
+        host: address to listen on; anything but loopback needs keys.
+        port: TCP port; 0 takes a free one.
+        api_key: the one key, where there is no file of them.
+        keys: file of keys, as `gradus keys` writes it.
+        usage_url: database of usage; None: it is not kept.
+        access_log: file of JSON lines; None: there is none.
+        log_prompts: bodies are logged too, redacted.
+        drain_s: what running requests are given after SIGTERM.
+        in_flight: requests under way at once.
+        engine_urls: engines that run elsewhere, all serving this bundle; none: one is started.
+    """
+
+    engine: EngineChoice = "auto"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    keys: Path | None = None
+    usage_url: str | None = None
+    access_log: Path | None = None
+    log_prompts: bool = False
+    drain_s: float = 30.0
+    in_flight: int = 256
+    engine_urls: tuple[str, ...] = field(default=())
 
 
 def serve(
-    bundle_path: Path,
-    *,
-    engine: EngineChoice = "auto",
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    api_key: str | None = None,
-    echo: Callable[[str], None] = print,
+    bundle_path: Path, settings: Serving | None = None, echo: Callable[[str], None] = print
 ) -> int:
     """Serve a bundle until ctrl-C or SIGTERM; call it from the main thread.
 
     Args:
-        bundle_path: The bundle's folder.
-        engine: ``auto`` is vLLM where it is installed, else transformers.
-        host: Address to listen on; anything but loopback needs a key.
-        port: TCP port; 0 takes a free one.
-        api_key: What clients must send as bearer.
-        echo: Told each step and, once ready, a curl line that works.
+        bundle_path: the bundle's folder.
+        settings: how; the defaults serve on loopback without keys.
+        echo: told each step and, once ready, a curl line that works.
 
     Returns:
         0 when it was stopped on request.
 
     Raises:
-        UserError: The bundle, the host or the port will not do.
-        EngineError: The engine is missing, does not start, or died.
+        UserError: the bundle, the host, the port or a file will not do.
+        EngineError: an engine is missing or does not start.
     """
     import uvloop
 
-    from serve.gateway import create_app, is_loopback
+    from serve.gateway.host import is_loopback
 
-    if not is_loopback(host) and not api_key:
-        raise UserError(f"--host {host}: reachable from outside; give --api-key, or use 127.0.0.1")
+    told = settings or Serving()
+    keyed = told.api_key is not None or told.keys is not None
+    if not is_loopback(told.host) and not keyed:
+        raise UserError(
+            f"--host {told.host}: reachable from outside; give --keys or --api-key, or 127.0.0.1"
+        )
     bundle = read_bundle(bundle_path)
     # Before the engine's minute: a port in use should say so at once.
-    with _bind(host, port) as listener, _stoppable():
-        chosen = choose_engine(bundle, engine)
+    with bind(told.host, told.port) as listener, _stoppable():
+        engines = _engines(bundle, told)
+        supervisor = Supervisor(engines, echo)
         try:
-            _start(bundle, chosen, echo)
-            app = create_app(bundle, chosen, api_key)
-            url = _url(host, listener.getsockname()[1])
-            ready = _ready_text(bundle, url, keyed=bool(api_key))
+            _start(bundle, engines, echo)
+            door = _door(bundle, engines, told, supervisor, echo)
+            url = shown_url(told.host, listener.getsockname()[1])
+            ready = _ready_text(bundle, url, keyed=keyed)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_run(app, chosen, listener, lambda: echo(ready)))
+                runner.run(_run(door, supervisor, listener, told.drain_s, lambda: echo(ready)))
         except KeyboardInterrupt:
             pass
         finally:
             # A second ctrl-C must not break the stopping.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-            chosen.stop()
+            supervisor.stop()
         echo("stopped")
     return 0
 
 
-def _start(bundle: Bundle, engine: Engine, echo: Callable[[str], None]) -> None:
+def _start(bundle: Bundle, engines: list[Engine], echo: Callable[[str], None]) -> None:
     if bundle.ungated:
         echo(f"bundle {bundle.name} is UNGATED: its gates were overridden")
-    names = ", ".join(f"{model.name} ({model.level})" for model in bundle.models)
-    echo(f"starting {engine.name}: {names}")
-    engine.start()
-    echo(f"engine log: {engine.log_path}")
-    engine.wait_ready()
+    for engine in engines:
+        names = ", ".join(engine.models)
+        echo(f"starting {engine.name}: {names}")
+        engine.start()
+        echo(f"engine log: {engine.log_path}")
+    for engine in engines:
+        engine.wait_ready()
+    # The gateway's libraries come with it: not before they are needed.
+    from serve.parity import announce
+
+    announce(bundle, engines, echo)
+    if bundle.heads and len(engines) == 1:
+        heads = ", ".join(head.name for head in bundle.heads)
+        echo(f"not served: {heads}; heads need vLLM (`gradus engine install`)")
+
+
+def _engines(bundle: Bundle, told: Serving) -> list[Engine]:
+    """Engines of our own, not yet started, or those that run elsewhere; a writer first."""
+    if told.engine_urls:
+        found = attach(bundle, told.engine_urls)
+        return [*sorted(found, key=lambda engine: engine.pooling is not None)]
+    main = choose_engine(bundle, told.engine)
+    return [main, *head_engines(bundle, main)]
+
+
+def _door(
+    bundle: Bundle,
+    engines: Sequence[Engine],
+    told: Serving,
+    supervisor: Supervisor,
+    echo: Callable[[str], None],
+) -> Door:
+    from serve.gateway.directory import table_of
+    from serve.gateway.door import Door, DoorLimits
+    from serve.gateway.upstreams import Upstream, UpstreamGroup
+    from serve.open_files import kept_of, ring_of
+
+    headers = engine_headers() if told.engine_urls else {}
+    members: dict[str, list[Upstream]] = {}
+    for engine in engines:
+        way = getattr(engine, "pooling", None) or ""
+        alone = engine.name == "vllm" and bool(bundle.adapters)
+        members.setdefault(way, []).append(
+            Upstream(engine.base_url, engine.alive, dict(headers), scores_alone=alone)
+        )
+    group = UpstreamGroup(members.pop(""))
+    groups = {way: UpstreamGroup(replicas) for way, replicas in members.items()}
+    parts = kept_of(bundle, told.usage_url, told.access_log, prompts=told.log_prompts)
+    supervisor.restarted = parts["metrics"].engine_restarts
+    return Door(
+        directory=table_of(bundle, engines[0], group, groups),
+        keys=ring_of(told.api_key, told.keys, echo),
+        limits=DoorLimits(in_flight=told.in_flight),
+        healthy=supervisor.alive,
+        **parts,
+    )
 
 
 async def _run(
-    app: FastAPI, engine: Engine, listener: socket.socket, ready: Callable[[], None]
+    door: Door,
+    supervisor: Supervisor,
+    listener: socket.socket,
+    drain_s: float,
+    ready: Callable[[], None],
 ) -> None:
+    server = _server(door)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    watching = asyncio.create_task(supervisor.watch())
+    try:
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        for group in door.directory.groups():
+            await group.look()
+        if server.started:
+            ready()
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        # Whoever balances the load sees it first; what runs is let finish.
+        door.draining = True
+        stop.clear()
+        await _drained(door, stop, drain_s)
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        server.should_exit = True
+        await serving
+        for kept in (door.usage, door.log):
+            if kept is not None:
+                kept.close()
+
+
+async def _drained(door: Door, again: asyncio.Event, drain_s: float) -> None:
+    """Until nothing is under way, the time is over, or a second signal comes."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + drain_s
+    while door.in_flight and loop.time() < ends and not again.is_set():
+        await asyncio.sleep(0.05)
+
+
+def _server(door: Door) -> uvicorn.Server:
     import uvicorn
 
+    from serve.gateway.app import create_app
+    from serve.gateway.wire import PlainPaths, Wire
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are ours: a drain comes before the stop."""
+            yield
+
     config = uvicorn.Config(
-        app,
-        http="httptools",
+        PlainPaths(create_app(door)),
+        http=Wire,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=2,
+        backlog=512,
     )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(_served(server, listener))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    if server.started:
-        ready()
-    died = ""
-    while not serving.done():
-        await asyncio.wait({serving}, timeout=_WATCH_S)
-        if not died and not server.should_exit and not engine.alive():
-            died = f"engine {engine.name}: died; its log ends:\n{engine.log_tail()}"
-            server.should_exit = True
-    await serving
-    if died:
-        raise EngineError(died)
+    return Server(config)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise UserError(f"--port {port}: in use on {host}; give another, or 0") from None
-        raise UserError(f"--host {host} --port {port}: cannot listen there ({error})") from None
-    return listener
-
-
-async def _served(server: uvicorn.Server, listener: socket.socket) -> None:
-    # Uvicorn raises the signal that stopped it once more: a task must not end by it.
-    with suppress(KeyboardInterrupt):
-        await server.serve(sockets=[listener])
-
-
-@contextmanager
+@contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
     """SIGTERM ends what ctrl-C ends, in the same way; a shell's ``&`` ignores neither."""
 
@@ -154,11 +256,6 @@ def _stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _url(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 def _ready_text(bundle: Bundle, url: str, *, keyed: bool) -> str:

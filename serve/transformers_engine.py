@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serve.bundle import ADAPTER_FILES, Bundle, BundleAdapter, copy_adapter
+from serve.bundle import ADAPTER_FILES, TEMPLATE_FILE, Bundle, copy_adapter
 from serve.child import Child, clean_environment, free_port
 from serve.engine import Unsupported, await_http, warm_up
 
@@ -39,6 +39,33 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _DROPPED = frozenset({"user", "metadata", "stream_options"})
 
 
+def command_line(bundle: Bundle, port: int) -> list[str]:
+    """The command that starts `transformers serve` for a bundle."""
+    return [
+        *(sys.executable, str(Path(sys.executable).with_name("transformers")), "serve"),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", bundle.dtype, "--model-timeout", "-1"),
+    ]
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """What its environment has beyond that of any engine; ``folder`` is its private one."""
+    # A cache folder of its own: it must not find other models by name.
+    return {"HF_HOME": str(folder / "hub")}
+
+
+def links(bundle: Bundle) -> dict[str, Path]:
+    """Name to file: what lies, as links, beside an adapter's own files in a model's folder."""
+    found = {
+        file.name: file
+        for file in sorted(bundle.base.path.iterdir())
+        if file.name not in ADAPTER_FILES and file.is_file()
+    }
+    if bundle.chat_template is not None:
+        found[TEMPLATE_FILE] = bundle.chat_template
+    return found
+
+
 class TransformersEngine:
     """`transformers serve` as a supervised child; see ``serve.engine.Engine``."""
 
@@ -47,9 +74,12 @@ class TransformersEngine:
         self._bundle = bundle
         self._port = free_port()
         self._child = Child(self.name)
-        folders = {bundle.base.name: bundle.base.path}
-        for adapter in bundle.adapters:
-            folders[adapter.name] = self._child.folder / "models" / adapter.name
+        laid_out = self._child.folder / "models"
+        folders = {adapter.name: laid_out / adapter.name for adapter in bundle.adapters}
+        own = bundle.chat_template is not None
+        # With a template that is not its own, the base needs a folder too.
+        base = laid_out / bundle.base.name if own else bundle.base.path
+        folders = {bundle.base.name: base, **folders}
         self.models: Mapping[str, str] = {name: str(path) for name, path in folders.items()}
         self.echoes: Mapping[str, str] = {path: f"{path}@main" for path in self.models.values()}
 
@@ -116,29 +146,25 @@ class TransformersEngine:
     def start(self) -> None:
         """Lay out one folder per model and start the server."""
         for adapter in self._bundle.adapters:
-            self._lay_out(adapter)
-        program = Path(sys.executable).with_name("transformers")
+            folder = Path(self.models[adapter.name])
+            copy_adapter(adapter, self._bundle.base.path, folder)
+            self._link_base(folder)
+        if self._bundle.chat_template is not None:
+            self._link_base(Path(self.models[self._bundle.base.name]))
         self._child.start(
-            [
-                *(sys.executable, str(program), "serve"),
-                *("--host", "127.0.0.1", "--port", str(self._port)),
-                *("--dtype", self._bundle.dtype, "--model-timeout", "-1"),
-            ],
-            # A cache folder of its own: it must not find other models by name.
-            clean_environment(HF_HOME=str(self._child.folder / "hub")),
+            command_line(self._bundle, self._port),
+            clean_environment(**variables(self._child.folder)),
         )
 
-    def _lay_out(self, adapter: BundleAdapter) -> None:
-        """The adapter's files among links to the base's: "a model with an embedded adapter".
+    def _link_base(self, folder: Path) -> None:
+        """Links to the base's files beside an adapter's: "a model with an embedded adapter".
 
         A plain adapter folder with an absolute base is answered 500 (it looks for config.json
         there); this form is loaded as base plus adapter.
         """
-        folder = Path(self.models[adapter.name])
-        copy_adapter(adapter, self._bundle.base.path, folder)
-        for file in self._bundle.base.path.iterdir():
-            if file.name not in ADAPTER_FILES and file.is_file():
-                (folder / file.name).symlink_to(file)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file in links(self._bundle).items():
+            (folder / name).symlink_to(file)
 
     def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Return when every model is loaded and has answered."""

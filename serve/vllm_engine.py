@@ -5,17 +5,21 @@ One engine serves the base and all of its adapters from one copy of the base.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import EngineError, ModelError
-from serve.bundle import Bundle, copy_adapter
+from serve.bundle import Bundle, BundleAdapter, BundleHead, copy_adapter
 from serve.child import Child, clean_environment, free_port
 from serve.engine import await_http, warm_up
 from serve.engine_install import EngineHome
+from serve.heads import read_head
 
+# Where an engine's private folder holds them.
+ADAPTERS = "adapters"
 # vLLM's --max-lora-rank takes these alone.
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -33,7 +37,12 @@ def slot_rank(rank: int) -> int:
 
 
 def command_line(
-    bundle: Bundle, home: EngineHome, adapters: Mapping[str, Path], port: int
+    bundle: Bundle,
+    home: EngineHome,
+    adapters: Mapping[str, Path],
+    port: int,
+    pooling: str | None = None,
+    host: str = "127.0.0.1",
 ) -> list[str]:
     """The command that starts vLLM for a bundle.
 
@@ -41,7 +50,10 @@ def command_line(
         bundle: What to serve.
         home: The engine's environment.
         adapters: Public name to the folder of its copy.
-        port: Loopback port to listen on.
+        port: TCP port to listen on.
+        pooling: The engine reads for heads, and pools states so: ``last``, ``mean`` or ``cls``;
+            None: it writes.
+        host: Address to listen on: loopback, but in a container of its own.
     """
     command = [
         str(home.python),
@@ -49,7 +61,7 @@ def command_line(
         "vllm.entrypoints.cli.main",
         "serve",
         str(bundle.base.path),
-        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--host", host, "--port", str(port)),
         *("--served-model-name", bundle.base.name),
         *("--max-model-len", str(bundle.max_model_len)),
         *("--dtype", bundle.dtype),
@@ -58,8 +70,16 @@ def command_line(
     if home.device == "cpu":
         # Compiling costs half a minute at every start and gained nothing on 2 cores.
         command.append("--enforce-eager")
+    if bundle.chat_template is not None:
+        command += ["--chat-template", str(bundle.chat_template)]
+    if pooling is not None:
+        # The states as they are: a head was trained on them, not on directions.
+        config = json.dumps({"pooling_type": pooling.upper(), "use_activation": False})
+        command += ["--runner", "pooling", "--convert", "embed", "--pooler-config", config]
     if adapters:
-        command += ["--enable-lora", "--max-lora-rank", str(slot_rank(bundle.max_rank))]
+        known: list[BundleAdapter | BundleHead] = [*bundle.adapters, *bundle.heads]
+        ranks = [each.rank for each in known if each.name in adapters]
+        command += ["--enable-lora", "--max-lora-rank", str(slot_rank(max(ranks)))]
         # One slot more than adapters: with all slots taken, a base request that is batched
         # with adapter requests can get the last slot's adapter on CPU (vllm #48421).
         command += ["--max-loras", str(len(adapters) + 1)]
@@ -67,17 +87,67 @@ def command_line(
     return command
 
 
-class VllmEngine:
-    """vLLM as a supervised child on loopback; see ``serve.engine.Engine``."""
+def served(bundle: Bundle, pooling: str | None) -> tuple[BundleAdapter | BundleHead, ...]:
+    """The adapters of an engine that writes, or those of the heads that one pooling suits."""
+    if pooling is None:
+        return bundle.adapters
+    return tuple(head for head in bundle.heads if read_head(head).pooling == pooling)
 
-    def __init__(self, bundle: Bundle, home: EngineHome) -> None:
-        self.name = "vllm"
+
+def copies(
+    bundle: Bundle, adapters: Sequence[BundleAdapter | BundleHead], folder: Path
+) -> dict[str, Path]:
+    """Copies of adapters below ``folder``, as an engine reads them: public name to place."""
+    return {
+        each.name: copy_adapter(each, bundle.base.path, folder / ADAPTERS / each.name)
+        for each in adapters
+    }
+
+
+def require_current(home: EngineHome) -> None:
+    """Pass where the environment is what the lock file says.
+
+    Raises:
+        EngineError: It is not.
+    """
+    if not home.current:
+        raise EngineError(
+            f"{home.path}: made from another lock file; run "
+            f"`gradus engine install --device {home.device}` again"
+        )
+
+
+def variables(home: EngineHome) -> dict[str, str]:
+    """What vLLM's environment has beyond that of any engine."""
+    return {
+        # Its entry-point plug-ins look adapters up by the client's model name.
+        "VLLM_PLUGINS": "",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        # Its subcommands (ninja for kernels) live beside its interpreter.
+        "PATH": f"{home.path / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+    }
+
+
+class VllmEngine:
+    """vLLM as a supervised child on loopback; see ``serve.engine.Engine``.
+
+    One that writes serves the base and all adapters; one that reads, the states that the heads of
+    one way of pooling stand on.
+    """
+
+    def __init__(self, bundle: Bundle, home: EngineHome, pooling: str | None = None) -> None:
+        self.name = "vllm" if pooling is None else f"vllm-{pooling}"
+        self.pooling = pooling
         self._bundle = bundle
         self._home = home
         self._port = free_port()
         self._child: Child | None = None
+        self._served = served(bundle, pooling)
+        names = [each.name for each in self._served]
+        if pooling is None:
+            names.insert(0, bundle.base.name)
         # vLLM takes public names, so nothing has to be written back into its answers.
-        self.models: Mapping[str, str] = {model.name: model.name for model in bundle.models}
+        self.models: Mapping[str, str] = {name: name for name in names}
         self.echoes: Mapping[str, str] = self.models
 
     @property
@@ -105,32 +175,18 @@ class VllmEngine:
         Raises:
             EngineError: The environment is not what the lock file says.
         """
-        if not self._home.current:
-            raise EngineError(
-                f"{self._home.path}: made from another lock file; run "
-                f"`gradus engine install --device {self._home.device}` again"
-            )
+        require_current(self._home)
         self._child = Child(self.name)
-        adapters = {
-            adapter.name: copy_adapter(
-                adapter, self._bundle.base.path, self._child.folder / "adapters" / adapter.name
-            )
-            for adapter in self._bundle.adapters
-        }
-        environment = clean_environment(
-            # Its entry-point plug-ins look adapters up by the client's model name.
-            VLLM_PLUGINS="",
-            VLLM_CPU_KVCACHE_SPACE="1",
-            # Its subcommands (ninja for kernels) live beside its interpreter.
-            PATH=f"{self._home.path / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        )
-        self._child.start(command_line(self._bundle, self._home, adapters, self._port), environment)
+        adapters = copies(self._bundle, self._served, self._child.folder)
+        environment = clean_environment(**variables(self._home))
+        command = command_line(self._bundle, self._home, adapters, self._port, self.pooling)
+        self._child.start(command, environment)
 
     def wait_ready(self, timeout_s: float = 600.0) -> None:
         """Return when base and adapters have each answered a warm-up request."""
         deadline = time.monotonic() + timeout_s
         await_http(self, "/health", deadline)
-        warm_up(self, deadline)
+        warm_up(self, deadline, "/pooling" if self.pooling else "/v1/chat/completions")
 
     def alive(self) -> bool:
         """Whether vLLM's main process runs."""

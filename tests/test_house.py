@@ -1,4 +1,4 @@
-"""The house holds: stages resolve, locks are whole, images are made as CI makes things."""
+"""The house holds: stages resolve, locks are whole, set-up mends itself."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ def test_gateway_needs_only_what_it_installs() -> None:
     assert named <= set(pins(ROOT / "requirements" / "main.lock"))
     installed = named.union(*(wanted_by(name) for name in named))
     loaded = imported_by(
-        "import uvicorn, uvloop, httptools, serve.run, serve.gateway, serve.vllm_engine,"
+        "import uvicorn, uvloop, httptools, serve.run, serve.gateway.app, serve.open_files,"
+        "serve.usage, serve.metrics, serve.access_log, serve.vllm_engine,"
         "pipeline.cli, pipeline.preflight, pipeline.core.store, serve.engine_install"
     )
     providers = metadata.packages_distributions()
@@ -151,119 +152,6 @@ def test_gateway_needs_only_what_it_installs() -> None:
     # anyio takes it where it happens to be installed, and does not need it.
     assert needed - installed <= {"sniffio"}
     assert "torch" not in loaded
-
-
-# ---- Dockerfile
-
-
-class Image:
-    """One stage of the Dockerfile, its instructions in order."""
-
-    def __init__(self, name: str, base: str) -> None:
-        self.name, self.base = name, base
-        self.steps: list[tuple[str, str]] = []
-
-    def all(self, word: str) -> list[str]:
-        """The arguments of one kind of instruction."""
-        return [rest for step, rest in self.steps if step == word]
-
-
-def images() -> dict[str, Image]:
-    text = (ROOT / "Dockerfile").read_text()
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    found: dict[str, Image] = {}
-    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
-        word, rest = line.split(maxsplit=1)
-        if word == "FROM":
-            match = re.fullmatch(r"(\S+) AS (\w+)", rest)
-            assert match, f"Dockerfile: {line}"
-            image = found[match[2]] = Image(match[2], match[1])
-        else:
-            image.steps.append((word, rest))
-    return found
-
-
-def copied(rest: str) -> tuple[list[str], str]:
-    """Sources and destination of a COPY."""
-    *sources, target = [part for part in rest.split() if not part.startswith("--")]
-    return sources, target
-
-
-def test_dockerfile_has_its_three_targets_and_pins_its_base() -> None:
-    found = images()
-    assert {"trainer", "engine", "gateway"} <= set(found)
-    for image in found.values():
-        if image.base not in found:
-            assert re.fullmatch(r"[\w./-]+:\d[\w.-]+", image.base), image.base
-    assert "latest" not in (ROOT / "Dockerfile").read_text()
-
-
-@pytest.mark.parametrize("target", ["trainer", "engine", "gateway"])
-def test_image_ends_as_a_user_without_rights(target: str) -> None:
-    found = images()
-    users: list[str] = []
-    name = target
-    while name in found:
-        users = found[name].all("USER") + users
-        name = found[name].base
-    assert users
-    assert re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", users[-1])
-
-
-def test_every_copied_path_exists_and_is_sent_to_the_builder() -> None:
-    kept = {line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text().split()[1:]}
-    for image in images().values():
-        for rest in image.all("COPY"):
-            for source in copied(rest)[0]:
-                assert (ROOT / source).exists(), f"Dockerfile: COPY {source}"
-                assert source.split("/")[0] in kept, f".dockerignore leaves {source} out"
-
-
-def test_images_install_through_the_scripts_and_locks_alone() -> None:
-    found = images()
-    allowed = r"make setup|scripts/setup gateway|\S+python -m pipeline\.cli engine install .*"
-    for name in ("trainer", "engine", "gateway"):
-        for rest in found[name].all("RUN"):
-            assert re.fullmatch(allowed, rest), f"{name}: RUN {rest}"
-    assert "pip install" not in (ROOT / "Dockerfile").read_text()
-    sources = {
-        source for image in found.values() for c in image.all("COPY") for source in copied(c)[0]
-    }
-    assert {"requirements/", "requirements/main.lock", "scripts/"} <= sources
-
-
-def test_engine_image_copies_enough_to_install_the_engine(tmp_path: Path) -> None:
-    for word, rest in images()["engine"].steps:
-        if word == "RUN" and "engine install" in rest:
-            break
-        if word == "COPY":
-            sources, target = copied(rest)
-            (tmp_path / target).mkdir(parents=True, exist_ok=True)
-            for source in sources:
-                if source.endswith("/"):
-                    shutil.copytree(ROOT / source, tmp_path / target, dirs_exist_ok=True)
-                else:
-                    shutil.copy(ROOT / source, tmp_path / target)
-    # A finished environment by its marker: the verb runs whole, and installs nothing.
-    home = tmp_path / "engine"
-    home.mkdir()
-    digest = "import hashlib,sys;print(hashlib.sha256(open(sys.argv[1],'rb').read()).hexdigest())"
-    lock = tmp_path / "requirements" / "engine-cpu.lock"
-    sha256 = subprocess.run(
-        [sys.executable, "-c", digest, lock], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    marker = {"device": "cpu", "vllm": "0", "lock_sha256": sha256}
-    (home / "gradus-engine.json").write_text(json.dumps(marker))
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "engine", "install", "--device", "cpu"],
-        cwd=tmp_path,
-        env={**os.environ, "GRADUS_ENGINE_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "is installed" in done.stdout
 
 
 # ---- set-up

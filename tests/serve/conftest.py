@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from typing import Any
 
 import openai
 import pytest
+from stub_engine import Stub
+from stub_gateway import Running, before_stub
 from tiny_family import Family, make_family
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,10 +27,10 @@ _SERVE = """\
 import sys
 from pathlib import Path
 from pipeline.core.errors import GradusError
-from serve.run import serve
+from serve.run import Serving, serve
 try:
-    code = serve(Path(sys.argv[1]), engine=sys.argv[2], port=int(sys.argv[3]),
-                 echo=lambda text: print(text, flush=True))
+    code = serve(Path(sys.argv[1]), Serving(engine=sys.argv[2], port=int(sys.argv[3])),
+                 lambda text: print(text, flush=True))
 except GradusError as error:
     print(f"error: {error}", flush=True)
     code = error.exit_code
@@ -227,3 +230,16 @@ def running() -> Callable[[Any], AbstractContextManager[str]]:
         thread.join(10)
 
     return run
+
+
+@pytest.fixture
+def gateway() -> Iterator[Callable[..., Running]]:
+    """Starts a gateway before a fresh stub; ``public`` maps public names to the stub's."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            stub: Stub | None = None, public: dict[str, str] | None = None, **more: Any
+        ) -> Running:
+            return stack.enter_context(before_stub(stub or Stub(), public, **more))
+
+        yield start

@@ -83,3 +83,20 @@ def test_a_child_that_dies_leaves_its_last_words() -> None:
     assert not child.alive()
     assert child.log_tail() == "the reason"
     child.stop()
+
+
+def test_an_engine_whose_launcher_is_killed_ends_with_the_child(
+    descendants: Any, await_gone: Any
+) -> None:
+    child = Child("stub")
+    child.start(
+        ["bash", "-c", "trap '' TERM; while :; do sleep 1; done"], {"PATH": os.environ["PATH"]}
+    )
+    assert child.pid is not None
+    processes = await_count(descendants, child.pid, 1)
+    deadline = time.monotonic() + 10
+    while not (child.folder / "engine.pid").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.stop()
+    await_gone(processes, 10)

@@ -14,7 +14,7 @@ import pytest
 from pipeline.core.errors import EngineError, GradusError, UserError
 from serve.bundle import read_bundle
 from serve.engine import choose_engine
-from serve.run import serve
+from serve.run import Serving, serve
 from serve.transformers_engine import TransformersEngine
 
 
@@ -25,19 +25,19 @@ def test_a_port_in_use_is_one_line_and_no_engine_starts(family: Any) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"--port {port}: in use"):
-            serve(family.bundle, engine="transformers", port=port, echo=said.append)
+            serve(family.bundle, Serving(engine="transformers", port=port), said.append)
     assert said == []
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com"])  # noqa: S104
 def test_a_host_that_others_reach_needs_a_key(family: Any, host: str) -> None:
     with pytest.raises(UserError, match="--api-key"):
-        serve(family.bundle, host=host, port=0)
+        serve(family.bundle, Serving(host=host, port=0))
 
 
 def test_an_address_of_another_machine_is_one_line(family: Any) -> None:
     with pytest.raises(UserError, match="cannot listen"):
-        serve(family.bundle, host="192.0.2.7", port=0, api_key="k")
+        serve(family.bundle, Serving(host="192.0.2.7", port=0, api_key="k"))
 
 
 def test_auto_takes_transformers_where_vllm_is_not_installed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.core.controls import Controls, as_served
-from serve.protocol import ApiError
+from serve.gateway.errors import ApiError
 
 
 def as_rendered(body: dict[str, Any], controls: Controls) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""`gradus usage`: what keys and models have used."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from pipeline.cli_keys import span_s
+from pipeline.cli_options import reported
+
+
+@click.command()
+@click.option("--by", type=click.Choice(["key", "model"]), default="key", show_default=True)
+@click.option("--since", help="A span: 30d, 12h; else all there is.")
+@click.option("--usage-db", "url", envvar="GRADUS_USAGE_URL", metavar="URL",
+              help="As of `gradus serve`.")  # fmt: skip
+@reported
+def usage(by: str, since: str | None, url: str | None) -> None:
+    """Requests and tokens, by key or by model."""
+    from serve.usage import UsageStore
+
+    place = usage_place(url)
+    if place is None:
+        click.echo("--usage-db none: nothing is kept")
+        return
+    store = UsageStore(place)
+    began = 0.0 if since is None else time.time() - span_s("--since", since)
+    totals = store.totals(by, began)
+    store.close()
+    if not totals:
+        click.echo("nothing was asked yet")
+    for total in totals:
+        click.echo(
+            f"{total.name or '(no key)'}: {total.requests:,} requests, {total.prompt_tokens:,} "
+            f"prompt tokens, {total.completion_tokens:,} written"
+        )
+
+
+def usage_place(url: str | None) -> str | None:
+    """SQLAlchemy's URL of the database of usage; None where none is wanted."""
+    from pipeline.core.store import Store
+
+    if url == "none":
+        return None
+    if url:
+        return url
+    place = Store().root / "usage.db"
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{place}"

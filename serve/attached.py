@@ -1,0 +1,123 @@
+"""Engines that run elsewhere: found by what they serve, never started or stopped from here."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import EngineError, UserError
+from serve.bundle import Bundle
+from serve.engine import await_http
+from serve.heads import read_head
+
+KEY_VARIABLE = "GRADUS_ENGINE_KEY"
+"""The bearer that engines elsewhere ask for, where they do."""
+
+
+@dataclass(frozen=True)
+class AttachedEngine:
+    """One vLLM elsewhere; see ``serve.engine.Engine``.
+
+    Attributes:
+        base_url: without a path.
+        models: public name to its name there, which is the same.
+        pooling: it reads for heads, and pools states so; None: it writes.
+    """
+
+    base_url: str
+    models: Mapping[str, str]
+    pooling: str | None = None
+    name: str = "vllm"
+    log_path: Path | None = None
+
+    @property
+    def echoes(self) -> Mapping[str, str]:
+        """Names in answers are the public ones."""
+        return self.models
+
+    def request(self, body: dict[str, Any]) -> dict[str, Any]:
+        """vLLM takes every field that the gateway lets through."""
+        return body
+
+    def start(self) -> None:
+        """It runs already."""
+
+    def wait_ready(self, timeout_s: float = 60.0) -> None:
+        """Return when it answers.
+
+        Raises:
+            EngineError: it does not.
+        """
+        import time
+
+        await_http(self, "/health", time.monotonic() + timeout_s)
+
+    def alive(self) -> bool:
+        """Its health is looked at by the gateway."""
+        return True
+
+    def log_tail(self) -> str:
+        """Its log is elsewhere."""
+        return ""
+
+    def stop(self) -> None:
+        """Others stop it."""
+
+
+def engine_headers() -> dict[str, str]:
+    """What every request to an engine elsewhere carries."""
+    key = os.environ.get(KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def attach(bundle: Bundle, urls: Sequence[str]) -> list[AttachedEngine]:
+    """The engines at these URLs, each with the part of the bundle that it serves.
+
+    Raises:
+        UserError: a URL that is none, an engine that serves something else, or none that writes.
+        EngineError: nobody answers there.
+    """
+    writers = {model.name: model.name for model in bundle.models}
+    heads: dict[str, dict[str, str]] = {}
+    for head in bundle.heads:
+        heads.setdefault(read_head(head).pooling, {})[head.name] = head.name
+    found = []
+    for url in urls:
+        base = _plain(url)
+        served = _served(base)
+        if writers.keys() <= served:
+            found.append(AttachedEngine(base, writers))
+            continue
+        ways = [way for way, names in heads.items() if names.keys() <= served]
+        if not ways:
+            raise UserError(
+                f"--engine-url {url}: serves {', '.join(sorted(served)) or 'nothing'}; the bundle "
+                f"has {', '.join(writers)}; start it with `gradus engine start BUNDLE`"
+            )
+        found.append(AttachedEngine(base, heads[ways[0]], ways[0], f"vllm-{ways[0]}"))
+    if all(engine.pooling is not None for engine in found):
+        raise UserError("--engine-url: none of them writes; name one that serves the base")
+    return found
+
+
+def _plain(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+        raise UserError(f"--engine-url {url}: give http://HOST:PORT, without a path")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _served(base: str) -> set[str]:
+    request = urllib.request.Request(f"{base}/v1/models", headers=engine_headers())  # noqa: S310
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as answer:
+            return {str(model["id"]) for model in json.load(answer)["data"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"--engine-url {base}: /v1/models does not answer ({error})") from None

@@ -1,0 +1,50 @@
+"""vLLM alone, without a gateway above it: what runs in an engine's container."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+from pipeline.core.errors import EngineError, UserError
+from serve.bundle import read_bundle
+from serve.child import clean_environment
+from serve.engine_install import find_home
+from serve.vllm_engine import command_line, copies, require_current, served, variables
+
+
+def become_engine(
+    bundle_path: Path, *, host: str, port: int, pooling: str | None, drain_s: int
+) -> NoReturn:
+    """Replace this process by vLLM for a bundle: same process id, no process more.
+
+    vLLM has no key and answers whoever reaches it: a network must keep everybody but the
+    gateway out where ``host`` is not loopback.
+
+    Args:
+        bundle_path: The bundle's folder.
+        host: Address to listen on.
+        port: TCP port.
+        pooling: The engine reads for the heads that pool so; None: it writes.
+        drain_s: Seconds that requests under way have after SIGTERM.
+
+    Raises:
+        UserError: The bundle will not do, or no head of it pools so.
+        EngineError: vLLM is not installed, or made from another lock file.
+    """
+    bundle = read_bundle(bundle_path)
+    adapters = served(bundle, pooling)
+    if pooling is not None and not adapters:
+        raise UserError(f"--pooling {pooling}: no head of {bundle.name} pools so; leave it out")
+    home = find_home()
+    if home is None:
+        raise EngineError("engine vllm: not installed; run `gradus engine install` first")
+    require_current(home)
+    # Nobody is left to remove it: a container's own temporary folder goes with the container.
+    folder = Path(tempfile.mkdtemp(prefix="gradus-engine-"))
+    command = command_line(
+        bundle, home, copies(bundle, adapters, folder), port, pooling=pooling, host=host
+    )
+    command += ["--shutdown-timeout", str(drain_s)]
+    os.execve(command[0], command, clean_environment(**variables(home)))  # noqa: S606

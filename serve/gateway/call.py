@@ -1,0 +1,191 @@
+"""One call of a client: who it is, what it costs, and its end, which is counted exactly once."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+
+from serve.gateway.directory import Route
+from serve.gateway.door import Door
+from serve.gateway.errors import ApiError, no_model
+from serve.gateway.host import require_own_host
+from serve.gateway.reading import parse_object, read_body
+from serve.gateway.stream import Counted
+
+if TYPE_CHECKING:
+    from serve.keys import Key
+    from serve.limits import Ticket
+
+_OWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_UNBOUNDED = 256
+"""Tokens of an answer that nobody bounded, for the estimate of a token limit."""
+CLIENT_GONE = 499
+"""The status of a call whose client went first, as nginx writes it."""
+
+
+@dataclass
+class Call:
+    """From the request's head to the last byte of the answer.
+
+    Attributes:
+        id: in the answer's x-request-id, the log and the usage.
+        key: who asks; None where no keys are asked for.
+    """
+
+    door: Door
+    request: Request
+    path: str
+    id: str
+    began: float
+    key: Key | None = None
+    route: Route | None = None
+    ticket: Ticket | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+    _held: bool = False
+    _ended: bool = False
+
+    @classmethod
+    def of(cls, door: Door, request: Request) -> Call:
+        """A call that has just come in."""
+        given = request.headers.get("x-request-id", "")
+        own: str = given if _OWN_ID.fullmatch(given) else uuid.uuid4().hex
+        request.state.call_id = own
+        return cls(door, request, request.url.path, own, time.monotonic())
+
+    @property
+    def caller(self) -> str:
+        """Who is given a trial version always or never: the key, or the address."""
+        if self.key is not None:
+            return self.key.id
+        return self.request.client.host if self.request.client else ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every answer to it carries."""
+        limits: Mapping[str, str] = {} if self.ticket is None else self.ticket.headers
+        return {"x-request-id": self.id, **limits}
+
+    def admit(self) -> None:
+        """Looks at the key, or where there are none at the Host.
+
+        Raises:
+            ApiError: 401 or 403.
+        """
+        if self.door.keys is None:
+            require_own_host(self.request.headers.get("host", ""))
+            return
+        scheme, _, token = self.request.headers.get("authorization", "").partition(" ")
+        # Header text is latin-1 on the way in; a key's own bytes are UTF-8.
+        given = token.strip().encode("latin-1")
+        if scheme.lower() == "bearer" and given:
+            self.key = self.door.keys.find(given)
+        if self.key is None:
+            raise ApiError(
+                401, "Missing or wrong API key", code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+
+    async def read(self) -> dict[str, Any]:
+        """Takes a place among those under way, and the body.
+
+        Raises:
+            ApiError: 503 where the door is full or closing; what is wrong with the body.
+        """
+        door = self.door
+        if door.draining:
+            raise self._shed("draining", "The server is stopping; try another or come again")
+        if door.in_flight >= door.limits.in_flight:
+            raise self._shed("full", f"{door.in_flight} requests are under way; come again")
+        door.in_flight += 1
+        self._held = True
+        raw = await read_body(self.request, door.limits.body_bytes, door.limits.body_s)
+        self.body = parse_object(raw)
+        return self.body
+
+    def choose(self) -> Route:
+        """The route of the body's model, for this caller.
+
+        Raises:
+            ApiError: 404 where it is unknown, or not this key's.
+        """
+        name = self.body.get("model")
+        if not isinstance(name, str):
+            raise ApiError(400, "model: give a model's name", param="model", code="invalid_value")
+        # To a key that may not have it, a model does not exist.
+        mine = self.key is None or not self.key.models or name in self.key.models
+        route = self.door.directory.find(name, self.caller) if mine else None
+        if route is None:
+            raise no_model(name)
+        self.route = route
+        if self.door.metrics is not None:
+            self.door.metrics.started(self.path, route.name)
+        return route
+
+    def charge(self) -> None:
+        """Takes the call out of the key's limits.
+
+        Raises:
+            ApiError: 429.
+        """
+        if self.key is None or self.door.limiter is None:
+            return
+        from serve.limits import TooMany
+
+        try:
+            self.ticket = self.door.limiter.admit(self.key, self._estimate())
+        except TooMany as error:
+            wait = {"Retry-After": str(max(1, round(error.retry_after_s + 0.5)))}
+            raise ApiError(
+                429, str(error), code="rate_limit_exceeded", headers={**error.headers, **wait}
+            ) from None
+
+    def _estimate(self) -> int:
+        """Tokens before anybody has counted them: four bytes each, and the answer's bound."""
+        body = self.body
+        said = body.get("messages") or body.get("prompt") or body.get("input") or ""
+        answer = body.get("max_completion_tokens") or body.get("max_tokens") or _UNBOUNDED
+        return len(str(said)) // 4 + int(answer) * int(body.get("n") or 1)
+
+    def end(self, status: int, counted: Counted, answers: Any = None) -> None:
+        """The call is over: its place, its limits, its usage, its line in the log."""
+        if self._ended:
+            return
+        self._ended = True
+        door, seconds = self.door, time.monotonic() - self.began
+        if self._held:
+            door.in_flight -= 1
+        prompt, answer = counted.prompt or 0, counted.answer or 0
+        if self.ticket is not None:
+            self.ticket.done(None if counted.prompt is None else prompt + answer)
+        name, version = ("", "") if self.route is None else (self.route.name, self.route.version)
+        streamed = bool(self.body.get("stream"))
+        if door.metrics is not None:
+            door.metrics.finished(self.path, name, status, seconds, prompt, answer)
+        if door.usage is not None and self.route is not None:
+            from serve.usage import Used
+
+            who = "" if self.key is None else self.key.id
+            door.usage.add(
+                Used(time.time(), self.id, who, name, version, self.path, prompt, answer, status,
+                     seconds, streamed)
+            )  # fmt: skip
+        if door.log is not None:
+            fields = {
+                "request_id": self.id, "key": self.key.id if self.key else None,
+                "method": self.request.method, "path": self.path[:256], "model": name or None,
+                "version": version or None, "status": status, "latency_s": round(seconds, 4),
+                "prompt_tokens": counted.prompt, "completion_tokens": counted.answer,
+                "stream": streamed,
+            }  # fmt: skip
+            door.log.write({**fields, "body": self.body, "answers": answers})
+
+    def _shed(self, reason: str, message: str) -> ApiError:
+        if self.door.metrics is not None:
+            self.door.metrics.shed(reason)
+        return ApiError(503, message, code="overloaded", headers={"Retry-After": "1"})

@@ -1,0 +1,212 @@
+"""The closed table of public names, and what stands behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.core.controls import Controls
+from serve.bundle import Bundle, BundleBase, BundleHead
+from serve.gateway.classify import Reading
+from serve.gateway.upstreams import UpstreamGroup
+from serve.heads import Head, read_head
+
+Rewrite = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What the bundle adds to a client's conversation.
+
+    Attributes:
+        system: the text that opens one which has none.
+        controls: how a client's text is kept from speaking for the chat template.
+        template_kwargs: passed to the chat template.
+        stop_token_ids: end an answer, beside the base's own.
+        rewrite: the request in the engine's words; raises serve.engine.Unsupported.
+    """
+
+    system: str | None = None
+    controls: Controls = field(default_factory=Controls)
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    stop_token_ids: tuple[int, ...] = ()
+    rewrite: Rewrite = lambda body: body
+
+
+@dataclass(frozen=True)
+class Route:
+    """One public name.
+
+    Attributes:
+        name: as clients write it.
+        version: eight characters of the digest.
+        card: its entry in /v1/models.
+        group: the replicas that serve it.
+        served: the engine's name for it.
+        echo: how the engine spells it in an answer's ``model``.
+        rendering: what is added to a request.
+        head: of a model that reads; None: it writes.
+        reading: how the engine is asked for a head's states.
+        writes_more: the engine takes more than chat (completions, responses, embeddings).
+    """
+
+    name: str
+    version: str
+    card: Mapping[str, Any]
+    group: UpstreamGroup
+    served: str
+    echo: str
+    rendering: Rendering = field(default_factory=Rendering)
+    head: Head | None = None
+    reading: Reading | None = None
+    writes_more: bool = True
+
+
+class Directory(Protocol):
+    """Who is behind a name."""
+
+    def find(self, name: str, caller: str) -> Route | None:
+        """The route of a public name for a caller (a key's id, or an address)."""
+        ...
+
+    def cards(self) -> Sequence[Mapping[str, Any]]:
+        """Entries of /v1/models."""
+        ...
+
+    def groups(self) -> Sequence[UpstreamGroup]:
+        """All that is asked, each once."""
+        ...
+
+
+class Table:
+    """A fixed directory."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = {route.name: route for route in routes}
+
+    def find(self, name: str, caller: str) -> Route | None:
+        """See ``Directory``."""
+        return self._routes.get(name)
+
+    def cards(self) -> Sequence[Mapping[str, Any]]:
+        """See ``Directory``."""
+        return [route.card for route in self._routes.values()]
+
+    def groups(self) -> Sequence[UpstreamGroup]:
+        """See ``Directory``."""
+        return list({id(r.group): r.group for r in self._routes.values()}.values())
+
+
+class Speaks(Protocol):
+    """What is asked of the engine that serves a bundle."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def models(self) -> Mapping[str, str]: ...
+
+    @property
+    def echoes(self) -> Mapping[str, str]: ...
+
+    def request(self, body: dict[str, Any]) -> dict[str, Any]: ...
+
+
+def table_of(
+    bundle: Bundle,
+    engine: Speaks,
+    group: UpstreamGroup,
+    pools: Mapping[str, UpstreamGroup] | None = None,
+) -> Table:
+    """The routes of a bundle: the base, adapters and heads.
+
+    Args:
+        engine: whose words and names count.
+        group: the replicas of the engine that writes.
+        pools: way of pooling to the replicas that pool so; a head without one is not listed.
+    """
+    rendering = Rendering(
+        bundle.system,
+        bundle.controls,
+        bundle.chat_template_kwargs,
+        bundle.stop_token_ids,
+        engine.request,
+    )
+    routes = []
+    for model in bundle.models:
+        served = engine.models[model.name]
+        routes.append(
+            Route(
+                model.name,
+                model.digest[:8],
+                card_of(bundle, model, "chat"),
+                group,
+                served,
+                engine.echoes[served],
+                rendering,
+                writes_more=engine.name == "vllm",
+            )
+        )
+    chat = renders(bundle)
+    for about in bundle.heads:
+        head = read_head(about)
+        pool = (pools or {}).get(head.pooling)
+        if pool is not None:
+            reading = Reading(
+                about.name, chat, bundle.system, bundle.controls, bundle.chat_template_kwargs
+            )
+            routes.append(
+                Route(
+                    about.name,
+                    about.digest[:8],
+                    card_of(bundle, about, "classify"),
+                    pool,
+                    about.name,
+                    about.name,
+                    rendering,
+                    head,
+                    reading,
+                )
+            )
+    return Table(routes)
+
+
+def renders(bundle: Bundle) -> bool:
+    """Whether prompts go through a chat template."""
+    base = bundle.base.path
+    told = base / "tokenizer_config.json"
+    return (
+        bundle.chat_template is not None
+        or (base / "chat_template.jinja").is_file()
+        or (told.is_file() and "chat_template" in _json(told))
+    )
+
+
+def _json(place: Path) -> Mapping[str, Any]:
+    import json
+
+    tree: Mapping[str, Any] = json.loads(place.read_bytes())
+    return tree
+
+
+def card_of(bundle: Bundle, model: Any, task: str) -> dict[str, Any]:
+    """One entry of /v1/models."""
+    card: dict[str, Any] = {
+        "id": model.name,
+        "object": "model",
+        "created": int((bundle.root / "bundle.json").stat().st_mtime),
+        "owned_by": "gradus",
+        "metadata": {
+            "level": model.level,
+            "base": None if isinstance(model, BundleBase) else bundle.base.name,
+            "version": model.digest[:8],
+            "bundle": bundle.name,
+            "ungated": bundle.ungated,
+            "task": task,
+        },
+    }
+    if isinstance(model, BundleHead):
+        card["metadata"] |= {"threshold": model.threshold, "precision": model.precision}
+    return card

@@ -1,0 +1,71 @@
+"""What the door's handlers share, and its bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from serve.gateway.directory import Directory
+
+if TYPE_CHECKING:
+    from serve.access_log import AccessLog
+    from serve.keys import KeyRing
+    from serve.limits import Limiter
+    from serve.metrics import Metrics
+    from serve.usage import UsageStore
+
+
+@dataclass(frozen=True)
+class DoorLimits:
+    """Bounds of one gateway.
+
+    Attributes:
+        body_bytes: of a request's body.
+        body_s: in which it has to come.
+        first_byte_s: until an answer begins; a stream's, or a whole one.
+        total_s: of a whole answer.
+        in_flight: requests under way at once; what is more is told to come again.
+    """
+
+    body_bytes: int = 1 << 20
+    body_s: float = 20.0
+    first_byte_s: float = 600.0
+    total_s: float = 3600.0
+    in_flight: int = 256
+
+
+@dataclass
+class Door:
+    """One gateway.
+
+    Attributes:
+        directory: the table of names.
+        keys: who may ask; None: whoever reaches a loopback address.
+        limiter, usage, log, metrics: see those modules; None: not kept.
+        limits: bounds.
+        draining: set while it stops: nothing new is taken.
+        in_flight: requests under way.
+        healthy: whether the engines' processes run.
+    """
+
+    directory: Directory
+    keys: KeyRing | None = None
+    limiter: Limiter | None = None
+    usage: UsageStore | None = None
+    log: AccessLog | None = None
+    metrics: Metrics | None = None
+    limits: DoorLimits = field(default_factory=DoorLimits)
+    draining: bool = False
+    in_flight: int = 0
+    healthy: Callable[[], bool] = lambda: True
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request sent now will be served."""
+        if self.draining or not self.healthy():
+            return False
+        return all(group.ready for group in self.directory.groups())
+
+
+RateHeaders = Mapping[str, str]

@@ -1,0 +1,63 @@
+"""How a client is told no: in OpenAI's own shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+class ApiError(Exception):
+    """A refusal in OpenAI's error shape (platform reference, "Error codes").
+
+    Attributes:
+        status: HTTP status.
+        param: The field at fault, or None.
+        code: OpenAI's word for it, or None.
+        headers: sent with it, such as Retry-After.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
+        kind = "api_error" if self.status >= 500 else "invalid_request_error"
+        return {
+            "error": {
+                "message": self.message,
+                "type": _KINDS.get(self.status, kind),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+def no_model(name: str) -> ApiError:
+    """A name that is not in the table, or not in this caller's."""
+    message = f"The model {name[:200]!r} does not exist or you do not have access to it"
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def away(message: str = "The engine is away; try again later") -> ApiError:
+    """No engine takes the request now."""
+    return ApiError(503, message, code="engine_away", headers={"Retry-After": "2"})

@@ -1,0 +1,118 @@
+"""A client's body: at most so large, in at most so long, and nothing but strict JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from serve.gateway.errors import ApiError
+
+MAX_DEPTH = 64
+
+
+async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
+    """The body; never more than ``max_bytes`` of it in memory.
+
+    Raises:
+        ApiError: 408 where it takes longer than ``seconds``, 413 where it is larger, 415 where
+            it is no plain JSON, 400 where the client goes away in the middle.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    # A web page may send text/plain anywhere without asking; application/json it may not.
+    if kind != "application/json":
+        raise ApiError(415, "Content-Type must be application/json")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ApiError(415, "Content-Encoding must be identity")
+    too_large = ApiError(413, f"The body is larger than {max_bytes} bytes")
+    stated = request.headers.get("content-length", "0")
+    if not stated.isdigit() or int(stated[:20]) > max_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise ApiError(
+            408, f"The body did not come within {seconds:g} s", headers={"Connection": "close"}
+        ) from None
+    except ClientDisconnect:
+        raise ApiError(400, "The client went away while it sent its body") from None
+    return bytes(body)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object (RFC 8259), each key once.
+
+    Raises:
+        ApiError: 400 with what is wrong.
+    """
+    try:
+        body = json.loads(
+            raw.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_int=_short_int,
+            object_pairs_hook=_no_duplicates,
+        )
+    except RecursionError:
+        raise ApiError(400, "The body is nested too deeply", code="invalid_json") from None
+    except UnicodeDecodeError:
+        raise ApiError(400, "The body is not UTF-8", code="invalid_json") from None
+    except ValueError as error:
+        message = f"The body is not valid JSON: {str(error)[:200]}"
+        raise ApiError(400, message, code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body must be a JSON object", code="invalid_json")
+    if _depth(body) > MAX_DEPTH:
+        raise ApiError(400, f"The body is nested more than {MAX_DEPTH} deep", code="invalid_json")
+    return body
+
+
+def to_bytes(body: dict[str, Any]) -> bytes:
+    """The rebuilt request.
+
+    Raises:
+        ApiError: 400 where the text is not Unicode (a lone surrogate) or a number is not finite.
+    """
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (UnicodeEncodeError, ValueError):
+        raise ApiError(
+            400, "The body holds text that is not Unicode, or a number that is not finite"
+        ) from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _short_int(digits: str) -> int:
+    # No field takes more; Python itself refuses over 4,300 digits, with a text about its settings.
+    if len(digits) > 32:
+        raise ValueError("a whole number of more than 32 digits")
+    return int(digits)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Two readers that each keep another one of the two would disagree on what was asked.
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return result
+
+
+def _depth(body: dict[str, Any]) -> int:
+    level: list[Any] = [body]
+    depth = 0
+    while level:
+        depth += 1
+        inner: list[Any] = []
+        for item in level:
+            inner.extend(item.values() if isinstance(item, dict) else item)
+        level = [item for item in inner if isinstance(item, dict | list)]
+    return depth

@@ -1,0 +1,109 @@
+"""Bounds of what makes an engine compile: schemas, grammars, patterns."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from serve.gateway.errors import ApiError
+
+MAX_SCHEMA_BYTES = 64 << 10
+MAX_SCHEMA_NODES = 2_000
+MAX_PATTERN = 1_024
+MAX_PATTERN_STATES = 20_000
+MAX_CHOICES = 1_024
+_FORMS = {"choice", "regex", "json"}
+
+
+def require_small_shapes(body: Mapping[str, Any]) -> None:
+    """Refuses shapes that an engine would compile for long.
+
+    Raises:
+        ApiError: 400 for one that is too large, nested repeats in a pattern, or an unknown form.
+    """
+    for name in ("response_format", "structured_outputs", "tools", "text"):
+        value = body.get(name)
+        if value is not None:
+            _small(name, value)
+    outputs = body.get("structured_outputs")
+    if outputs is None:
+        return
+    unknown = sorted(set(outputs) - _FORMS)
+    if unknown or len(outputs) != 1:
+        raise _no("structured_outputs", f"give one of {', '.join(sorted(_FORMS))}")
+    choice = outputs.get("choice")
+    if choice is not None and not (
+        isinstance(choice, list)
+        and 0 < len(choice) <= MAX_CHOICES
+        and all(isinstance(each, str) and each for each in choice)
+    ):
+        raise _no("structured_outputs.choice", f"give 1 to {MAX_CHOICES} texts")
+    pattern = outputs.get("regex")
+    if pattern is not None:
+        _pattern("structured_outputs.regex", pattern)
+
+
+def _small(name: str, value: Any) -> None:
+    if len(json.dumps(value)) > MAX_SCHEMA_BYTES:
+        raise _no(name, f"larger than {MAX_SCHEMA_BYTES} bytes")
+    nodes, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        nodes += 1
+        if nodes > MAX_SCHEMA_NODES:
+            raise _no(name, f"more than {MAX_SCHEMA_NODES} parts")
+        if isinstance(item, dict):
+            for key in ("pattern", "patternProperties"):
+                given = item.get(key)
+                for one in [given] if isinstance(given, str) else given or ():
+                    _pattern(f"{name}: {key}", one)
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _pattern(name: str, pattern: Any) -> None:
+    if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
+        raise _no(name, f"give a pattern of at most {MAX_PATTERN} characters")
+    if _states(pattern) > MAX_PATTERN_STATES:
+        raise _no(name, "no pattern, or one that repeats its parts too many times")
+
+
+def _states(pattern: str) -> float:
+    """How many states an automaton of it has, roughly: each bounded repeat multiplies.
+
+    Engines match by automata, so ``(a+)+`` costs nothing; ``((a{99}){99}){99}`` is what would
+    keep one compiling.
+    """
+    try:
+        # Python's own reader of patterns.
+        tree: Any = re._parser.parse(pattern)  # type: ignore[attr-defined]
+        return _size(tree)
+    except (re.error, RecursionError, OverflowError):
+        return math.inf
+
+
+def _size(tree: Any) -> float:
+    total = 0.0
+    for operation, argument in tree:
+        name = str(operation)
+        if name in {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}:
+            low, high, body = argument
+            times = int(low) if str(high) == "MAXREPEAT" else int(high)
+            total += max(1, times) * _size(body)
+        elif name == "SUBPATTERN":
+            total += _size(argument[-1])
+        elif name == "BRANCH":
+            total += sum(_size(branch) for branch in argument[1])
+        elif name in {"ASSERT", "ASSERT_NOT"}:
+            total += _size(argument[1])
+        else:
+            total += 1
+    return total
+
+
+def _no(name: str, why: str) -> ApiError:
+    return ApiError(400, f"{name}: {why}", param=name.partition(":")[0], code="invalid_value")

@@ -1,0 +1,132 @@
+"""An engine's events to the client: bytes as they come, and a true end.
+
+What passes is not parsed. Two things are done to it: the engine's name for the model becomes the
+public one, and the chunk of usage, which we always ask for, is taken out where the client did not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+
+from serve.gateway.errors import ApiError
+
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
+_ANSWER = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d+)')
+_DONE = b"data: [DONE]"
+
+
+@dataclass
+class Counted:
+    """Tokens of one request, as the engine tells them; None until it does."""
+
+    prompt: int | None = None
+    answer: int | None = None
+
+    def read(self, data: bytes) -> None:
+        """Takes the last usage in these bytes.
+
+        Inside a JSON string a quote is escaped, so ``"usage":{`` can only be a key.
+        """
+        found = list(_USAGE.finditer(data))
+        if not found:
+            return
+        last = found[-1]
+        # Details stand inside the same object under other names.
+        part = data[last.end() : last.end() + 2000]
+        prompt, answer = _PROMPT.search(part), _ANSWER.search(part)
+        self.prompt = int(prompt[1]) if prompt else self.prompt
+        self.answer = int(answer[1]) if answer else self.answer
+
+
+class Renamer:
+    """Writes a public model name where an answer holds the engine's own.
+
+    Inside a JSON string a quote is escaped, so ``"model":"..."`` can only be a key.
+    """
+
+    def __init__(self, echo: str, public: str) -> None:
+        self.needed = echo != public
+        quoted = json.dumps(echo, ensure_ascii=False).encode()
+        self._tight = b'"model":' + quoted
+        self._loose = re.compile(rb'"model"\s*:\s*' + re.escape(quoted))
+        self._public = b'"model":' + json.dumps(public, ensure_ascii=False).encode()
+
+    def __call__(self, data: bytes) -> bytes:
+        """The same bytes with the public name."""
+        if not self.needed:
+            return data
+        found = data.replace(self._tight, self._public)
+        return self._loose.sub(lambda _: self._public, data) if found == data else found
+
+
+async def events(
+    answer: aiohttp.ClientResponse,
+    renamed: Renamer,
+    counted: Counted,
+    *,
+    keep_usage: bool,
+    ends_with_done: bool = True,
+) -> AsyncIterator[bytes]:
+    """The engine's events, in chunks as they come.
+
+    Args:
+        counted: is told the usage.
+        keep_usage: the client asked for the chunk of usage.
+        ends_with_done: the engine ends its streams so; what ends otherwise was cut off.
+
+    Yields:
+        Bytes. An error event, never a clean end, where the engine goes away.
+    """
+    last, rest, failed = b"", b"", False
+    try:
+        async for chunk in answer.content.iter_any():
+            data = rest + chunk if rest else chunk
+            rest = b""
+            if not data.endswith(b"\n\n"):
+                # An event may come in pieces: only whole ones can be looked at.
+                cut = data.rfind(b"\n\n") + 2
+                data, rest = (data[:cut], data[cut:]) if cut > 1 else (b"", data)
+                if not data:
+                    continue
+            if b'"usage"' in data:
+                counted.read(data)
+                if not keep_usage:
+                    data = _without_usage(data)
+            if b'data: {"error"' in data:
+                failed = True
+            if failed:
+                # An engine may say [DONE] after its error: to a client that would be a clean end.
+                data = data.replace(_DONE + b"\n\n", b"")
+            last = data or last
+            if data:
+                yield renamed(data)
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        yield gone()
+        return
+    if rest:
+        last = rest
+        yield renamed(rest)
+    if ends_with_done and not failed and _DONE not in last[-64:]:
+        yield gone()
+
+
+def _without_usage(data: bytes) -> bytes:
+    """Events without the one that holds usage and nothing else."""
+    kept = []
+    for event in data.split(b"\n\n"):
+        alone = event.startswith(b"data:") and b'"choices":[]' in event.replace(b" ", b"")
+        if not (alone and _USAGE.search(event)):
+            kept.append(event)
+    return b"\n\n".join(kept) if any(kept) else b""
+
+
+def gone(message: str = "The engine went away; the answer is not whole") -> bytes:
+    """The event that ends a stream which the engine did not end."""
+    tree = ApiError(503, message, code="engine_away").body()
+    return b"data: " + json.dumps(tree).encode() + b"\n\n"

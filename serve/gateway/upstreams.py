@@ -1,0 +1,174 @@
+"""Engines behind one name: which of several replicas is asked, and which is well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from serve.gateway.errors import away
+
+_CHECK_S = 1.0
+_CHECK_LIMIT = aiohttp.ClientTimeout(total=5)
+# No total: a long answer is bounded by the door's own deadlines.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
+_HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+
+
+@dataclass(eq=False)
+class Upstream:
+    """One replica.
+
+    Attributes:
+        base_url: without a path.
+        alive: whether its process runs, where it is ours.
+        headers: sent with every request: the key of an engine that runs elsewhere.
+        in_flight: requests under way.
+        well: what the last look at /health said.
+        scores_alone: a request for log-probabilities of its prompt gets the engine for itself:
+            beside any other request one ends a vLLM that holds adapters (vllm #16668).
+    """
+
+    base_url: str
+    alive: Callable[[], bool] = lambda: True
+    headers: dict[str, str] = field(default_factory=dict)
+    in_flight: int = 0
+    well: bool = True
+    scores_alone: bool = False
+    _alone: bool = False
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Before the first request; inside the loop that sends it."""
+        if self.session is None:
+            self.session = aiohttp.ClientSession(
+                base_url=self.base_url,
+                timeout=_TIMEOUT,
+                # Waiting for a free connection would be a queue without an end.
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self.headers,
+                # A proxy of the environment must not see what clients say.
+                trust_env=False,
+            )
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        if self.session is not None:
+            await self.session.close()
+            self.session = None
+
+    async def look(self) -> None:
+        """Asks /health once."""
+        assert self.session is not None
+        try:
+            async with self.session.get("/health", timeout=_CHECK_LIMIT) as answer:
+                self.well = answer.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self.well = False
+
+    async def enter(self, *, alone: bool) -> None:
+        """Takes a place; one that must be alone waits until nothing else is under way."""
+        alone = alone and self.scores_alone
+        while self._alone or (alone and self.in_flight):
+            self._changed.clear()
+            await self._changed.wait()
+        self.in_flight += 1
+        self._alone = alone
+
+    def leave(self) -> None:
+        """Gives the place back."""
+        self.in_flight -= 1
+        self._alone = False
+        self._changed.set()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent there now."""
+        return self.well and self.alive()
+
+
+@dataclass(eq=False)
+class UpstreamGroup:
+    """Replicas that serve the same models."""
+
+    members: Sequence[Upstream]
+    _checks: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Opens all and begins to look after them."""
+        for member in self.members:
+            await member.open()
+        if self._checks is None:
+            self._checks = asyncio.create_task(self._look())
+
+    async def close(self) -> None:
+        """Ends it."""
+        if self._checks is not None:
+            self._checks.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._checks
+            self._checks = None
+        for member in self.members:
+            await member.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one replica is usable."""
+        return any(member.usable for member in self.members)
+
+    async def look(self) -> None:
+        """Asks all of them once."""
+        await asyncio.gather(*(member.look() for member in self.members))
+
+    async def _look(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(_CHECK_S)
+
+    async def send(
+        self, path: str, data: bytes, seconds: float, *, alone: bool = False
+    ) -> tuple[Upstream, aiohttp.ClientResponse]:
+        """Sends to the least loaded replica; to the next where one breaks before its first byte.
+
+        The caller leaves the upstream when it is done with the answer.
+
+        Args:
+            seconds: until the answer's head.
+            alone: the request asks for log-probabilities of its prompt.
+
+        Raises:
+            ApiError: 503 where no replica takes it.
+            TimeoutError: none answered in time.
+        """
+        tried: set[int] = set()
+        async with asyncio.timeout(seconds):
+            while True:
+                left = [m for m in self.members if id(m) not in tried and m.usable]
+                if not left:
+                    raise away()
+                chosen = min(left, key=lambda member: member.in_flight)
+                tried.add(id(chosen))
+                answer = await self._try(chosen, path, data, alone=alone)
+                if answer is not None:
+                    return chosen, answer
+
+    @staticmethod
+    async def _try(chosen: Upstream, path: str, data: bytes, *, alone: bool) -> Any:
+        assert chosen.session is not None
+        await chosen.enter(alone=alone)
+        try:
+            return await chosen.session.post(path, data=data, headers=_HEADERS)
+        except (aiohttp.ClientError, OSError) as error:
+            chosen.leave()
+            if isinstance(error, aiohttp.ClientConnectorError):
+                chosen.well = False
+            return None
+        except BaseException:
+            chosen.leave()
+            raise

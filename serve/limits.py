@@ -1,0 +1,177 @@
+"""What a key may ask in a minute, and at once.
+
+Two token buckets for each key (requests, tokens), each as large as a minute's allowance and
+filled evenly. Tokens are taken by an estimate before the answer, and settled by what it cost.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from serve.keys import Key
+
+_MINUTE_S = 60.0
+_FORGET = 10_000
+"""Keys that are remembered at once; those that are full again and idle go first."""
+
+
+class TooMany(Exception):
+    """A limit is reached.
+
+    Attributes:
+        retry_after_s: until it may be tried again.
+        headers: of the answer.
+    """
+
+    def __init__(self, message: str, retry_after_s: float, headers: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.retry_after_s, self.headers = retry_after_s, dict(headers)
+
+
+@dataclass
+class Bucket:
+    """Holds ``size`` at most and gets as much in a minute; may go below zero by settling."""
+
+    size: float
+    level: float
+    at: float
+
+    def fill(self, now: float) -> None:
+        """Adds what has come since; a clock that goes back adds nothing."""
+        passed = max(0.0, now - self.at)
+        self.level = min(self.size, self.level + self.size * passed / _MINUTE_S)
+        self.at = max(self.at, now)
+
+    def wait_s(self, amount: float) -> float:
+        """Until ``amount`` is there; more than the whole bucket waits for a full one."""
+        lacking = min(amount, self.size) - self.level
+        return max(0.0, lacking * _MINUTE_S / self.size)
+
+    @property
+    def full_s(self) -> float:
+        """Until it is full."""
+        return (self.size - self.level) * _MINUTE_S / self.size
+
+
+@dataclass
+class _Of:
+    """One key's buckets and places."""
+
+    requests: Bucket | None = None
+    tokens: Bucket | None = None
+    at_once: int = 0
+
+
+@dataclass
+class Ticket:
+    """One request's part of its key's limits.
+
+    Attributes:
+        headers: what is left, in the words of OpenAI's headers.
+    """
+
+    headers: Mapping[str, str]
+    _of: _Of
+    _estimate: int
+    _open: bool = field(default=True)
+
+    def done(self, tokens: int | None) -> None:
+        """The request is over; may be called twice.
+
+        Args:
+            tokens: what it cost; None: unknown, and the estimate stands.
+        """
+        if not self._open:
+            return
+        self._open = False
+        self._of.at_once -= 1
+        bucket = self._of.tokens
+        if bucket is not None and tokens is not None:
+            # What was taken too much comes back, and what was too little goes.
+            bucket.level = min(bucket.size, bucket.level + self._estimate - tokens)
+
+
+class Limiter:
+    """The limits of all keys, in this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._keys: dict[str, _Of] = {}
+
+    def admit(self, key: Key, tokens: int) -> Ticket:
+        """Takes one request and its tokens.
+
+        Args:
+            tokens: an estimate of prompt and answer.
+
+        Raises:
+            TooMany: one of the key's limits is reached; nothing is taken then.
+        """
+        now = self._clock()
+        of = self._of(key, now)
+        if key.concurrency is not None and of.at_once >= key.concurrency:
+            raise TooMany(
+                f"{key.concurrency} requests of this key are under way; that is its limit",
+                1.0,
+                self._headers(of),
+            )
+        for what, bucket, amount in (
+            ("requests", of.requests, 1.0),
+            ("tokens", of.tokens, float(tokens)),
+        ):
+            if bucket is not None and bucket.wait_s(amount) > 1e-9:
+                raise TooMany(
+                    f"This key may have {bucket.size:,.0f} {what} a minute, and has had them",
+                    bucket.wait_s(amount),
+                    self._headers(of),
+                )
+        if of.requests is not None:
+            of.requests.level -= 1
+        if of.tokens is not None:
+            of.tokens.level -= tokens
+        of.at_once += 1
+        return Ticket(self._headers(of), of, tokens)
+
+    def _of(self, key: Key, now: float) -> _Of:
+        of = self._keys.get(key.id)
+        if of is None:
+            if len(self._keys) >= _FORGET:
+                self._forget(now)
+            of = self._keys[key.id] = _Of()
+        of.requests = _sized(of.requests, key.rpm, now)
+        of.tokens = _sized(of.tokens, key.tpm, now)
+        return of
+
+    def _forget(self, now: float) -> None:
+        for name, of in list(self._keys.items()):
+            buckets = [b for b in (of.requests, of.tokens) if b is not None]
+            for bucket in buckets:
+                bucket.fill(now)
+            if not of.at_once and all(b.level >= b.size for b in buckets):
+                del self._keys[name]
+
+    @staticmethod
+    def _headers(of: _Of) -> dict[str, str]:
+        made = {}
+        for what, bucket in (("requests", of.requests), ("tokens", of.tokens)):
+            if bucket is not None:
+                made[f"x-ratelimit-limit-{what}"] = f"{bucket.size:.0f}"
+                made[f"x-ratelimit-remaining-{what}"] = str(max(0, math.floor(bucket.level)))
+                made[f"x-ratelimit-reset-{what}"] = f"{bucket.full_s:.1f}s"
+        return made
+
+
+def _sized(bucket: Bucket | None, size: int | None, now: float) -> Bucket | None:
+    """The bucket, filled; another limit than before keeps what had been taken."""
+    if size is None:
+        return None
+    if bucket is None:
+        return Bucket(float(size), float(size), now)
+    bucket.fill(now)
+    if bucket.size != size:
+        bucket.level += size - bucket.size
+        bucket.size = float(size)
+    return bucket

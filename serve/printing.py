@@ -1,0 +1,125 @@
+"""`gradus serve --print`: what a start would run, as lines for a shell; nothing is started."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.core.errors import EngineError, UserError
+from serve.bundle import ADAPTER_FILES, Bundle, BundleAdapter, BundleHead, adapter_config
+from serve.bundle import read_bundle as read
+from serve.child import DROPPED, own_environment
+from serve.engine import EngineChoice
+from serve.engine_install import EngineHome, find_home
+from serve.heads import read_head
+
+# Stands for the engine's private folder until it is written as a shell's variable.
+_FOLDER = Path("\0")
+
+
+def print_serving(
+    bundle_path: Path,
+    *,
+    engine: EngineChoice,
+    host: str,
+    port: int,
+    keyed: bool,
+    echo: Callable[[str], None],
+) -> int:
+    """Print the engines' commands with the variables that gradus sets, and the gateway's.
+
+    A start takes free ports; the printed ones are ``port + 1`` and on.
+
+    Args:
+        bundle_path: The bundle's folder.
+        engine: As of ``serve.run.serve``.
+        host: The gateway's address.
+        port: The gateway's port.
+        keyed: A key was given; its variable is named, its value is never printed.
+        echo: Told the whole text.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: The bundle or the port will not do.
+        EngineError: vLLM was asked for and is not installed.
+    """
+    bundle = read(bundle_path)
+    home = None if engine == "transformers" else find_home()
+    if home is None and engine == "vllm":
+        raise EngineError("engine vllm: not installed; run `gradus engine install` first")
+    lines = [f"# {bundle.name}: {bundle.root}"]
+    if home is None:
+        lines += _transformers(bundle, port + 1)
+        echo("\n".join(lines))
+        return 0
+    ways = sorted({read_head(head).pooling for head in bundle.heads})
+    if port + 1 + len(ways) > 65535:
+        raise UserError(f"--port {port}: the engines' ports come after it; give a lower one")
+    for at, pooling in enumerate([None, *ways], start=port + 1):
+        lines += _vllm(bundle, home, pooling, at)
+    echo("\n".join(lines))
+    return 0
+
+
+def _vllm(bundle: Bundle, home: EngineHome, pooling: str | None, port: int) -> Iterator[str]:
+    from serve.vllm_engine import ADAPTERS, command_line, served, variables
+
+    adapters = served(bundle, pooling)
+    places = {each.name: _FOLDER / ADAPTERS / each.name for each in adapters}
+    what = "writes" if pooling is None else f"reads for heads, pooling {pooling}"
+    yield f"# vLLM {home.vllm} ({home.device}) that {what}: 127.0.0.1:{port}"
+    yield _NEW_FOLDER
+    for each in adapters:
+        yield from _copy(each, bundle, places[each.name])
+    command = command_line(bundle, home, places, port, pooling)
+    yield _started(own_environment(**variables(home)), command)
+
+
+def _transformers(bundle: Bundle, port: int) -> Iterator[str]:
+    from serve.transformers_engine import command_line, links, variables
+
+    yield f"# transformers serve: 127.0.0.1:{port}; its models are folders"
+    yield _NEW_FOLDER
+    own: list[BundleAdapter] = list(bundle.adapters)
+    places = [_FOLDER / "models" / adapter.name for adapter in own]
+    for adapter, place in zip(own, places, strict=True):
+        yield from _copy(adapter, bundle, place)
+    if bundle.chat_template is not None:
+        places.append(_FOLDER / "models" / bundle.base.name)
+        yield _line(["mkdir", "-p", str(places[-1])])
+    for place in places:
+        for name, file in links(bundle).items():
+            yield _line(["ln", "-s", str(file), str(place / name)])
+    yield _started(own_environment(**variables(_FOLDER)), command_line(bundle, port))
+
+
+_NEW_FOLDER = 'folder="$(mktemp -d)"'
+
+
+def _copy(adapter: BundleAdapter | BundleHead, bundle: Bundle, place: Path) -> Iterator[str]:
+    """What ``serve.bundle.copy_adapter`` does."""
+    config, weights = ADAPTER_FILES
+    yield _line(["mkdir", "-p", str(place)])
+    text = adapter_config(adapter, bundle.base.path)
+    yield f"{_line(['printf', '%s', text])} > {_word(str(place / config))}"
+    yield _line(["cp", str(adapter.path / weights), str(place / weights)])
+
+
+def _started(environment: Mapping[str, str], command: Sequence[str]) -> str:
+    """In the background, for the next engine's lines are pasted with it."""
+    words = ["env", *(f"-u {name}" for name in DROPPED)]
+    words += [f"{name}={_word(value)}" for name, value in environment.items()]
+    return " ".join(words) + " \\\n  " + _line(command) + " &"
+
+
+def _line(words: Sequence[str]) -> str:
+    return " ".join(_word(word) for word in words)
+
+
+def _word(text: str) -> str:
+    """One word of a shell, the private folder as its variable."""
+    parts = text.split(str(_FOLDER))
+    return '"$folder"'.join(shlex.quote(part) if part or len(parts) == 1 else "" for part in parts)

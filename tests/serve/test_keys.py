@@ -1,0 +1,137 @@
+"""Keys: known by a hash alone, followed within a second, and no file makes a server forget them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from pipeline.core.errors import UserError
+from serve.keys import PREFIX, KeyFile, add_key, read_keys, revoke_key
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "keys.json"
+
+
+def test_a_token_is_256_bits_and_only_its_sha256_is_kept(place: Path) -> None:
+    tokens = {add_key(place, "ada")[0] for _ in range(20)}
+    assert len(tokens) == 20
+    told = place.read_text()
+    for token in tokens:
+        assert token.startswith(PREFIX)
+        assert len(token.removeprefix(PREFIX)) == 43
+        assert token not in told
+        assert hashlib.sha256(token.encode()).hexdigest() in told
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    assert sorted(p.name for p in place.parent.iterdir()) == ["keys.json", "keys.json.lock"]
+
+
+def test_a_key_is_found_by_its_whole_token_alone(place: Path) -> None:
+    token, key = add_key(place, "ada", rpm=5, models=("demo-l2",))
+    ring = KeyFile(place)
+    assert ring.find(token.encode()) == key
+    for wrong in (b"", token[:-1].encode(), token.encode() + b"\n", token.upper().encode(),
+                  b"' OR 1=1 --", b"\xff" * 40, key.sha256.encode()):  # fmt: skip
+        assert ring.find(wrong) is None
+
+
+def test_an_expired_key_is_none(place: Path) -> None:
+    now = 1000.0
+    token, _ = add_key(place, "ada", expires_at=1500.0)
+    ring = KeyFile(place, clock=lambda: now)
+    assert ring.find(token.encode()) is not None
+    now = 1500.0
+    assert ring.find(token.encode()) is None
+
+
+def test_revocation_and_new_keys_are_followed_within_a_second(place: Path) -> None:
+    token, key = add_key(place, "ada")
+    ring = KeyFile(place)
+    assert ring.find(token.encode())
+    other, _ = add_key(place, "bob")
+    revoke_key(place, key.id)
+    ends = time.monotonic() + 1.0
+    while ring.find(token.encode()) and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert ring.find(token.encode()) is None
+    assert ring.find(other.encode()) is not None
+    with pytest.raises(UserError, match="no key"):
+        revoke_key(place, key.id)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"keys": [{"id": "x"}]}', '{"more": 1}', None])
+def test_a_torn_file_leaves_the_keys_of_before_and_is_told_once(
+    place: Path, text: str | None
+) -> None:
+    token, _ = add_key(place, "ada")
+    told: list[str] = []
+    ring = KeyFile(place, told.append)
+    if text is None:
+        place.unlink()
+    else:
+        place.write_text(text)
+    for _ in range(3):
+        time.sleep(0.3)
+        assert ring.find(token.encode()) is not None
+    assert len(told) == 1
+    assert str(place) in told[0]
+    with pytest.raises(UserError, match=r"keys\.json"):
+        KeyFile(place)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({"rpm": 0}, "--rpm"), ({"tpm": -5}, "--tpm"), ({"concurrency": 0}, "--concurrency")],
+)
+def test_bounds_that_make_no_sense_are_told(place: Path, more: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        add_key(place, "ada", **more)
+    assert not place.exists()
+
+
+def test_two_that_add_at_once_both_get_in(place: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: add_key(place, f"n{n}"), range(40)))
+    assert len(read_keys(place)) == 40
+    assert json.loads(place.read_text())["keys"]
+
+
+ASKED: Any = [{"role": "user", "content": "Hello"}]
+
+
+def test_the_gateway_asks_for_a_key_and_shows_each_its_own_models(
+    gateway: Any, place: Path
+) -> None:
+    token, key = add_key(place, "ada", models=("demo-l1",))
+    running = gateway(keys=KeyFile(place))
+    client = running.client(token)
+    assert [model.id for model in client.models.list().data] == ["demo-l1"]
+    assert client.chat.completions.create(model="demo-l1", messages=ASKED).model == "demo-l1"
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="demo-l2", messages=ASKED)
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("demo-l2")
+    with pytest.raises(openai.AuthenticationError):
+        running.client("wrong").models.list()
+    for bearer in ("", "Bearer", "Bearer ", "Basic x", "Bearer a\tb", "Bearer " + "x" * 30_000):
+        answer = requests.get(
+            f"{running.url}/v1/models", headers={"Authorization": bearer}, timeout=5
+        )
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert requests.get(f"{running.url}/metrics", timeout=5).status_code == 401
+    revoke_key(place, key.id)
+    time.sleep(1.0)
+    with pytest.raises(openai.AuthenticationError):
+        client.models.list()

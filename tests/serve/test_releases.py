@@ -1,0 +1,152 @@
+"""A name stands for one version at a time, and every change of that is whole and written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+from pipeline.core.errors import UserError
+from serve.releases import Releases
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Releases:
+    return Releases(tmp_path / "releases.json", clock=lambda: 5.0, who=lambda: "ada")
+
+
+def added(releases: Releases, count: int, *, gated: bool = True) -> None:
+    for number in range(1, count + 1):
+        folder = releases.path.parent / f"bundle{number}"
+        assert releases.register("intents", f"digest{number}", folder, gated=gated) == number
+
+
+def test_the_same_weights_are_the_same_version(releases: Releases) -> None:
+    added(releases, 2)
+    folder = releases.path.parent / "bundle1"
+    assert releases.register("intents", "digest1", folder, gated=True) == 1
+    assert [line["what"] for line in releases.log()] == ["added", "added"]
+    # Made again elsewhere: the number stays, the folder is the new one.
+    assert releases.register("intents", "digest1", folder.parent / "again", gated=True) == 1
+    version = releases.read()["intents"].version(1)
+    assert version is not None
+    assert version.bundle == str(folder.parent / "again")
+
+
+def test_a_name_that_nobody_promoted_stands_for_its_newest_version(releases: Releases) -> None:
+    added(releases, 3)
+    assert releases.read()["intents"].live == 3
+    releases.promote("intents", 2)
+    releases.register("intents", "digest4", releases.path.parent, gated=True)
+    assert releases.read()["intents"].live == 2
+
+
+def test_rollback_goes_the_way_of_promotions_backwards(releases: Releases) -> None:
+    added(releases, 3)
+    releases.promote("intents", 1)
+    releases.promote("intents", 2)
+    assert [releases.rollback("intents").live for _ in range(4)] == [1, 3, 2, 1]
+    with pytest.raises(UserError, match="was the first"):
+        releases.rollback("intents")
+
+
+def test_an_ungated_version_is_never_promoted(releases: Releases) -> None:
+    added(releases, 2, gated=False)
+    with pytest.raises(UserError, match="version 1 is ungated"):
+        releases.promote("intents", 1)
+    assert releases.read()["intents"].live == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "percent", "said"),
+    [("other", 1, None, "there are intents"), ("intents", 9, None, "there are 1, 2"),
+     ("intents", 1, 0, "above 0"), ("intents", 1, 100, "below 100"),
+     ("intents", 2, 5, "version 2 is live"), ("intents", 1, float("nan"), "above 0")],
+)  # fmt: skip
+def test_what_cannot_be_promoted_is_told_and_nothing_changes(
+    releases: Releases, name: str, number: int, percent: float | None, said: str
+) -> None:
+    added(releases, 2)
+    before = releases.path.read_bytes()
+    with pytest.raises(UserError, match=said):
+        releases.promote(name, number, percent)
+    assert releases.path.read_bytes() == before
+
+
+def test_a_canary_is_given_to_its_share_of_callers_and_to_each_always(releases: Releases) -> None:
+    added(releases, 2)
+    releases.promote("intents", 1)
+    release = releases.promote("intents", 2, 10)
+    callers = [f"key-{number}" for number in range(4000)]
+    given = {caller: release.chosen("intents", caller) for caller in callers}
+    found = Counter(given.values())
+    assert set(found) == {1, 2}
+    assert binomtest(found[2], len(callers), 0.1).pvalue > 1e-4
+    assert all(release.chosen("intents", caller) == given[caller] for caller in callers)
+    # A larger share keeps those that it had.
+    wider = releases.promote("intents", 2, 30)
+    assert all(wider.chosen("intents", c) == 2 for c in callers if given[c] == 2)
+    assert releases.rollback("intents").chosen("intents", callers[0]) == 1
+    assert {line["what"] for line in releases.log()} >= {"canary 10 %", "canary ended"}
+
+
+def test_a_server_holds_what_may_be_asked_next(releases: Releases) -> None:
+    added(releases, 4)
+    releases.promote("intents", 1)
+    releases.promote("intents", 3)
+    assert set(releases.promote("intents", 2, 5).wanted) == {3, 1, 2}
+
+
+def test_the_log_says_who_changed_what_when(releases: Releases) -> None:
+    added(releases, 2)
+    releases.promote("intents", 1)
+    assert releases.log()[-1] == {
+        "at": 5.0, "by": "ada", "name": "intents", "what": "promoted", "from": 2, "to": 1,
+    }  # fmt: skip
+
+
+def test_changes_at_once_are_all_kept(releases: Releases) -> None:
+    added(releases, 2)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: releases.promote("intents", 1 + n % 2), range(100)))
+    assert len(releases.log()) == 102
+    assert [line["what"] for line in releases.log()[2:]] == ["promoted"] * 100
+
+
+def test_a_reader_never_sees_half_a_change_though_writers_are_killed(tmp_path: Path) -> None:
+    releases = Releases(tmp_path / "releases.json")
+    added(releases, 2)
+    code = (
+        "import sys; from pathlib import Path; from serve.releases import Releases\n"
+        "r = Releases(Path(sys.argv[1]))\n"
+        "while True:\n r.promote('intents', 1); r.promote('intents', 2)\n"
+    )
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(releases.path)])
+        ends = time.monotonic() + 1.5
+        while time.monotonic() < ends:
+            tree = json.loads(releases.path.read_bytes())
+            last = tree["log"][-1]
+            assert tree["models"]["intents"]["live"] == last["to"]
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+    assert releases.rollback("intents").live in {1, 2}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"models": {"x": {}}}', '{"more": 1}'])
+def test_a_file_that_is_none_is_told_and_kept(releases: Releases, text: str) -> None:
+    releases.path.write_text(text)
+    with pytest.raises(UserError, match=r"releases\.json"):
+        releases.read()
+    with pytest.raises(UserError, match="put the file of before back"):
+        releases.register("intents", "d", releases.path.parent, gated=True)
+    assert releases.path.read_text() == text
