@@ -27,13 +27,15 @@ coverage: setup ## Lines of pipeline/data that its tests run; fails under 95 %
 	$(bin)/coverage combine -q
 	$(bin)/coverage report
 
-lint: setup ## ruff, mypy, import-linter, shellcheck, hadolint
+lint: setup ## ruff, mypy, import-linter, shellcheck, hadolint, deploy/
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/lint-imports --no-logo
 	$(bin)/shellcheck scripts/setup .ci/run
 	$(bin)/hadolint Dockerfile
+	$(bin)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose*.yaml
+	$(bin)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
 format: setup ## Put every file into form
 	$(bin)/ruff check --fix .
