@@ -94,7 +94,7 @@ async def forwarded(
             _stream(
                 answer, upstream, renamed, counted, limits, done,
                 keep_usage=bool(options.get("include_usage")) or path == "/v1/responses",
-                ends_with_done=path != "/v1/responses",
+                ends_with_done=path != "/v1/responses", says_done=route.writes_more,
             ),
             media_type="text/event-stream",
             headers=_STREAM,
@@ -126,8 +126,16 @@ async def _stream(
     *,
     keep_usage: bool,
     ends_with_done: bool,
+    says_done: bool,
 ) -> AsyncIterator[bytes]:
-    passed = events(answer, renamed, counted, keep_usage=keep_usage, ends_with_done=ends_with_done)
+    passed = events(
+        answer,
+        renamed,
+        counted,
+        keep_usage=keep_usage,
+        ends_with_done=ends_with_done,
+        says_done=says_done,
+    )
     try:
         async with asyncio.timeout(limits.total_s):
             async for chunk in passed:

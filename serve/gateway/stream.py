@@ -72,13 +72,15 @@ async def events(
     *,
     keep_usage: bool,
     ends_with_done: bool = True,
+    says_done: bool = True,
 ) -> AsyncIterator[bytes]:
     """The engine's events, in chunks as they come.
 
     Args:
         counted: is told the usage.
         keep_usage: the client asked for the chunk of usage.
-        ends_with_done: the engine ends its streams so; what ends otherwise was cut off.
+        ends_with_done: streams of this route end in [DONE].
+        says_done: the engine says it, so what ends otherwise was cut off; else it is said here.
 
     Yields:
         Bytes. An error event, never a clean end, where the engine goes away.
@@ -113,7 +115,8 @@ async def events(
         last = rest
         yield renamed(rest)
     if ends_with_done and not failed and _DONE not in last[-64:]:
-        yield gone()
+        # The connection ended as it should, or there had been an exception.
+        yield gone() if says_done else _DONE + b"\n\n"
 
 
 def _without_usage(data: bytes) -> bytes:
