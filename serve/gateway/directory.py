@@ -198,6 +198,8 @@ def card_of(bundle: Bundle, model: Any, task: str) -> dict[str, Any]:
         "object": "model",
         "created": int((bundle.root / "bundle.json").stat().st_mtime),
         "owned_by": "gradus",
+        # As vLLM has it: a client can tell that an adapter answers.
+        "parent": None if isinstance(model, BundleBase) else bundle.base.name,
         "metadata": {
             "level": model.level,
             "base": None if isinstance(model, BundleBase) else bundle.base.name,

@@ -46,6 +46,20 @@ def rebuilt(path: str, body: dict[str, Any], route: Route) -> bytes:
         raise ApiError(400, str(error), param=error.field, code="unsupported") from None
 
 
+def _require_one(body: dict[str, Any], route: Route) -> None:
+    """Several prompts of one request are several at once: what must be alone may not be many."""
+    prompt = body.get("prompt")
+    many = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
+    if many and any(member.scores_alone for member in route.group.members):
+        raise ApiError(
+            400,
+            "prompt: one at a time, where its log-probabilities are asked of an engine with "
+            "adapters",
+            param="prompt",
+            code="unsupported",
+        )
+
+
 def scores_prompt(body: dict[str, Any]) -> bool:
     """Whether it asks for log-probabilities of the prompt's own tokens."""
     echoed = body.get("echo") and body.get("logprobs") is not None
@@ -79,11 +93,12 @@ async def forwarded(
     Raises:
         ApiError: 503 where no engine takes it, 504 where none answers in time.
     """
+    scored = scores_prompt(body)
+    if scored:
+        _require_one(body, route)
     data = rebuilt(path, body, route)
     try:
-        upstream, answer = await route.group.send(
-            path, data, limits.first_byte_s, alone=scores_prompt(body)
-        )
+        upstream, answer = await route.group.send(path, data, limits.first_byte_s, alone=scored)
     except TimeoutError:
         raise _late(limits.first_byte_s) from None
     counted = Counted()

@@ -120,8 +120,18 @@ def test_constrained_answers_are_the_greedy_path_through_the_labels(
 def test_likelihoods_are_those_of_the_predictor_offline(
     engine_url: str, renderer: Any, model: Any, tmp_path: Path, by_ids: bool
 ) -> None:
-    asked = asked_of(renderer, by_ids)
-    found = ask(engine_url, asked, ["likelihood"], tmp_path)
+    require_likelihoods(engine_url, asked_of(renderer, by_ids), renderer, model, tmp_path)
+
+
+def test_likelihoods_through_the_gateway_are_those_too(
+    vllm_server: Any, renderer: Any, model: Any, tmp_path: Path
+) -> None:
+    url = f"{vllm_server.url}/v1"
+    require_likelihoods(url, asked_of(renderer, True), renderer, model, tmp_path)
+
+
+def require_likelihoods(url: str, asked: Asked, renderer: Any, model: Any, folder: Path) -> None:
+    found = ask(url, asked, ["likelihood"], folder)
     answers = answers_of(renderer, LABELS, [renderer.tokenizer.eos_token_id])
     predictor = LikelihoodPredictor(model, answers, pad_id=0, batch_size=4)
     rows = [
@@ -136,11 +146,3 @@ def test_likelihoods_are_those_of_the_predictor_offline(
         for one, pair in zip(served, expected, strict=True):
             assert one.label == pair[place].label
             assert one.scores == pytest.approx(pair[place].scores, abs=TOLERANCE)
-
-
-def test_the_gateway_gives_no_prompt_log_probabilities_and_says_so(
-    vllm_server: Any, renderer: Any, tmp_path: Path
-) -> None:
-    found = ask(f"{vllm_server.url}/v1", asked_of(renderer, True), ["likelihood"], tmp_path)
-    assert found["likelihood"].predictions is None
-    assert "gives no prompt log-probabilities" in str(found["likelihood"].reason)

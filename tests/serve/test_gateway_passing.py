@@ -219,3 +219,13 @@ def test_long_answers_beside_log_probabilities_of_the_prompt_are_400(
         running.client().completions.create(
             model="demo-l1", prompt="x", echo=True, logprobs=1, **more
         )
+
+
+def test_several_prompts_are_not_scored_at_once_beside_adapters(gateway: Any) -> None:
+    asked: dict[str, Any] = {"model": "demo-l1", "echo": True, "logprobs": 1, "max_tokens": 1}
+    client = gateway(alone=True).client()
+    with pytest.raises(openai.BadRequestError, match="one at a time"):
+        client.completions.create(prompt=[[1, 2], [3]], **asked)
+    for prompt in ([1, 2], [[1, 2]], "text", ["text"]):
+        client.completions.create(prompt=prompt, **asked)
+    gateway().client().completions.create(prompt=[[1, 2], [3]], **asked)
