@@ -278,9 +278,15 @@ def test_served_family_answers_the_openai_client_and_leaves_nothing(
         assert base is not None
         with openai.OpenAI(base_url=f"{base[0]}/v1", api_key="none", max_retries=0) as client:
             levels = {m.id: (m.model_extra or {}).get("metadata", {}) for m in client.models.list()}
-            assert set(levels) == {"tiny-l0", "tiny-l1", "tiny-task"}
+            heads = {"tiny-task-classifier"} if engine == "vllm" else set()
+            assert set(levels) == {"tiny-l0", "tiny-l1", "tiny-task"} | heads
             ask: Any = [{"role": "user", "content": "the ship and the rope"}]
-            for name in levels:
+            for name in heads:
+                body = {"model": name, "input": "the ship and the rope"}
+                told_by_head = client.post("/classify", body=body, cast_to=object)
+                (found,) = told_by_head["data"]  # type: ignore[index]
+                assert sum(found["probabilities"].values()) == pytest.approx(1.0)
+            for name in levels.keys() - heads:
                 whole = client.chat.completions.create(
                     model=name, messages=ask, max_tokens=6, temperature=0
                 )
