@@ -248,7 +248,7 @@ def init(data: Path, base: str, out: Path | None, as_json: bool) -> None:
 @click.option("--usage-db", "usage_url", envvar="GRADUS_USAGE_URL", metavar="URL|none",
               help="Database of usage; by default usage.db in the store (SQLite).")  # fmt: skip
 @click.option("--access-log", type=click.Path(dir_okay=False, path_type=Path),
-              help="A file of one JSON line for each request.")  # fmt: skip
+              help="A file of one JSON line for each request; - is stderr.")  # fmt: skip
 @click.option("--log-prompts", is_flag=True, help="Log what was said too, redacted.")
 @click.option("--drain-seconds", default=30.0, show_default=True, type=click.FloatRange(0),
               help="For requests under way, after SIGTERM.")  # fmt: skip

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli_options import reported
+from pipeline.cli_options import json_option, reported
 from pipeline.core.errors import UserError
+
+if TYPE_CHECKING:
+    from serve.keys import Key
 
 _FILE = click.option(
     "--file",
@@ -18,7 +23,7 @@ _FILE = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file of keys; by default keys.json in the store.",
 )
-_SPAN = re.compile(r"([1-9]\d{0,5})([mhdw])")
+_SPAN = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
 _SPAN_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -35,6 +40,7 @@ def keys() -> None:
 @click.option("--concurrency", type=int, help="Requests at once.")
 @click.option("--expires", help="A span (30d, 12h) or a day (2027-01-31).")
 @_FILE
+@json_option
 @reported
 def add(
     name: str,
@@ -44,6 +50,7 @@ def add(
     concurrency: int | None,
     expires: str | None,
     path: Path | None,
+    as_json: bool,
 ) -> None:
     """Make a key for NAME; its token is shown once, and kept nowhere."""
     from serve.keys import add_key
@@ -56,19 +63,28 @@ def add(
         place, name, models=listed, rpm=rpm, tpm=tpm, concurrency=concurrency,
         expires_at=None if expires is None else ends_at(expires, time.time()),
     )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({**_told(key), "token": token}))
+        return
     click.echo(f"{place}: key {key.id} for {key.name}; its token, shown this once:", err=True)
     click.echo(token)
 
 
 @keys.command("list")
 @_FILE
+@json_option
 @reported
-def list_keys(path: Path | None) -> None:
+def list_keys(path: Path | None, as_json: bool) -> None:
     """Every key with its bounds; tokens are not known here."""
+    from pipeline.core.terminal import visible
     from serve.keys import read_keys
 
     now = time.time()
-    for key in read_keys(_place(path)):
+    found = read_keys(_place(path))
+    if as_json:
+        click.echo(json.dumps([_told(key) for key in found]))
+        return
+    for key in found:
         bounds = [f"models {', '.join(key.models)}" if key.models else "all models"]
         bounds += [f"{value} {what}" for what, value in (
             ("requests/min", key.rpm), ("tokens/min", key.tpm), ("at once", key.concurrency),
@@ -76,7 +92,7 @@ def list_keys(path: Path | None) -> None:
         if key.expires_at is not None:
             day = datetime.fromtimestamp(key.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
             bounds.append(("EXPIRED " if key.expires_at <= now else "until ") + day)
-        click.echo(f"{key.id}  {key.name}: {'; '.join(bounds)}")
+        click.echo(visible(f"{key.id}  {key.name}: {'; '.join(bounds)}"))
 
 
 @keys.command()
@@ -117,8 +133,13 @@ def span_s(option: str, text: str) -> float:
     """
     span = _SPAN.fullmatch(text)
     if span is None:
-        raise UserError(f"{option} {text}: give a span, such as 30d or 12h")
+        raise UserError(f"{option} {text}: give a span of up to four digits, such as 30d or 12h")
     return float(int(span[1]) * _SPAN_S[span[2]])
+
+
+def _told(key: Key) -> dict[str, Any]:
+    """All of a key that may be shown."""
+    return key.model_dump(exclude={"sha256"})
 
 
 def _place(path: Path | None) -> Path:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from pipeline.cli_keys import span_s
-from pipeline.cli_options import reported
+from pipeline.cli_options import json_option, reported
+from pipeline.core.errors import UserError
 
 
 @click.command()
@@ -16,19 +19,22 @@ from pipeline.cli_options import reported
 @click.option("--since", help="A span: 30d, 12h; else all there is.")
 @click.option("--usage-db", "url", envvar="GRADUS_USAGE_URL", metavar="URL",
               help="As of `gradus serve`.")  # fmt: skip
+@json_option
 @reported
-def usage(by: str, since: str | None, url: str | None) -> None:
+def usage(by: str, since: str | None, url: str | None, as_json: bool) -> None:
     """Requests and tokens, by key or by model."""
     from serve.usage import UsageStore
 
     place = usage_place(url)
     if place is None:
-        click.echo("--usage-db none: nothing is kept")
-        return
+        raise UserError("--usage-db none: nothing is kept there; name a database")
     store = UsageStore(place)
     began = 0.0 if since is None else time.time() - span_s("--since", since)
     totals = store.totals(by, began)
     store.close()
+    if as_json:
+        click.echo(json.dumps([asdict(total) for total in totals]))
+        return
     if not totals:
         click.echo("nothing was asked yet")
     for total in totals:

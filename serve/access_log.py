@@ -1,106 +1,148 @@
-"""One JSON line for each request; what was said only where that was asked for, and redacted."""
+"""One JSON line for each request; what was said only where that was asked for, and redacted.
+
+A thread writes them, several times a second: a slow disk or a reader of stderr that has stopped
+holds no request up. What cannot be written is counted as lost.
+"""
 
 from __future__ import annotations
 
 import json
-import re
+import os
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pipeline.core.errors import UserError
+from serve.redaction import redacted
 
-_BEARER = re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]{8,}")
-_SECRET = re.compile(r"\b(?:gradus|sk|hf|ghp|xox[abp])[-_][A-Za-z0-9_-]{16,}")
-_MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
-_CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){12,18}\d(?!\d|\.\d)")
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
-_PHONE = re.compile(r"(?<![\w.])\+\d[\d ()/-]{7,18}\d(?!\w)")
-_LONGEST = 20_000
+_FLUSH_S = 0.1
+_WAITING = 20_000
+# A body may be a megabyte: so many of them wait, and no more.
+_BODIES = 32
+_SAID = ("body", "answers")
+_CLOSING_S = 5.0
 
 
 class AccessLog:
-    """Lines in a file."""
+    """Lines in a file, which may be moved away at any time, or on stderr."""
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         prompts: bool = False,
         lost: Callable[[str], None] = lambda _what: None,
     ) -> None:
         """
         Args:
+            path: the file, which only its owner may read; None: stderr.
             prompts: bodies and classifications are written too, redacted.
             lost: told "log" for each line that could not be written.
 
         Raises:
             UserError: the file cannot be opened.
         """
-        self._prompts, self._lost, self._lock = prompts, lost, threading.Lock()
+        self._path, self._prompts, self._lost = path, prompts, lost
+        self._waiting: deque[Mapping[str, Any]] = deque()
+        # Each is changed by one thread only.
+        self._bodies_taken, self._bodies_written, self._torn = 0, 0, False
+        self._asked, self._written = threading.Event(), threading.Event()
+        self._stop = self._closed = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("a", encoding="utf-8")
-            path.chmod(0o600)
+            self._file = self._open()
         except OSError as error:
             raise UserError(f"--access-log {path}: cannot be opened ({error.strerror})") from None
+        self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
+        self._thread.start()
 
     def write(self, fields: Mapping[str, Any]) -> None:
-        """Writes one line; never raises."""
-        made = {"at": round(time.time(), 3)}
-        made |= {n: v for n, v in fields.items() if n not in {"body", "answers"} and v is not None}
-        if self._prompts:
-            for name in ("body", "answers"):
-                if fields.get(name):
-                    made[name] = redacted(fields[name])
-        try:
-            line = json.dumps(made, ensure_ascii=True, separators=(",", ":"))
-            with self._lock:
-                self._file.write(line + "\n")
-                self._file.flush()
-        except (OSError, ValueError):
-            # A full disk must not fail what was served.
+        """Takes one line; returns at once and never raises."""
+        if len(self._waiting) >= _WAITING:
             self._lost("log")
+            return
+        made: dict[str, Any] = {"at": round(time.time(), 3)}
+        made |= {name: v for name, v in fields.items() if name not in _SAID and v is not None}
+        if self._prompts:
+            said = {name: fields[name] for name in _SAID if fields.get(name)}
+            if said and self._bodies_taken - self._bodies_written < _BODIES:
+                self._bodies_taken += 1
+                made |= said
+            elif said:
+                made["cut"] = "what was said: too much of it waited"
+        self._waiting.append(made)
+
+    def flush(self, timeout_s: float = _CLOSING_S) -> bool:
+        """Whether what was taken until now is written, or counted as lost."""
+        self._written.clear()
+        self._asked.set()
+        return self._written.wait(timeout_s)
 
     def close(self) -> None:
-        """Ends it."""
-        try:
-            self._file.close()
-        except OSError:
+        """Writes what waits, for a few seconds at most, and ends; may be called twice."""
+        self._stop = True
+        self._asked.set()
+        self._thread.join(_CLOSING_S)
+        for _ in range(len(self._waiting)):
             self._lost("log")
+        self._waiting.clear()
+        if self._path is not None and not (self._closed or self._thread.is_alive()):
+            os.close(self._file)
+            self._closed = True
 
+    def _open(self) -> int:
+        if self._path is None:
+            return sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-def redacted(value: Any) -> Any:
-    """The same with personal data and secrets of its texts replaced."""
-    if isinstance(value, str):
-        return redacted_text(value)
-    if isinstance(value, Mapping):
-        return {str(name)[:200]: redacted(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(each) for each in value]
-    return value
+    def _write(self) -> None:
+        while True:
+            stopping = self._stop
+            if asked := self._asked.wait(_FLUSH_S):
+                self._asked.clear()
+            if self._waiting:
+                self._follow()
+            # Not until there are none: who asks for a flush would wait for a busy server's pause.
+            for _ in range(len(self._waiting)):
+                self._line(self._waiting.popleft())
+            if asked:
+                self._written.set()
+            if stopping:
+                return
 
+    def _follow(self) -> None:
+        """Opens the file anew where it was moved away, as log rotation does."""
+        if self._path is None:
+            return
+        try:
+            now, own = self._path.stat(), os.fstat(self._file)
+            if (now.st_ino, now.st_dev) == (own.st_ino, own.st_dev):
+                return
+        except OSError:
+            # It is gone: then a new one is made.
+            pass
+        try:
+            opened = self._open()
+        except OSError:
+            return
+        os.close(self._file)
+        self._file, self._torn = opened, False
 
-def redacted_text(text: str) -> str:
-    """E-mail addresses, card numbers (Luhn), IBANs (ISO 7064), phone numbers and keys replaced."""
-    found = _BEARER.sub(r"\1[secret]", text[:_LONGEST])
-    found = _SECRET.sub("[secret]", found)
-    found = _MAIL.sub("[e-mail]", found)
-    found = _IBAN.sub(lambda m: "[iban]" if _iban(m[0]) else m[0], found)
-    found = _CARD.sub(lambda m: "[card]" if _luhn(m[0]) else m[0], found)
-    return _PHONE.sub("[phone]", found)
-
-
-def _luhn(text: str) -> bool:
-    digits = [int(c) for c in text if c.isdigit()]
-    doubled = [2 * d - 9 * (d > 4) if i % 2 else d for i, d in enumerate(reversed(digits))]
-    return sum(doubled) % 10 == 0
-
-
-def _iban(text: str) -> bool:
-    plain = text.replace(" ", "")
-    if not 15 <= len(plain) <= 34:
-        return False
-    return int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 == 1
+    def _line(self, made: Mapping[str, Any]) -> None:
+        if any(name in made for name in _SAID):
+            self._bodies_written += 1
+            made = {n: redacted(v) if n in _SAID else v for n, v in made.items()}
+        try:
+            line = json.dumps(made, ensure_ascii=True, separators=(",", ":")) + "\n"
+            # A line that was torn by a full disk must not swallow the next one.
+            data = (b"\n" if self._torn else b"") + line.encode()
+            self._torn = os.write(self._file, data) < len(data)
+        except (OSError, ValueError, TypeError):
+            self._lost("log")
+            return
+        if self._torn:
+            self._lost("log")

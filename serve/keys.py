@@ -14,17 +14,24 @@ import os
 import secrets
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.core.errors import UserError
 
 PREFIX = "gradus-"
 _LOOK_S = 0.25
+# Seconds since the epoch; no calendar of Python goes on behind it.
+_YEAR_10000 = 253_402_300_800
+# Of a minute; a larger one is none, and would not fit the numbers that it is counted in.
+_Bound = Annotated[int, Field(ge=1, le=10**12)]
+# No line ends and nothing that a terminal acts on: names stand in lists and logs.
+_Name = Annotated[str, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class Key(BaseModel):
@@ -41,21 +48,30 @@ class Key(BaseModel):
         created_at: likewise.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # A day of expiry that is no number (NaN) would never come.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    name: str = Field(max_length=128)
+    name: _Name
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    models: tuple[str, ...] = Field((), strict=False)
-    rpm: int | None = Field(None, ge=1)
-    tpm: int | None = Field(None, ge=1)
-    concurrency: int | None = Field(None, ge=1)
-    expires_at: float | None = None
+    models: tuple[_Name, ...] = Field((), strict=False)
+    rpm: _Bound | None = None
+    tpm: _Bound | None = None
+    concurrency: _Bound | None = None
+    expires_at: float | None = Field(None, ge=0, lt=_YEAR_10000)
     created_at: float = 0.0
 
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     keys: list[Key] = []
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        # One id, one owner: limits and usage are counted by it.
+        for each, times in Counter(key.id for key in self.keys).items():
+            if times > 1:
+                raise ValueError(f"the id {each} stands {times} times")
+        return self
 
 
 class KeyRing(Protocol):
@@ -98,13 +114,12 @@ class KeyFile:
             UserError: there is no such file, or it is none of keys.
         """
         self.path, self._told, self._clock = path, told, clock
-        self._keys: tuple[Key, ...] = ()
-        self._seen: tuple[int, int, int] | None = None
+        # Before the keys: what is written in between is then seen as a change.
+        self._seen = _stamp(path)
         # Of no file there is no stamp either, so none is a tuple without numbers.
         self._bad: tuple[int, ...] | None = ()
         self._next = 0.0
         self._keys = read_keys(path)
-        self._seen = _stamp(path)
 
     def find(self, token: bytes) -> Key | None:
         """See ``KeyRing``. Every key is compared, so that time tells nothing of which is near."""
@@ -123,6 +138,8 @@ class KeyFile:
             return
         self._next = now + _LOOK_S
         stamp = _stamp(self.path)
+        if stamp == self._seen:
+            self._bad = ()
         if stamp in {self._seen, self._bad}:
             return
         try:
@@ -137,18 +154,27 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     """The keys of a file.
 
     Raises:
-        UserError: it is missing, or no file of keys.
+        UserError: it is missing, no file of keys, or others than its owner may write it.
     """
     try:
-        return tuple(_File.model_validate_json(path.read_bytes()).keys)
+        with path.open("rb") as file:
+            mode, raw = os.fstat(file.fileno()).st_mode, file.read()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `gradus keys add` makes it") from None
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); `gradus keys add` makes it"
-        ) from None
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if mode & 0o022:
+        # Who can write it can let in anybody.
+        raise UserError(f"{path}: others may write it; run `chmod go-w {path}`")
+    try:
+        return tuple(_File.model_validate_json(raw).keys)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise UserError(f"{path}: {where}: {first['msg'].lower()}") from None
+        raise UserError(
+            f"{path}: {where}: {first['msg'].lower()}; mend it, or make it again by "
+            "`gradus keys add`"
+        ) from None
 
 
 def add_key(path: Path, name: str, **bounds: object) -> tuple[str, Key]:
@@ -173,7 +199,9 @@ def add_key(path: Path, name: str, **bounds: object) -> tuple[str, Key]:
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"--{first['loc'][0]}: {first['msg'].lower()}") from None
+        place = str(first["loc"][0])
+        option = "NAME" if place == "name" else f"--{place.removesuffix('_at')}"
+        raise UserError(f"{option} {first['input']!r}: {first['msg'].lower()}") from None
     _change(path, lambda keys: [*keys, key])
     return token, key
 

@@ -75,7 +75,8 @@ class Ticket:
 
     headers: Mapping[str, str]
     _of: _Of
-    _estimate: int
+    _estimate: float
+    _clock: Callable[[], float]
     _open: bool = field(default=True)
 
     def done(self, tokens: int | None) -> None:
@@ -90,6 +91,8 @@ class Ticket:
         self._of.at_once -= 1
         bucket = self._of.tokens
         if bucket is not None and tokens is not None:
+            # What came while it was answered counts first: a full bucket pays no debt by waiting.
+            bucket.fill(self._clock())
             # What was taken too much comes back, and what was too little goes.
             bucket.level = min(bucket.size, bucket.level + self._estimate - tokens)
 
@@ -130,10 +133,13 @@ class Limiter:
                 )
         if of.requests is not None:
             of.requests.level -= 1
+        taken = 0.0
         if of.tokens is not None:
-            of.tokens.level -= tokens
+            # No more than all of it: an estimate alone must not lock a key for hours.
+            taken = min(float(tokens), of.tokens.size)
+            of.tokens.level -= taken
         of.at_once += 1
-        return Ticket(self._headers(of), of, tokens)
+        return Ticket(self._headers(of), of, taken, self._clock)
 
     def _of(self, key: Key, now: float) -> _Of:
         of = self._keys.get(key.id)

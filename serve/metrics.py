@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,10 +15,10 @@ from prometheus_client import (
 )
 
 from serve.bundle import BundleHead
+from serve.drift import Drift
 
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SHARES = tuple(share / 20 for share in range(1, 21))
-NO_LABEL = "(none)"
 
 
 class Metrics:
@@ -41,43 +42,37 @@ class Metrics:
             "gradus_request_seconds", "From a request's head to the last byte", ["route", "model"],
             buckets=_SECONDS, registry=made,
         )  # fmt: skip
+        self._first = Histogram(
+            "gradus_first_byte_seconds", "From a request's head to a stream's first byte",
+            ["route", "model"], buckets=_SECONDS, registry=made,
+        )  # fmt: skip
         self._tokens = Counter(
             "gradus_tokens", "Tokens, as the engine counts them", ["model", "kind"], registry=made
         )
         self._shed = Counter("gradus_shed", "Requests told to come again", ["why"], registry=made)
         self._lost = Counter("gradus_lost", "Rows or lines not kept", ["what"], registry=made)
+        self._waiting = Gauge(
+            "gradus_usage_waiting", "Rows of usage that are not written yet", registry=made
+        )
         self._restarts = Counter("gradus_engine_restarts", "Engines started again", registry=made)
         self._well = Gauge("gradus_engine_up", "Whether it answers", ["engine"], registry=made)
         self._flight = Gauge(
             "gradus_engine_in_flight", "Requests under way", ["engine"], registry=made
         )
         self._labels = Counter(
-            "gradus_labels", "Answers of a head by label", ["model", "label"], registry=made
+            "gradus_labels", "Answers of a head by the likeliest label", ["model", "label"],
+            registry=made,
+        )  # fmt: skip
+        self._silent = Counter(
+            "gradus_abstained", "Answers of a head without a label", ["model"], registry=made
         )
         self._sure = Histogram(
             "gradus_label_probability", "Calibrated probability of the likeliest label", ["model"],
             buckets=_SHARES, registry=made,
         )  # fmt: skip
-        share = Gauge(
-            "gradus_validation_label_share", "Share of each label on validation",
-            ["model", "label"], registry=made,
-        )  # fmt: skip
-        sure = Gauge(
-            "gradus_validation_probability", "Mean probability of the likeliest on validation",
-            ["model"], registry=made,
-        )  # fmt: skip
-        silent = Gauge(
-            "gradus_validation_abstained_share", "Share of validation without a label", ["model"],
-            registry=made,
-        )  # fmt: skip
-        for head in heads:
-            told = head.validation or {}
-            for label, value in (told.get("labels") or {}).items():
-                share.labels(head.name, label).set(value)
-            if told.get("confidence") is not None:
-                sure.labels(head.name).set(told["confidence"])
-            if told.get("abstained") is not None:
-                silent.labels(head.name).set(told["abstained"])
+        self._drift = {head.name: Drift(head.validation or {}) for head in heads}
+        _show_validation({head.name: head.validation or {} for head in heads}, made)
+        _show_drift(self._drift, made)
 
     def started(self, route: str, model: str) -> None:
         """A request of a known model is admitted."""
@@ -91,13 +86,16 @@ class Metrics:
         latency_s: float,
         prompt_tokens: int,
         completion_tokens: int,
+        first_byte_s: float | None = None,
     ) -> None:
         """A request is over. ``model`` is empty where none was found: names of clients' own
-        making are no labels."""
+        making are no labels. ``first_byte_s``: of a stream."""
         self._finished.labels(route, model, str(status)).inc()
         if not model:
             return
         self._seconds.labels(route, model).observe(latency_s)
+        if first_byte_s is not None:
+            self._first.labels(route, model).observe(first_byte_s)
         self._tokens.labels(model, "prompt").inc(prompt_tokens)
         self._tokens.labels(model, "completion").inc(completion_tokens)
 
@@ -118,11 +116,67 @@ class Metrics:
         self._well.labels(url).set(well)
         self._flight.labels(url).set(in_flight)
 
-    def classified(self, model: str, label: str | None, probability: float) -> None:
-        """A head has answered; without a label it abstained."""
-        self._labels.labels(model, NO_LABEL if label is None else label).inc()
+    def usage_waiting(self, count: Callable[[], int]) -> None:
+        """Asks ``count`` at every look: a database that is away shows before a row is lost."""
+        self._waiting.set_function(count)
+
+    def classified(self, model: str, label: str, probability: float, *, abstained: bool) -> None:
+        """A head has answered. ``label`` is the likeliest, also where it was not told, for
+        validation's shares are of that; ``abstained``: it was not."""
+        self._labels.labels(model, label).inc()
         self._sure.labels(model).observe(probability)
+        if abstained:
+            self._silent.labels(model).inc()
+        if (drift := self._drift.get(model)) is not None:
+            drift.answered(label, probability, abstained=abstained)
 
     def render(self) -> bytes:
         """All of it, as /metrics gives it."""
         return generate_latest(self._registry)
+
+
+def _show_validation(heads: Mapping[str, Mapping[str, Any]], made: CollectorRegistry) -> None:
+    share = Gauge(
+        "gradus_validation_label_share", "Share of validation for which a label is the likeliest",
+        ["model", "label"], registry=made,
+    )  # fmt: skip
+    sure = Gauge(
+        "gradus_validation_probability", "Mean probability of the likeliest on validation",
+        ["model"], registry=made,
+    )  # fmt: skip
+    silent = Gauge(
+        "gradus_validation_abstained_share", "Share of validation without a label", ["model"],
+        registry=made,
+    )  # fmt: skip
+    for name, told in heads.items():
+        for label, value in (told.get("labels") or {}).items():
+            share.labels(name, label).set(value)
+        if told.get("confidence") is not None:
+            sure.labels(name).set(told["confidence"])
+        if told.get("abstained") is not None:
+            silent.labels(name).set(told["abstained"])
+
+
+def _show_drift(heads: Mapping[str, Drift], made: CollectorRegistry) -> None:
+    """Gauges that are worked out when somebody looks."""
+    far = Gauge(
+        "gradus_label_drift", "Total variation distance of the last answers' labels from "
+        "validation's, 0 to 1", ["model"], registry=made,
+    )  # fmt: skip
+    sure = Gauge(
+        "gradus_probability_drift", "Mean probability of the last answers less validation's",
+        ["model"], registry=made,
+    )  # fmt: skip
+    silent = Gauge(
+        "gradus_abstained_drift", "Abstained share of the last answers less validation's",
+        ["model"], registry=made,
+    )  # fmt: skip
+    count = Gauge(
+        "gradus_drift_answers", "Answers that the drift is worked out from, the last 1,000",
+        ["model"], registry=made,
+    )  # fmt: skip
+    for name, drift in heads.items():
+        far.labels(name).set_function(drift.labels)
+        sure.labels(name).set_function(drift.probability)
+        silent.labels(name).set_function(drift.abstained)
+        count.labels(name).set_function(drift.answers)

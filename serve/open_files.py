@@ -50,8 +50,12 @@ def kept_of(
     from serve.usage import UsageStore
 
     metrics = Metrics(bundle.heads)
-    log = None if access_log is None else AccessLog(access_log, prompts=prompts, lost=metrics.lost)
+    log = None
+    if access_log is not None:
+        place = None if str(access_log) == "-" else access_log
+        log = AccessLog(place, prompts=prompts, lost=metrics.lost)
     usage = None if usage_url is None else UsageStore(usage_url, metrics.lost)
     if usage is not None:
+        metrics.usage_waiting(usage.waiting)
         usage.start()
     return {"limiter": Limiter(), "usage": usage, "log": log, "metrics": metrics}

@@ -1,12 +1,16 @@
-"""What every key has used, kept in a database: SQLite by default, any other by URL.
+"""What every key has used, kept in a database: SQLite by default, PostgreSQL by URL.
 
 Rows are handed to a thread that writes them at least twice a second, so that a kill loses no more
 than the last second, and a request never waits for a disk. While the database is away rows wait
-in memory, up to a bound; what is beyond it is counted as lost and never in silence.
+in memory, up to a bound; what is beyond it is counted as lost and never in silence. Each row has
+a number of its own: what was written just before a connection broke is not written twice.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
+import secrets
 import threading
 import time
 from collections import deque
@@ -15,18 +19,29 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+    StatementError,
+)
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from pipeline.core.errors import UserError
 
 _FLUSH_S = 0.4
 _WAITING = 100_000
 _BATCH = 1_000
+_CLOSING_S = 5.0
 
-_META = sql.MetaData()
 USED = sql.Table(
     "used",
-    _META,
+    sql.MetaData(),
+    sql.Column("row", sql.String(40), primary_key=True),
     sql.Column("request_id", sql.String(64), nullable=False),
     sql.Column("at", sql.Float, nullable=False, index=True),
     sql.Column("key_id", sql.String(64), nullable=False, index=True),
@@ -92,19 +107,28 @@ class UsageStore:
             UserError: no such kind of database, or it cannot be opened.
         """
         self._lost = lost
-        self._waiting: deque[Used] = deque()
-        self._wake, self._stop = threading.Event(), threading.Event()
+        self._waiting: deque[tuple[str, Used]] = deque()
+        self._process, self._numbers = secrets.token_hex(8), itertools.count()
+        self._stop, self._ends = threading.Event(), float("inf")
         self._thread: threading.Thread | None = None
         try:
             self._engine = sql.create_engine(url, pool_pre_ping=True)
+            self._insert = _insert(self._engine.dialect.name)
             if self._engine.dialect.name == "sqlite":
+                _own_file(self._engine.url.database)
                 sql.event.listen(self._engine, "connect", _durable)
-            _META.create_all(self._engine)
+            try:
+                _make_table(self._engine)
+            except Exception:
+                self._engine.dispose()
+                raise
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise UserError(f"--usage-db {_masked(url)}: no such database ({error})") from None
-        except SQLAlchemyError as error:
-            why = str(getattr(error, "orig", error)).splitlines()[0]
-            raise UserError(f"--usage-db {_masked(url)}: cannot be opened ({why})") from None
+        except (SQLAlchemyError, OSError) as error:
+            raise UserError(
+                f"--usage-db {_masked(url)}: cannot be opened ({_why(error)}); "
+                "mend it or name another"
+            ) from None
 
     def start(self) -> None:
         """Begins to write."""
@@ -117,15 +141,18 @@ class UsageStore:
         if len(self._waiting) >= _WAITING:
             self._lost("usage")
             return
-        self._waiting.append(row)
+        self._waiting.append((f"{self._process}-{next(self._numbers)}", row))
 
-    @property
     def waiting(self) -> int:
-        """Rows that are not written yet."""
+        """Rows that are not written yet; more than a second's are a database that is away."""
         return len(self._waiting)
 
     def totals(self, by: str = "key", since: float = 0.0) -> list[Total]:
-        """Sums by ``key`` or ``model``, of what was written."""
+        """Sums by ``key`` or ``model``, of what was written.
+
+        Raises:
+            UserError: the database cannot be read.
+        """
         column = USED.c.key_id if by == "key" else USED.c.model
         asked = (
             sql.select(
@@ -138,15 +165,23 @@ class UsageStore:
             .group_by(column)
             .order_by(column)
         )
-        with self._engine.connect() as connection:
-            return [Total(*row) for row in connection.execute(asked)]
+        try:
+            with self._engine.connect() as connection:
+                # A sum is a Decimal where a database has wider numbers for it.
+                return [
+                    Total(str(name), int(asks), int(prompt), int(completion))
+                    for name, asks, prompt, completion in connection.execute(asked)
+                ]
+        except SQLAlchemyError as error:
+            raise UserError(f"{self._engine.url!r}: cannot be read ({_why(error)})") from None
 
     def close(self) -> None:
         """Writes what waits, for a few seconds at most, and ends."""
+        self._ends = time.monotonic() + _CLOSING_S
         self._stop.set()
-        self._wake.set()
         if self._thread is not None:
-            self._thread.join(5)
+            # Longer than it tries: what it has in hand is then written or lost, and counted so.
+            self._thread.join(2 * _CLOSING_S)
             self._thread = None
         for _ in range(len(self._waiting)):
             self._lost("usage")
@@ -154,38 +189,93 @@ class UsageStore:
         self._engine.dispose()
 
     def _write(self) -> None:
-        while True:
-            self._wake.wait(_FLUSH_S)
-            stopping = self._stop.is_set()
+        while not self._stop.wait(_FLUSH_S):
             self._flush()
-            if stopping:
-                return
+        while not self._flush() and time.monotonic() < self._ends:
+            time.sleep(0.2)
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Whether all was written."""
+        size = _BATCH
         while self._waiting:
-            rows = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            rows = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
             try:
-                self._insert(rows)
-            except SQLAlchemyError:
-                # They wait for the next time, in their order.
+                self._keep(rows)
+            except Exception as error:
+                # Whatever it is: the one thread that writes must not end by it.
+                if not _of_a_row(error):
+                    # They wait for the next time, in their order.
+                    self._waiting.extendleft(reversed(rows))
+                    return False
+                if len(rows) == 1:
+                    self._lost("usage")
+                    continue
+                # One of them cannot be kept; the others must not wait for it.
                 self._waiting.extendleft(reversed(rows))
-                if self._stop.is_set():
-                    time.sleep(0.2)
-                return
+                size = len(rows) // 2
+            else:
+                size = min(_BATCH, 2 * size)
+        return True
 
-    def _insert(self, rows: Sequence[Used]) -> None:
-        values: list[dict[str, Any]] = [asdict(row) for row in rows]
+    def _keep(self, rows: Sequence[tuple[str, Used]]) -> None:
+        values: list[dict[str, Any]] = [{"row": number, **asdict(row)} for number, row in rows]
         with self._engine.begin() as connection:
-            connection.execute(USED.insert(), values)
+            connection.execute(self._insert, values)
+
+
+def _insert(dialect: str) -> sql.Insert:
+    """What writes rows, and leaves alone those that are there."""
+    if dialect == "sqlite":
+        return sqlite.insert(USED).on_conflict_do_nothing()
+    if dialect == "postgresql":
+        return postgresql.insert(USED).on_conflict_do_nothing()
+    raise ArgumentError(f"{dialect} is not known here; give sqlite or postgresql")
+
+
+def _make_table(engine: sql.Engine) -> None:
+    """Makes what is not there, also where others make it at this moment, and tries it."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Its IF NOT EXISTS fails where two make one table at once; any number will do.
+            connection.execute(sql.text("SELECT pg_advisory_xact_lock(7238141)"))
+        connection.execute(CreateTable(USED, if_not_exists=True))
+        for index in USED.indexes:
+            connection.execute(CreateIndex(index, if_not_exists=True))
+        connection.execute(sql.select(USED).limit(0))
+
+
+def _of_a_row(error: Exception) -> bool:
+    """Whether a row cannot be kept by any database, rather than none by this one now."""
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    if isinstance(error, SQLAlchemyError):
+        # Of a value that a driver does not take.
+        return isinstance(error, StatementError) and not isinstance(error, DBAPIError)
+    return isinstance(error, ValueError | TypeError | ArithmeticError)
+
+
+def _own_file(database: str | None) -> None:
+    """Makes SQLite's file for its owner alone; the files beside it follow its mode."""
+    if not database or database == ":memory:":
+        raise ArgumentError("SQLite in memory keeps nothing; name a file")
+    if not database.startswith("file:"):
+        os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _durable(connection: Any, _record: Any) -> None:
     """SQLite with a write-ahead log: readers do not stop the writer, and a commit is on disk."""
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA busy_timeout=2000")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # Not NORMAL: a commit or two a second may well wait for the disk.
+    cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(getattr(error, "orig", error)).splitlines()[0]
 
 
 def _masked(url: str) -> str:

@@ -177,8 +177,11 @@ class _Handlers:
                 for one in answers:
                     if one.probabilities is None or one.labels is not None:
                         continue
-                    best = max(one.probabilities.values())
-                    self._door.metrics.classified(route.name, one.label, best)
+                    likeliest = max(one.probabilities, key=one.probabilities.__getitem__)
+                    self._door.metrics.classified(
+                        route.name, likeliest, one.probabilities[likeliest],
+                        abstained=one.abstained,
+                    )  # fmt: skip
             call.end(200, Counted(tokens, 0), tree["data"])
             return JSONResponse(tree)
 

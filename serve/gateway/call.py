@@ -166,7 +166,8 @@ class Call:
         name, version = ("", "") if self.route is None else (self.route.name, self.route.version)
         streamed = bool(self.body.get("stream"))
         if door.metrics is not None:
-            door.metrics.finished(self.path, name, status, seconds, prompt, answer)
+            first_s = None if counted.first_at is None else counted.first_at - self.began
+            door.metrics.finished(self.path, name, status, seconds, prompt, answer, first_s)
         if door.usage is not None and self.route is not None:
             from serve.usage import Used
 

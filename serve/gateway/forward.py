@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -154,6 +155,8 @@ async def _stream(
     try:
         async with asyncio.timeout(limits.total_s):
             async for chunk in passed:
+                if counted.first_at is None:
+                    counted.first_at = time.monotonic()
                 yield chunk
     except TimeoutError:
         yield gone(f"The answer took longer than {limits.total_s:g} s")

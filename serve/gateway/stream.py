@@ -23,10 +23,15 @@ _DONE = b"data: [DONE]"
 
 @dataclass
 class Counted:
-    """Tokens of one request, as the engine tells them; None until it does."""
+    """Tokens of one request, as the engine tells them; None until it does.
+
+    Attributes:
+        first_at: when a stream's first byte came, on the monotonic clock.
+    """
 
     prompt: int | None = None
     answer: int | None = None
+    first_at: float | None = None
 
     def read(self, data: bytes) -> None:
         """Takes the last usage in these bytes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import stat
 import time
@@ -42,6 +43,100 @@ def test_a_key_is_found_by_its_whole_token_alone(place: Path) -> None:
     for wrong in (b"", token[:-1].encode(), token.encode() + b"\n", token.upper().encode(),
                   b"' OR 1=1 --", b"\xff" * 40, key.sha256.encode()):  # fmt: skip
         assert ring.find(wrong) is None
+
+
+def test_the_digest_at_rest_is_no_key_and_every_key_is_compared(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [add_key(place, f"n{number}")[0] for number in range(7)]
+    ring, seen = KeyFile(place), []
+    compare = hmac.compare_digest
+
+    def counted(one: str, other: str) -> bool:
+        seen.append(other)
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", counted)
+    for token, known in ((tokens[0], True), (tokens[6], True), ("gradus-none", False)):
+        seen.clear()
+        assert (ring.find(token.encode()) is not None) is known
+        assert sorted(seen) == sorted(key.sha256 for key in read_keys(place))
+
+
+def test_what_is_written_while_a_server_starts_is_seen(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import serve.keys
+
+    token, key = add_key(place, "ada")
+    read = serve.keys.read_keys
+
+    def and_revoked(path: Path) -> Any:
+        found = read(path)
+        monkeypatch.setattr(serve.keys, "read_keys", read)
+        revoke_key(place, key.id)
+        return found
+
+    monkeypatch.setattr(serve.keys, "read_keys", and_revoked)
+    ring = KeyFile(place)
+    assert ring.find(token.encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"expires_at": float("nan")}, "expires_at"), ({"rpm": 10**400}, r"keys\.json"),
+        ({"rpm": 10**15}, "rpm"), ({"rpm": True}, "rpm"), ({"name": "a\nb"}, "name"),
+        ({"expires_at": 1e300}, "expires_at"), ({"sha256": "0" * 63}, "sha256"),
+        ({"admin": True}, "admin"),
+    ],
+)  # fmt: skip
+def test_a_key_with_a_value_that_makes_no_sense_is_refused(
+    place: Path, change: dict[str, Any], said: str
+) -> None:
+    add_key(place, "ada")
+    tree = json.loads(place.read_text())
+    tree["keys"][0].update(change)
+    place.write_text(json.dumps(tree))
+    with pytest.raises(UserError, match=said) as caught:
+        read_keys(place)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_id_has_one_owner(place: Path) -> None:
+    add_key(place, "ada")
+    tree = json.loads(place.read_text())
+    place.write_text(json.dumps({"keys": tree["keys"] * 2}))
+    with pytest.raises(UserError, match="stands 2 times"):
+        read_keys(place)
+
+
+def test_a_file_that_others_may_write_is_refused_with_the_remedy(place: Path) -> None:
+    token, _ = add_key(place, "ada")
+    place.chmod(0o620)
+    with pytest.raises(UserError, match="chmod go-w"):
+        KeyFile(place)
+    # As a cluster mounts secrets: whoever reads it learns no key.
+    place.chmod(0o444)
+    assert KeyFile(place).find(token.encode()) is not None
+
+
+def test_a_mended_file_counts_again_and_another_defect_is_told_again(place: Path) -> None:
+    token, _ = add_key(place, "ada")
+    good = place.read_bytes()
+    told: list[str] = []
+    ring = KeyFile(place, told.append)
+    for bad in (b"{", b"[]"):
+        place.write_bytes(bad)
+        time.sleep(0.3)
+        assert ring.find(token.encode()) is not None
+        place.write_bytes(good)
+        time.sleep(0.3)
+        assert ring.find(token.encode()) is not None
+    assert len(told) == 2
+    place.write_text('{"keys": []}')
+    time.sleep(0.3)
+    assert ring.find(token.encode()) is None
 
 
 def test_an_expired_key_is_none(place: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from fractions import Fraction
 from typing import Any
 
 import openai
@@ -79,8 +82,76 @@ def test_an_answer_that_cost_more_than_estimated_is_paid_later() -> None:
 
 
 def test_a_request_larger_than_the_bucket_waits_for_a_full_one_and_no_longer() -> None:
+    clock = Clock()
+    limiter, own = Limiter(clock), key(tpm=60)
+    limiter.admit(own, 5000).done(3)
+    with pytest.raises(TooMany) as caught:
+        limiter.admit(own, 5000)
+    assert caught.value.retry_after_s == pytest.approx(3)
+    clock.now += 3
+    # What it would have cost is not known: all of the bucket is gone, and no more.
+    limiter.admit(own, 10**9).done(None)
+    with pytest.raises(TooMany) as caught:
+        limiter.admit(own, 60)
+    assert caught.value.retry_after_s == pytest.approx(60)
+
+
+class Exact:
+    """A token bucket written anew, in fractions: another hand's arithmetic."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.level, self.at = Fraction(size), Fraction(size), Fraction(0)
+
+    def to(self, now: int) -> None:
+        self.level = min(self.size, self.level + self.size * (now - self.at) / 60)
+        self.at = Fraction(now)
+
+
+@given(
+    st.integers(1, 600),
+    st.lists(
+        st.tuples(st.integers(0, 90), st.integers(0, 900), st.integers(0, 900), st.integers(0, 90)),
+        max_size=40,
+    ),
+)
+def test_tokens_are_taken_and_settled_as_exact_arithmetic_says(
+    tpm: int, asked: list[tuple[int, int, int, int]]
+) -> None:
+    clock, exact = Clock(), Exact(tpm)
+    limiter, own = Limiter(clock), key(tpm=tpm)
+    for gap, estimate, used, lasts in asked:
+        clock.now += gap
+        exact.to(int(clock.now))
+        taken = min(Fraction(estimate), exact.size)
+        if exact.level < taken:
+            with pytest.raises(TooMany) as caught:
+                limiter.admit(own, estimate)
+            waits = (taken - exact.level) * 60 / exact.size
+            assert caught.value.retry_after_s == pytest.approx(float(waits), abs=1e-6)
+            continue
+        ticket = limiter.admit(own, estimate)
+        exact.level -= taken
+        clock.now += lasts
+        exact.to(int(clock.now))
+        ticket.done(used)
+        exact.level = min(exact.size, exact.level + taken - used)
+
+
+def test_limits_of_one_key_are_not_those_of_another() -> None:
     limiter = Limiter(Clock())
-    limiter.admit(key(tpm=10), 5000).done(3)
+    limiter.admit(key(rpm=1), 0)
+    other = key(rpm=1).model_copy(update={"id": "other"})
+    assert limiter.admit(other, 0).headers["x-ratelimit-remaining-requests"] == "0"
+
+
+def test_the_default_clock_is_not_the_wall() -> None:
+    """So that a set clock neither locks a key nor lets it through."""
+    before = time.monotonic()
+    limiter, own = Limiter(), key(rpm=1)
+    limiter.admit(own, 0)
+    (of,) = limiter._keys.values()
+    assert of.requests is not None
+    assert before <= of.requests.at <= time.monotonic()
 
 
 def test_a_clock_that_jumps_back_gives_and_takes_nothing() -> None:
@@ -161,3 +232,30 @@ def test_streams_and_failures_give_their_place_back(gateway: Any) -> None:
         client.chat.completions.create(model="demo-l2", messages=ASKED)
     running.stub.fail = 0
     client.chat.completions.create(model="demo-l2", messages=ASKED)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5])
+def test_a_client_that_goes_gives_its_place_back(
+    gateway: Any, stream: bool, after_s: float
+) -> None:
+    """Before its answer began, and in the middle of it."""
+    running = gateway(
+        Stub(tokens=100, chunk_s=0.02, delay_s=0.3), keys=ring(concurrency=1), limiter=Limiter()
+    )
+    said = '{"model":"demo-l2","stream":%s,"messages":[{"role":"user","content":"x"}]}'
+    body = (said % ("true" if stream else "false")).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.sendall(head.encode() + body)
+        time.sleep(after_s)
+    # A request that has gone may not be in yet.
+    time.sleep(0.1)
+    ends = time.monotonic() + 5
+    while running.door.in_flight and time.monotonic() < ends:
+        time.sleep(0.02)
+    running.stub.delay_s = running.stub.chunk_s = 0
+    running.client("t").chat.completions.create(model="demo-l2", messages=ASKED)

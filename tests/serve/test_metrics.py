@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from stub_engine import Stub
 
 from serve.bundle import BundleHead
-from serve.metrics import NO_LABEL, Metrics
+from serve.drift import WINDOW, Drift
+from serve.metrics import Metrics
 
 ASKED: Any = [{"role": "user", "content": "Hello"}]
 
@@ -56,13 +63,72 @@ def test_drift_is_what_is_answered_beside_what_validation_said() -> None:
         validation={"labels": {"a": 0.75, "b": 0.25}, "confidence": 0.6, "abstained": 0.1},
     )  # fmt: skip
     metrics = Metrics([head])
-    for label in ("a", "b", "b", None):
-        metrics.classified("intents", label, 0.42)
+    for label in ("a", "b", "b", "b"):
+        metrics.classified("intents", label, 0.42, abstained=label == "a")
+    # A head of no validation, as of an old bundle: counted, and compared with nothing.
+    metrics.classified("other", "x", 0.5, abstained=True)
     found = samples(metrics.render().decode())
     assert value(found, "gradus_validation_label_share", model="intents", label="a") == 0.75
     assert value(found, "gradus_validation_abstained_share", model="intents") == 0.1
-    assert value(found, "gradus_labels_total", model="intents", label="b") == 2
-    assert value(found, "gradus_labels_total", model="intents", label=NO_LABEL) == 1
+    assert value(found, "gradus_labels_total", model="intents", label="b") == 3
+    assert value(found, "gradus_abstained_total", model="intents") == 1
+    assert value(found, "gradus_label_drift", model="intents") == pytest.approx(0.5)
+    assert value(found, "gradus_probability_drift", model="intents") == pytest.approx(-0.18)
+    assert value(found, "gradus_abstained_drift", model="intents") == pytest.approx(0.15)
+    assert value(found, "gradus_drift_answers", model="intents") == 4
     assert value(found, "gradus_label_probability_sum", model="intents") == pytest.approx(1.68)
     assert value(found, "gradus_label_probability_bucket", model="intents", le="0.4") == 0
     assert value(found, "gradus_label_probability_bucket", model="intents", le="0.45") == 4
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=60), st.integers(0, 9))
+def test_drift_is_the_total_variation_distance(labels: list[str], part: int) -> None:
+    there = {"a": part / 10, "b": 0.1, "c": 0.9 - part / 10}
+    drift = Drift({"labels": there})
+    for label in labels:
+        drift.answered(label, 0.5, abstained=False)
+    shares = np.array([labels.count(name) for name in "abc"]) / len(labels)
+    # Its definition: the largest difference that any set of labels has.
+    gaps = shares - np.array([there[name] for name in "abc"])
+    largest = max(
+        abs(gaps[list(chosen)].sum()) for n in range(4) for chosen in combinations(range(3), n)
+    )
+    assert drift.labels() == pytest.approx(largest)
+
+
+def test_drift_forgets_what_is_long_ago_and_is_no_number_without_answers() -> None:
+    drift = Drift({"labels": {"a": 1.0}, "confidence": 0.5})
+    assert math.isnan(drift.labels())
+    for _ in range(WINDOW):
+        drift.answered("b", 0.25, abstained=False)
+    assert (drift.labels(), drift.probability()) == (1.0, -0.25)
+    assert math.isnan(drift.abstained()), "validation said nothing of it"
+    for _ in range(WINDOW):
+        drift.answered("a", 0.75, abstained=False)
+    assert (drift.labels(), drift.probability(), drift.answers()) == (0.0, 0.25, WINDOW)
+
+
+def test_time_to_the_first_byte_is_that_of_streams(gateway: Any) -> None:
+    running = gateway(Stub(delay_s=0.3, tokens=4, chunk_s=0.3), metrics=Metrics())
+    client = running.client()
+    client.chat.completions.create(model="demo-l2", messages=ASKED)
+    list(client.chat.completions.create(model="demo-l2", messages=ASKED, stream=True))
+    found = samples(requests.get(f"{running.url}/metrics", timeout=5).text)
+    named = {"route": "/v1/chat/completions", "model": "demo-l2"}
+    assert value(found, "gradus_first_byte_seconds_count", **named) == 1
+    assert 0.3 <= value(found, "gradus_first_byte_seconds_sum", **named) < 1.0
+    assert value(found, "gradus_request_seconds_count", **named) == 2
+
+
+def test_a_database_that_is_away_shows_before_a_row_is_lost() -> None:
+    metrics, waits = Metrics(), [0]
+    metrics.usage_waiting(lambda: waits[0])
+    waits[0] = 7
+    assert value(samples(metrics.render().decode()), "gradus_usage_waiting") == 7
+
+
+def test_names_with_quotes_and_line_ends_are_read_back_whole() -> None:
+    name = 'a"b\\c\nd'
+    head = BundleHead("x", "L2", Path(), 4, "0" * 64, validation={"labels": {name: 1.0}})
+    found = samples(Metrics([head]).render().decode())
+    assert value(found, "gradus_validation_label_share", model="x", label=name) == 1
