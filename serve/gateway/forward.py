@@ -17,7 +17,7 @@ from serve.gateway.directory import Route
 from serve.gateway.door import DoorLimits
 from serve.gateway.errors import ApiError, away
 from serve.gateway.reading import to_bytes
-from serve.gateway.stream import Counted, Renamer, events, gone
+from serve.gateway.stream import DONE, Counted, Renamer, events, gone
 from serve.gateway.upstreams import Upstream
 
 _STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -157,6 +157,10 @@ async def _stream(
             async for chunk in passed:
                 if counted.first_at is None:
                     counted.first_at = time.monotonic()
+                if DONE in chunk[-64:]:
+                    # Before the last bytes go: whoever has them may ask again at once, and the
+                    # place among those under way has to be free by then.
+                    done(200, counted)
                 yield chunk
     except TimeoutError:
         yield gone(f"The answer took longer than {limits.total_s:g} s")

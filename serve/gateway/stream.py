@@ -18,7 +18,7 @@ from serve.gateway.errors import ApiError
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
 _ANSWER = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d+)')
-_DONE = b"data: [DONE]"
+DONE = b"data: [DONE]"
 
 
 @dataclass
@@ -109,7 +109,7 @@ async def events(
                 failed = True
             if failed:
                 # An engine may say [DONE] after its error: to a client that would be a clean end.
-                data = data.replace(_DONE + b"\n\n", b"")
+                data = data.replace(DONE + b"\n\n", b"")
             last = data or last
             if data:
                 yield renamed(data)
@@ -119,9 +119,9 @@ async def events(
     if rest:
         last = rest
         yield renamed(rest)
-    if ends_with_done and not failed and _DONE not in last[-64:]:
+    if ends_with_done and not failed and DONE not in last[-64:]:
         # The connection ended as it should, or there had been an exception.
-        yield gone() if says_done else _DONE + b"\n\n"
+        yield gone() if says_done else DONE + b"\n\n"
 
 
 def _without_usage(data: bytes) -> bytes:
