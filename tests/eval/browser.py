@@ -104,7 +104,7 @@ class Page:
 
 
 class Browser:
-    """Chromium with a profile of its own, ended with the block; it has no network."""
+    """Chromium with a profile of its own, ended with the block; its network is 127.0.0.1 alone."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -117,8 +117,9 @@ class Browser:
                 found, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update",
                 "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage",
-                "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-port=0",
-                "--hide-scrollbars", f"--user-data-dir={self._folder}", "about:blank",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                "--remote-debugging-port=0", "--hide-scrollbars",
+                f"--user-data-dir={self._folder}", "about:blank",
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip

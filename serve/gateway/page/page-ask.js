@@ -30,7 +30,8 @@ export class Events {
       if (!end || (end[0] === "\r" && end.index + 1 === this.#rest.length)) return whole;
       const line = this.#rest.slice(0, end.index);
       this.#rest = this.#rest.slice(end.index + end[0].length);
-      if (line.startsWith("data:")) this.#data.push(line.slice(5).replace(/^ /, ""));
+      const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+      if (field === "data") this.#data.push(value);
       if (line === "" && this.#data.length) whole.push(this.#data.splice(0).join("\n"));
     }
   }

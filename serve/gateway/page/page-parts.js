@@ -124,13 +124,14 @@ export class Column extends Part {
 // A head's probabilities as bars.
 export class Card extends Part {
   constructor(model) {
-    const verdict = make("p", "verdict");
+    const verdict = make("p", "verdict", make("span", "soft", "Nothing asked yet."));
     verdict.setAttribute("aria-live", "polite");
     super(model, verdict);
     this.verdict = verdict;
   }
 
   async answer({ prompt }, signal) {
+    this.verdict.replaceChildren();
     const asked = { model: this.model.id, input: prompt };
     const told = (await (await call("v1/classify", asked, signal)).json()).data[0];
     if (typeof told.value === "number") {
