@@ -35,7 +35,7 @@ lint: setup ## ruff, mypy, import-linter, shellcheck, hadolint, deploy/
 	$(bin)/shellcheck scripts/setup .ci/run
 	$(bin)/hadolint Dockerfile
 	$(bin)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose*.yaml
-	$(bin)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+	$(bin)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml deploy/kubernetes/*/*.yaml))
 
 format: setup ## Put every file into form
 	$(bin)/ruff check --fix .

@@ -276,27 +276,21 @@ def serve(
 ) -> int:
     """Start an engine and the gateway for a recipe's family, or for a bundle's folder."""
     bundle = _bundle(recipe, overrides, ungated=ungated, make=not printed)
-    if printed:
-        from serve.printing import print_serving
-
-        return print_serving(
-            bundle,
-            engine=engine,
-            host=host,
-            port=port,
-            keyed=bool(api_key or keys),
-            echo=click.echo,
-        )
     from pipeline.cli_usage import usage_place
     from serve.run import Serving
-    from serve.run import serve as serve_bundle
 
     if log_prompts and access_log is None:
         raise UserError("--log-prompts: there is no log to write to; give --access-log FILE")
     settings = Serving(
-        engine, host, port, api_key, keys, usage_place(usage_url), access_log, log_prompts,
-        drain_seconds, max_in_flight, engine_urls,
+        engine, host, port, api_key, keys, usage_url if printed else usage_place(usage_url),
+        access_log, log_prompts, drain_seconds, max_in_flight, engine_urls,
     )  # fmt: skip
+    if printed:
+        from serve.printing import print_serving
+
+        return print_serving(bundle, settings, click.echo)
+    from serve.run import serve as serve_bundle
+
     return serve_bundle(bundle, settings, click.echo)
 
 

@@ -282,4 +282,4 @@ def copy_adapter(adapter: BundleAdapter | BundleHead, base: Path, into: Path) ->
 def adapter_config(adapter: BundleAdapter | BundleHead, base: Path) -> str:
     """The text of an adapter's config that names the base's folder."""
     config = json.loads((adapter.path / ADAPTER_FILES[0]).read_bytes())
-    return json.dumps({**config, "base_model_name_or_path": str(base)}, indent=2)
+    return json.dumps({**config, "base_model_name_or_path": str(base)})

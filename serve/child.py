@@ -22,7 +22,7 @@ LAUNCHER = Path(__file__).with_name("launcher.py")
 # What would reach from this process's Python into another's, and secrets that are the gateway's.
 DROPPED = (
     *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
-    *("GRADUS_API_KEY", "GRADUS_USAGE_URL"),
+    *("GRADUS_API_KEY", "GRADUS_ENGINE_KEY", "GRADUS_USAGE_URL"),
 )
 
 

@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 from pipeline.core.errors import EngineError
 from pipeline.core.token_table import side_by_side
+from serve.attached import AttachedEngine
 from serve.bundle import Bundle
 from serve.engine import Engine
 from serve.golden_file import Conversation, Golden, Said, Tolerance, read_golden, tolerance_of
+from serve.heads import read_head
 from serve.parity_engine import AT_ONCE, AskedEngine, Continued
 from serve.parity_heads import HeadsReport, check_heads, served_heads
 
@@ -161,18 +163,28 @@ def announce(bundle: Bundle, engines: Sequence[Engine], echo: Callable[[str], No
     """Checks engines that have just become ready, and says in a line each what was seen.
 
     Args:
-        engines: the one that writes, and those that pool states for heads.
+        engines: those that write, and those that pool states for heads.
 
     Raises:
         EngineError, UserError: as ``check`` and ``check_heads``.
     """
-    main, *pools = engines
-    if main.name != "vllm":
-        echo(f"parity: not compared: {main.name} tells no ids and no log-probabilities")
+    if engines[0].name != "vllm":
+        echo(f"parity: not compared: {engines[0].name} tells no ids and no log-probabilities")
         return
-    echo(check(bundle, main.base_url, main.models).line())
-    if pools:
-        echo(check_heads(bundle, served_heads(bundle, pools)).line())
+    pools = {way: e for e in engines if (way := getattr(e, "pooling", None)) is not None}
+    for engine in engines:
+        if getattr(engine, "pooling", None) is None:
+            # Other gateways may ask an engine that runs elsewhere.
+            alone = not isinstance(engine, AttachedEngine)
+            where = "" if alone else f"{engine.base_url}: "
+            echo(where + check(bundle, engine.base_url, engine.models, alone=alone).line())
+    if not pools:
+        return
+    missing = {read_head(head).pooling for head in bundle.heads} - pools.keys()
+    if missing:
+        echo(f"parity: heads are not compared: no engine pools {', '.join(sorted(missing))}")
+        return
+    echo(check_heads(bundle, served_heads(bundle, list(pools.values()))).line())
 
 
 def _require_ids(

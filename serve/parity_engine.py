@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.errors import EngineError
+from serve.attached import engine_headers
 from serve.bundle import Bundle
 from serve.golden_file import Conversation
 
@@ -140,8 +141,9 @@ class AskedEngine:
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:
             raise EngineError("parity: the engine took too long to answer; give it more time")
+        headers = {"Content-Type": "application/json", **engine_headers()}
         request = urllib.request.Request(  # noqa: S310, an address that gradus made or was given
-            self._url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+            self._url + path, json.dumps(body).encode(), headers
         )
         try:
             with self._opener.open(request, timeout=left_s) as response:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import EngineError
+from serve.attached import engine_headers
 from serve.bundle import Bundle, BundleHead
 from serve.engine import Engine
 from serve.gateway.classify import Asked, Reading, classify
@@ -140,8 +141,8 @@ def served_heads(bundle: Bundle, engines: Sequence[Engine], *, timeout: float = 
     chat = renders(bundle)
 
     def post(url: str, body: bytes) -> tuple[int, bytes]:
-        kind = {"Content-Type": "application/json"}
-        request = urllib.request.Request(url, body, kind)  # noqa: S310, an engine's own address
+        headers = {"Content-Type": "application/json", **engine_headers()}
+        request = urllib.request.Request(url, body, headers)  # noqa: S310, an engine's own address
         try:
             with opener.open(request, timeout=timeout) as response:
                 return response.status, response.read()

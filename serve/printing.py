@@ -5,38 +5,32 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.core.errors import EngineError, UserError
 from serve.bundle import ADAPTER_FILES, Bundle, BundleAdapter, BundleHead, adapter_config
 from serve.bundle import read_bundle as read
 from serve.child import DROPPED, own_environment
-from serve.engine import EngineChoice
 from serve.engine_install import EngineHome, find_home
 from serve.heads import read_head
+from serve.printing_gateway import gateway_lines, masked
+
+if TYPE_CHECKING:
+    from serve.run import Serving
 
 # Stands for the engine's private folder until it is written as a shell's variable.
 _FOLDER = Path("\0")
 
 
-def print_serving(
-    bundle_path: Path,
-    *,
-    engine: EngineChoice,
-    host: str,
-    port: int,
-    keyed: bool,
-    echo: Callable[[str], None],
-) -> int:
+def print_serving(bundle_path: Path, settings: Serving, echo: Callable[[str], None]) -> int:
     """Print the engines' commands with the variables that gradus sets, and the gateway's.
 
-    A start takes free ports; the printed ones are ``port + 1`` and on.
+    A start takes free ports for its engines; the printed ones follow the gateway's.
 
     Args:
         bundle_path: The bundle's folder.
-        engine: As of ``serve.run.serve``.
-        host: The gateway's address.
-        port: The gateway's port.
-        keyed: A key was given; its variable is named, its value is never printed.
+        settings: As of ``serve.run.serve``. Keys and passwords are never printed: the lines name
+            the variables that have to hold them.
         echo: Told the whole text.
 
     Returns:
@@ -47,19 +41,25 @@ def print_serving(
         EngineError: vLLM was asked for and is not installed.
     """
     bundle = read(bundle_path)
-    home = None if engine == "transformers" else find_home()
-    if home is None and engine == "vllm":
+    home = None if settings.engine == "transformers" else find_home()
+    lines = [f"# {bundle.name}: {bundle.root}; its base: {bundle.base.path}"]
+    if settings.engine_urls:
+        lines += gateway_lines(bundle, settings, [masked(url) for url in settings.engine_urls])
+    elif home is not None:
+        ways = sorted({read_head(head).pooling for head in bundle.heads})
+        ports = range(settings.port + 1, settings.port + 2 + len(ways))
+        if ports[-1] > 65535:
+            raise UserError(f"--port {settings.port}: the engines' ports follow it; lower it")
+        for port, pooling in zip(ports, [None, *ways], strict=True):
+            lines += _vllm(bundle, home, pooling, port)
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        lines += [f"until curl -sf {url}/health; do sleep 1; done" for url in urls]
+        lines += gateway_lines(bundle, settings, urls)
+    elif settings.engine == "vllm":
         raise EngineError("engine vllm: not installed; run `gradus engine install` first")
-    lines = [f"# {bundle.name}: {bundle.root}"]
-    if home is None:
-        lines += _transformers(bundle, port + 1)
-        echo("\n".join(lines))
-        return 0
-    ways = sorted({read_head(head).pooling for head in bundle.heads})
-    if port + 1 + len(ways) > 65535:
-        raise UserError(f"--port {port}: the engines' ports come after it; give a lower one")
-    for at, pooling in enumerate([None, *ways], start=port + 1):
-        lines += _vllm(bundle, home, pooling, at)
+    else:
+        lines += _transformers(bundle, settings.port + 1)
+        lines += ["# The gateway starts that by itself, and attaches to vLLM alone."]
     echo("\n".join(lines))
     return 0
 

@@ -21,7 +21,8 @@ from pipeline.cli import main
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-COMPOSE = ("compose.yaml", "compose.cuda.yaml")
+HEADS = DEPLOY / "kubernetes" / "heads"
+COMPOSE = ("compose.yaml", "compose.cuda.yaml", "compose.heads.yaml")
 # From the first version whose preStop can sleep by itself.
 KUBERNETES = ("1.30", "1.33", kubernetes_validate.latest_version())
 IMAGE = re.compile(r"[\w./-]+:\d+(\.\d+)+(-\w+)?")
@@ -34,9 +35,9 @@ def compose() -> Tree:
 
 
 def resources() -> dict[tuple[str, str], Tree]:
-    """Everything that is applied, by kind and name."""
+    """Everything that is applied, by kind and name; the engine for heads too."""
     found = {}
-    for place in MANIFESTS:
+    for place in (*MANIFESTS, HEADS / "heads.yaml"):
         if place.name not in {"kustomization.yaml", "secret.template.yaml"}:
             for tree in yaml.safe_load_all(place.read_text()):
                 found[tree["kind"], tree["metadata"]["name"]] = tree
@@ -44,15 +45,16 @@ def resources() -> dict[tuple[str, str], Tree]:
 
 
 def pods() -> Iterator[tuple[str, Tree, Tree]]:
-    """Name, pod and its one container."""
+    """Name, pod and container, for each container of it."""
     for (kind, name), tree in resources().items():
         if kind == "Deployment":
             pod = tree["spec"]["template"]["spec"]
-            (container,) = pod["containers"]
-            yield name, pod, container
+            for container in (*pod["containers"], *pod.get("initContainers", ())):
+                yield name, pod, container
 
 
 def pod(name: str) -> tuple[Tree, Tree]:
+    """A pod and its main container."""
     return next((p, c) for found, p, c in pods() if found == name)
 
 
@@ -69,7 +71,7 @@ def test_compose_file_is_what_the_compose_specification_says(name: str, tmp_path
     done = checked(DEPLOY / name)
     assert done.returncode == 0, done.stdout
     broken = tmp_path / name
-    broken.write_text((DEPLOY / name).read_text().replace("    image:", "    imagee:", 1))
+    broken.write_text((DEPLOY / name).read_text().replace("services:", "servises:", 1))
     assert checked(broken).returncode == 1
 
 
@@ -90,18 +92,33 @@ def test_every_manifest_is_applied_but_the_secret() -> None:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here")
-def test_kustomize_renders_it_and_the_result_is_valid() -> None:
+@pytest.mark.parametrize("components", [[], ["heads"]])
+def test_kustomize_renders_it_and_the_result_is_valid(
+    components: list[str], tmp_path: Path
+) -> None:
+    place = tmp_path / "kubernetes"
+    shutil.copytree(DEPLOY / "kubernetes", place)
+    with (place / "kustomization.yaml").open("a") as file:
+        yaml.safe_dump({"components": components}, file)
     done = subprocess.run(
-        ["kubectl", "kustomize", DEPLOY / "kubernetes"], capture_output=True, text=True, check=True
+        ["kubectl", "kustomize", place], capture_output=True, text=True, check=True
     )
     rendered = list(yaml.safe_load_all(done.stdout))
-    assert len(rendered) == len(resources()) + 1  # the config map
     for tree in rendered:
         kubernetes_validate.validate(tree, KUBERNETES[-1], strict=True)
         if tree["kind"] != "Namespace":
             assert tree["metadata"]["namespace"] == "gradus"
-    config = next(t["metadata"]["name"] for t in rendered if t["kind"] == "ConfigMap")
-    assert done.stdout.count(config) == 3  # its own, the engine's, the gateway's
+    found = {(tree["kind"], tree["metadata"]["name"]): tree for tree in rendered}
+    (config,) = [name for kind, name in found if kind == "ConfigMap"]
+    engines = ["gradus-engine", *(f"gradus-{each}" for each in components)]
+    deployments = {name for kind, name in found if kind == "Deployment"}
+    assert deployments == {"gradus-gateway", *engines}
+    # Its own, and each deployment's.
+    assert done.stdout.count(config) == 1 + len(deployments)
+    pod = found["Deployment", "gradus-gateway"]["spec"]["template"]["spec"]
+    urls = [f"http://{engine}:8001" for engine in engines]
+    assert list(given(("serve",), pod["containers"][0]["args"])["engine_urls"]) == urls
+    assert pod["initContainers"][0]["args"] == [f"{url}/health" for url in urls]
 
 
 # ---- closed
@@ -161,22 +178,30 @@ def test_engine_is_on_the_inner_network_alone() -> None:
 
 def test_only_the_gateway_reaches_the_engine_and_the_engine_reaches_nobody() -> None:
     policy = resources()["NetworkPolicy", "gradus-engine"]["spec"]
+    component = {"app.kubernetes.io/component": "engine"}
     deployments = {name: tree for (kind, name), tree in resources().items() if kind == "Deployment"}
     labels = {
         name: tree["spec"]["template"]["metadata"]["labels"] for name, tree in deployments.items()
     }
-    assert policy["podSelector"]["matchLabels"] == labels["gradus-engine"]
+    assert policy["podSelector"]["matchLabels"] == component
+    engines = {name for name, found in labels.items() if component.items() <= found.items()}
+    assert engines == {"gradus-engine", "gradus-heads"}
     (rule,) = policy["ingress"]
     (peer,) = rule["from"]
     assert peer == {"podSelector": {"matchLabels": labels["gradus-gateway"]}}
     assert rule["ports"] == [{"protocol": "TCP", "port": 8001}]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     assert policy["egress"] == []
-    for kind in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+    for kind in ("Service", "PodDisruptionBudget"):
         for name in deployments:
-            spec = resources()[kind, name]["spec"]
-            chosen = spec.get("selector") or spec["podSelector"]
-            assert chosen.get("matchLabels", chosen) == labels[name]
+            chosen = resources()[kind, name]["spec"]["selector"]
+            # One name, one deployment: no selector takes in another's pods.
+            one = {"app.kubernetes.io/name": name}
+            assert chosen.get("matchLabels", chosen) == one
+            assert one.items() <= labels[name].items()
+    gateway = resources()["NetworkPolicy", "gradus-gateway"]["spec"]
+    assert gateway["podSelector"]["matchLabels"] == labels["gradus-gateway"]
+    assert gateway["egress"][0]["to"] == [{"podSelector": {"matchLabels": component}}]
 
 
 def test_secret_template_holds_no_secret_and_has_every_key_that_is_asked_for() -> None:
@@ -189,7 +214,10 @@ def test_secret_template_holds_no_secret_and_has_every_key_that_is_asked_for() -
     volumes = {v["name"]: v for v in pod("gradus-gateway")[0]["volumes"]}
     asked |= {item["key"] for item in volumes["keys"]["secret"]["items"]}
     assert asked == set(template["stringData"])
-    assert all(f"--from-{way}" in text for way in ("file=keys.json", "literal=usage-url"))
+    assert all(
+        f"--from-{way}" in text
+        for way in ("file=keys.json", "literal=usage-url", "literal=engine-key")
+    )
 
 
 def test_key_file_is_mounted_as_a_folder_so_that_a_replaced_one_is_seen() -> None:
@@ -202,6 +230,11 @@ def test_key_file_is_mounted_as_a_folder_so_that_a_replaced_one_is_seen() -> Non
 
 
 # ---- true to the verbs
+
+
+VERBS = pytest.mark.parametrize(
+    ("name", "path"), [("engine", ("engine", "start")), ("gateway", ("serve",))]
+)
 
 
 def verb(*path: str) -> click.Command:
@@ -223,9 +256,7 @@ def seconds(text: str) -> int:
     return int(text[:-1])
 
 
-@pytest.mark.parametrize(
-    ("name", "path"), [("engine", ("engine", "start")), ("gateway", ("serve",))]
-)
+@VERBS
 def test_arguments_are_options_of_the_verb_and_the_drain_ends_before_the_kill(
     name: str, path: tuple[str, ...]
 ) -> None:
@@ -237,9 +268,7 @@ def test_arguments_are_options_of_the_verb_and_the_drain_ends_before_the_kill(
     assert slept + drain < spec["terminationGracePeriodSeconds"]
 
 
-@pytest.mark.parametrize(
-    ("name", "path"), [("engine", ("engine", "start")), ("gateway", ("serve",))]
-)
+@VERBS
 def test_ports_are_those_that_the_verb_listens_on(name: str, path: tuple[str, ...]) -> None:
     _, container = pod(f"gradus-{name}")
     (port,) = container["ports"]
@@ -251,14 +280,10 @@ def test_ports_are_those_that_the_verb_listens_on(name: str, path: tuple[str, ..
 
 
 def test_gateway_is_told_the_address_that_the_engine_has() -> None:
-    expected = {"compose": "http://engine:8001", "kubernetes": "http://gradus-engine:8001"}
-    told = {
-        "compose": compose()["services"]["gateway"]["command"],
-        "kubernetes": pod("gradus-gateway")[1]["args"],
-    }
-    assert {
-        where: list(given(("serve",), words)["engine_urls"]) for where, words in told.items()
-    } == {where: [url] for where, url in expected.items()}
+    told = given(("serve",), compose()["services"]["gateway"]["command"])
+    assert list(told["engine_urls"]) == ["http://engine:8001"]
+    told = given(("serve",), pod("gradus-gateway")[1]["args"])
+    assert list(told["engine_urls"]) == ["http://gradus-engine:8001"]
     assert ("Service", "gradus-engine") in resources()
 
 

@@ -178,14 +178,19 @@ def test_entry_point_runs_on_what_the_image_holds(target: str, tmp_path: Path) -
     assert "bundle.json" in failed.stderr, failed.stderr
 
 
-@pytest.mark.parametrize("target", ["engine-cpu", "engine-cuda", "gateway"])
-def test_health_check_is_a_program_that_fails_where_nobody_listens(target: str) -> None:
+def health_check(target: str, port: int) -> str:
+    """The program of an image's health check, asking another port."""
     words = shlex.split(last(target, "HEALTHCHECK").partition(" CMD ")[2].strip("[]"))
     python, flag, program = [word.rstrip(",") for word in words]
     assert (python, flag) == (".venv-gateway/bin/python", "-c")
-    port = last(target, "EXPOSE")
-    assert f"127.0.0.1:{port}/" in program
+    own = f"127.0.0.1:{last(target, 'EXPOSE')}/"
+    assert own in program
+    return program.replace(own, f"127.0.0.1:{port}/")
+
+
+@pytest.mark.parametrize("target", ["engine-cpu", "engine-cuda", "gateway"])
+def test_health_check_is_a_program_that_fails_where_nobody_listens(target: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", program.replace(port, "9")], capture_output=True, check=False
+        [sys.executable, "-c", health_check(target, 9)], capture_output=True, check=False
     )
     assert done.returncode == 1

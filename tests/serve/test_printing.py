@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -95,7 +96,11 @@ def cli(*words: str | Path, **env: str | None) -> Result:
 def pasted(text: str) -> None:
     """As a user's shell runs it."""
     done = subprocess.run(
-        ["bash", "-eu", "-c", f"{text}\nwait"], capture_output=True, text=True, check=False
+        ["bash", "-eu", "-c", f"{text}\nwait"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -176,8 +181,8 @@ def test_without_vllm_the_lines_start_transformers(
 
 
 def engines_only(text: str) -> str:
-    """The printed lines without the gateway's, which comes last."""
-    return text.partition("# The gateway")[0]
+    """The printed lines without those that wait for the engines, and the gateway's."""
+    return text.partition("until curl")[0]
 
 
 def test_engine_start_becomes_the_printed_command_with_a_drain(
@@ -208,3 +213,78 @@ def test_engine_start_refuses_a_pooling_that_no_head_has(
     assert result.exit_code == 2
     assert "no head of demo-intents pools so" in result.output
     assert recorded.taken(0) == []
+
+
+def gateway_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
+
+
+def read_back(line: str) -> tuple[list[str], dict[str, Any]]:
+    """The variables that a printed line sets, and what the verb reads from its words."""
+    words = shlex.split(line)
+    at = words.index("serve")
+    verb = main.commands["serve"]
+    taken = {"GRADUS_API_KEY", "GRADUS_USAGE_URL"} & set(os.environ)
+    assert not taken
+    return words[:at], verb.make_context("gradus", words[at + 1 :]).params
+
+
+def test_gateway_line_has_the_settings_that_were_given_and_the_printed_engines(
+    recorded: Recorded, family: Family, tmp_path: Path
+) -> None:
+    keys, log = tmp_path / "my keys.json", tmp_path / "log"
+    given = ["--port", "9000", "--host", "::", "--keys", keys, "--access-log", log]
+    given += ["--log-prompts", "--drain-seconds", "2.5", "--max-in-flight", "7"]
+    given += ["--usage-db", "sqlite:////tmp/u.db"]
+    plain = main.commands["serve"].make_context("gradus", [str(family.bundle), *map(str, given)])
+    printed = cli("serve", family.bundle, "--print", *given).output
+    before, params = read_back(gateway_line(printed))
+    assert before[-1].endswith(("gradus", "pipeline.cli"))
+    assert params == {
+        **plain.params,
+        "recipe": family.bundle.resolve(),
+        "engine_urls": ("http://127.0.0.1:9001",),
+    }
+    assert recorded.taken(0) == []
+    assert not list(tmp_path.glob("log"))
+
+
+def test_no_secret_is_printed_and_a_paste_without_them_says_what_is_missing(
+    recorded: Recorded, family: Family
+) -> None:
+    secrets = {
+        "GRADUS_API_KEY": "sk-very-secret",
+        "GRADUS_ENGINE_KEY": "engine-secret",
+        "GRADUS_USAGE_URL": "postgresql+psycopg://ada:hunter2@db/usage",
+    }
+    printed = cli("serve", family.bundle, "--print", **secrets).output
+    away = ["--engine-url", "http://ada:hunter2@gpu:8001", "--api-key", "sk-very-secret"]
+    printed += (remote := cli("serve", family.bundle, "--print", *away).output)
+    for secret in ("sk-very-secret", "engine-secret", "hunter2"):
+        assert secret not in printed
+    assert "postgresql+psycopg://ada:***@db/usage" in printed
+    assert "http://ada:***@gpu:8001" in remote
+    bare = {name: value for name, value in os.environ.items() if name not in secrets}
+    done = subprocess.run(
+        ["bash", "-c", gateway_line(printed)], env=bare, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "GRADUS_API_KEY: the key that clients send" in done.stderr
+
+
+def test_nothing_is_made_by_printing(family: Family, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text((ROOT / "recipes" / "demo" / "l0.yaml").read_text())
+    store = tmp_path / "store"
+    result = cli("serve", recipe, "--print", GRADUS_STORE=str(store))
+    assert result.exit_code == 2
+    assert "not made yet; `gradus run" in result.output
+    cli("serve", family.bundle, "--print", GRADUS_STORE=str(store))
+    assert not store.exists() or not [p for p in store.rglob("*") if p.is_file()]
+
+
+def test_a_bundle_is_not_changed_by_options_of_a_recipe(family: Family) -> None:
+    for option in (["--ungated"], ["--set", "train.lora_r=1"]):
+        result = cli("serve", family.bundle, "--print", *option)
+        assert result.exit_code == 2
+        assert f"{option[0]}: {family.bundle} is made already" in result.output
