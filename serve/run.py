@@ -203,6 +203,8 @@ async def _run(
             await watching
         server.should_exit = True
         await serving
+        # Before the loop waits for its threads: in one of them an engine may be starting.
+        await asyncio.to_thread(supervisor.stop)
         for kept in (door.usage, door.log):
             if kept is not None:
                 kept.close()
@@ -232,7 +234,9 @@ def _server(door: Door) -> uvicorn.Server:
         PlainPaths(create_app(door)),
         http=Wire,
         ws="none",
-        log_level="warning",
+        # Below it is a line for each request that is none: whoever sends such would fill the log,
+        # and stop the loop where nobody reads it.
+        log_level="error",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -30,6 +31,8 @@ class Supervisor:
         # Told each time one is back.
         self.restarted: Callable[[], None] = lambda: None
         self._stopping = False
+        # A start and the last stop must not pass each other: an engine would be left.
+        self._lock = threading.Lock()
 
     def alive(self) -> bool:
         """Whether all of them run."""
@@ -53,19 +56,24 @@ class Supervisor:
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             with contextlib.suppress(EngineError):
                 await asyncio.to_thread(self._again, engine)
+                if self._stopping:
+                    return
                 since = time.monotonic()
                 self._echo(f"engine {engine.name}: is back")
                 self.restarted()
 
     def _again(self, engine: Engine) -> None:
-        engine.stop()
-        if self._stopping:
-            return
-        engine.start()
+        with self._lock:
+            if self._stopping:
+                return
+            engine.stop()
+            engine.start()
+        # Not held: a stop ends the engine, and with it this wait.
         engine.wait_ready()
 
     def stop(self) -> None:
-        """Ends every process; may be called twice."""
+        """Ends every process, one that is being started too; may be called twice."""
         self._stopping = True
-        for engine in self._engines:
-            engine.stop()
+        with self._lock:
+            for engine in self._engines:
+                engine.stop()

@@ -7,19 +7,17 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import aiohttp
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.routing import Route as Path
 
 from serve.gateway.bodies import check_body
 from serve.gateway.call import CLIENT_GONE, Call
 from serve.gateway.classify import classify, parse_classify
 from serve.gateway.door import Door
-from serve.gateway.errors import ApiError, away, no_model
-from serve.gateway.forward import forwarded
+from serve.gateway.errors import ApiError, no_model, own_id
+from serve.gateway.forward import asked, forwarded
 from serve.gateway.openapi import description
 from serve.gateway.page import page_routes
 from serve.gateway.stream import Counted
@@ -80,16 +78,17 @@ class _Handlers:
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    async def healthz(self, _request: Request) -> Response:
+    async def healthz(self, request: Request) -> Response:
         """This process answers."""
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok"}, headers={"x-request-id": own_id(request.headers)})
 
-    async def readyz(self, _request: Request) -> Response:
+    async def readyz(self, request: Request) -> Response:
         """An engine answers, so a request sent now will be served."""
+        headers = {"x-request-id": own_id(request.headers)}
         if self._door.ready:
-            return JSONResponse({"status": "ready"})
+            return JSONResponse({"status": "ready"}, headers=headers)
         what = "stopping" if self._door.draining else "engine away"
-        return JSONResponse({"status": what}, 503)
+        return JSONResponse({"status": what}, 503, headers)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text; with keys, for one of them only."""
@@ -101,11 +100,11 @@ class _Handlers:
         for group in self._door.directory.groups():
             for member in group.members:
                 metrics.upstream(member.base_url, member.usable, member.in_flight)
-        return Response(metrics.render(), media_type=metrics.content_type)
+        return Response(metrics.render(), 200, call.headers, metrics.content_type)
 
-    async def openapi(self, _request: Request) -> Response:
+    async def openapi(self, request: Request) -> Response:
         """What the routes take."""
-        return JSONResponse(description())
+        return JSONResponse(description(), headers={"x-request-id": own_id(request.headers)})
 
     async def list_models(self, request: Request) -> Response:
         """Every public name that this key may ask, with its place in the family."""
@@ -138,7 +137,7 @@ class _Handlers:
                     param="model", code="unsupported",
                 )  # fmt: skip
             call.charge()
-            return await forwarded(call.path, call.body, route, self._door.limits, call.end)
+            return await forwarded(call, route)
 
         return await self._called(request, answer)
 
@@ -146,7 +145,7 @@ class _Handlers:
         """A head's calibrated probabilities."""
 
         async def answer(call: Call) -> Response:
-            asked = parse_classify(call.body)
+            given = parse_classify(call.body)
             route = call.choose()
             if route.head is None or route.reading is None:
                 raise ApiError(
@@ -156,22 +155,12 @@ class _Handlers:
             call.charge()
 
             async def ask(path: str, data: bytes) -> tuple[int, bytes]:
-                try:
-                    upstream, found = await route.group.send(
-                        path, data, self._door.limits.first_byte_s
-                    )
-                except TimeoutError:
-                    raise ApiError(504, "The engine did not answer in time") from None
-                try:
-                    return found.status, await found.read()
-                except (aiohttp.ClientError, OSError):
-                    raise away("The engine went away; try again later") from None
-                finally:
-                    found.close()
-                    upstream.leave()
+                begun = await asked(route, path, data, self._door.limits)
+                begun.close()
+                return begun.status, begun.first
 
             tree, answers, tokens = await classify(
-                route.name, route.version, route.head, route.reading, asked, ask
+                route.name, route.version, route.head, route.reading, given, ask
             )
             if self._door.metrics is not None:
                 for one in answers:
@@ -202,9 +191,14 @@ class _Handlers:
             error.headers = {**call.headers, **error.headers}
             call.end(status, Counted())
             raise
-        except (asyncio.CancelledError, ClientDisconnect):
-            call.end(CLIENT_GONE, Counted())
-            raise
+        except asyncio.CancelledError:
+            call.end(CLIENT_GONE if call.gone else status, Counted())
+            task = asyncio.current_task()
+            if not call.gone or task is None:
+                raise
+            task.uncancel()
+            # Nobody reads it.
+            return Response(status_code=408)
         except BaseException:
             call.end(status, Counted())
             raise
@@ -213,19 +207,23 @@ class _Handlers:
         return response
 
 
-async def _refuse(_request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return JSONResponse(error.body(), error.status, error.headers)
+    # A call has its own id already.
+    headers = {"x-request-id": own_id(request.headers), **error.headers}
+    return JSONResponse(error.body(), error.status, headers)
 
 
 async def _refuse_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{error.detail}: {request.method} {request.url.path[:200]}"
-    headers = dict(error.headers or {})
+    headers = {**(error.headers or {}), "x-request-id": own_id(request.headers)}
     return JSONResponse(ApiError(error.status_code, message).body(), error.status_code, headers)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
     """A defect of ours: told in the log, and to the client as little as can be."""
-    _LOG.error("%s %s", request.method, request.url.path[:200], exc_info=error)
-    return JSONResponse(ApiError(500, "The gateway failed; it is written down").body(), 500)
+    call_id = own_id(request.headers)
+    _LOG.error("%s %s %s", call_id, request.method, request.url.path[:200], exc_info=error)
+    failed = ApiError(500, "The gateway failed; it is written down")
+    return JSONResponse(failed.body(), 500, {"x-request-id": call_id})

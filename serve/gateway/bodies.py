@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from serve.gateway.errors import ApiError
 from serve.gateway.shapes import require_small_shapes
@@ -16,6 +23,10 @@ from serve.gateway.shapes import require_small_shapes
 MAX_PROMPTS = 256
 MAX_PROMPT_IDS = 1 << 18
 MAX_SCORED = 16
+
+
+# An error for each of a million items would cost seconds: the first one ends a list.
+_First = Field(fail_fast=True)
 
 
 class _Edge(BaseModel):
@@ -30,9 +41,9 @@ class _TextPart(_Edge):
 
 class _Message(_Edge):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[_TextPart] | None = None
+    content: str | Annotated[list[_TextPart], _First] | None = None
     name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: Annotated[list[dict[str, Any]], _First] | None = None
     tool_call_id: str | None = None
     # An assistant's answer is sent back as it came, these among its fields.
     refusal: str | None = None
@@ -52,8 +63,11 @@ _StopText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _Id = Annotated[int, Field(ge=0, lt=2**31)]
-_Ids = Annotated[list[_Id], Field(min_length=1, max_length=MAX_PROMPT_IDS)]
+_Ids = Annotated[list[_Id], _First, Field(min_length=1, max_length=MAX_PROMPT_IDS)]
 _Text = Annotated[str, StringConstraints(min_length=1)]
+_Texts = Annotated[list[_Text], _First, Field(min_length=1, max_length=MAX_PROMPTS)]
+_IdLists = Annotated[list[_Ids], _First, Field(min_length=1, max_length=MAX_PROMPTS)]
+_Objects = Annotated[list[dict[str, Any]], _First]
 
 
 class _Sampling(_Edge):
@@ -66,13 +80,14 @@ class _Sampling(_Edge):
     top_p: float | None = Field(None, gt=0, le=1)
     frequency_penalty: _Penalty | None = None
     presence_penalty: _Penalty | None = None
-    stop: _StopText | Annotated[list[_StopText], Field(max_length=16)] | None = None
+    stop: _StopText | Annotated[list[_StopText], _First, Field(max_length=16)] | None = None
     seed: int | None = Field(None, ge=0, lt=2**63)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         None, max_length=1024
     )
     user: str | None = None
-    metadata: dict[str, str] | None = None
+    # As OpenAI bounds it.
+    metadata: dict[str, str] | None = Field(None, max_length=16)
     response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
     top_k: int | None = Field(None, ge=-1, le=1_000_000)
@@ -86,12 +101,12 @@ class _Sampling(_Edge):
 class ChatRequest(_Sampling):
     """POST /v1/chat/completions."""
 
-    messages: list[_Message] = Field(min_length=1, max_length=4096)
+    messages: Annotated[list[_Message], _First] = Field(min_length=1, max_length=4096)
     max_completion_tokens: _Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     prompt_logprobs: int | None = Field(None, ge=0, le=20)
-    tools: list[dict[str, Any]] | None = Field(None, max_length=128)
+    tools: _Objects | None = Field(None, max_length=128)
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     # What a turn of the assistant's that is already there is read with.
@@ -102,12 +117,7 @@ class ChatRequest(_Sampling):
 class CompletionRequest(_Sampling):
     """POST /v1/completions; max_tokens may be 0 only where the prompt is echoed."""
 
-    prompt: (
-        _Text
-        | _Ids
-        | Annotated[list[_Text], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[_Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
-    )
+    prompt: _Text | _Ids | _Texts | _IdLists
     max_tokens: int | None = Field(None, ge=0, le=10_000_000)
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
@@ -121,31 +131,29 @@ class ResponsesRequest(_Edge):
     """POST /v1/responses, nothing kept: ``store`` may only be false."""
 
     model: str
-    input: str | Annotated[list[dict[str, Any]], Field(min_length=1, max_length=4096)]
+    input: str | Annotated[_Objects, Field(min_length=1, max_length=4096)]
     instructions: str | None = None
     max_output_tokens: _Tokens | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     stream: bool | None = None
     store: Literal[False] | None = None
-    tools: list[dict[str, Any]] | None = Field(None, max_length=128)
+    tools: _Objects | None = Field(None, max_length=128)
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
     truncation: Literal["disabled"] | None = None
     user: str | None = None
-    metadata: dict[str, str] | None = None
+    # As OpenAI bounds it.
+    metadata: dict[str, str] | None = Field(None, max_length=16)
 
 
 class EmbeddingsRequest(_Edge):
     """POST /v1/embeddings."""
 
     model: str
-    input: (
-        _Text | _Ids | Annotated[list[_Text], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[_Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
-    )  # fmt: skip
+    input: _Text | _Ids | _Texts | _IdLists
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1, le=65_536)
     user: str | None = None
@@ -226,4 +234,4 @@ def _place(loc: tuple[int | str, ...]) -> str:
             text += f"[{part}]"
         elif part.isidentifier() and not part.startswith("_") and part not in ("str", "dict"):
             text += f".{part}" if text else part
-    return text or "body"
+    return text[:200] or "body"

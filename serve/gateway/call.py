@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from starlette.requests import Request
 
 from serve.gateway.directory import Route
 from serve.gateway.door import Door
-from serve.gateway.errors import ApiError, no_model
+from serve.gateway.errors import ApiError, no_model, own_id
 from serve.gateway.host import require_own_host
 from serve.gateway.reading import parse_object, read_body
 from serve.gateway.stream import Counted
@@ -22,9 +21,14 @@ if TYPE_CHECKING:
     from serve.keys import Key
     from serve.limits import Ticket
 
-_OWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNBOUNDED = 256
 """Tokens of an answer that nobody bounded, for the estimate of a token limit."""
+_WRITES = {
+    "/v1/chat/completions": ("max_completion_tokens", "max_tokens"),
+    "/v1/completions": ("max_tokens",),
+    "/v1/responses": ("max_output_tokens",),
+}
+"""Routes whose answer costs tokens, and what bounds them."""
 CLIENT_GONE = 499
 """The status of a call whose client went first, as nginx writes it."""
 
@@ -36,6 +40,7 @@ class Call:
     Attributes:
         id: in the answer's x-request-id, the log and the usage.
         key: who asks; None where no keys are asked for.
+        gone: the client went before its answer was whole; what serves the call is cancelled.
     """
 
     door: Door
@@ -47,16 +52,16 @@ class Call:
     route: Route | None = None
     ticket: Ticket | None = None
     body: dict[str, Any] = field(default_factory=dict)
+    gone: bool = False
+    _watch: asyncio.Task[None] | None = None
     _held: bool = False
     _ended: bool = False
 
     @classmethod
     def of(cls, door: Door, request: Request) -> Call:
         """A call that has just come in."""
-        given = request.headers.get("x-request-id", "")
-        own: str = given if _OWN_ID.fullmatch(given) else uuid.uuid4().hex
-        request.state.call_id = own
-        return cls(door, request, request.url.path, own, time.monotonic())
+        path = str(request.scope["path"])
+        return cls(door, request, path, own_id(request.headers), time.monotonic())
 
     @property
     def caller(self) -> str:
@@ -106,7 +111,19 @@ class Call:
         self._held = True
         raw = await read_body(self.request, door.limits.body_bytes, door.limits.body_s)
         self.body = parse_object(raw)
+        serves = asyncio.current_task()
+        if serves is not None:
+            self._watch = asyncio.create_task(self._until_gone(serves))
         return self.body
+
+    async def _until_gone(self, serves: asyncio.Task[Any]) -> None:
+        """Ends the work, and so the engine's, for a client that does not wait for it."""
+        while (await self.request.receive())["type"] != "http.disconnect":
+            # What comes after a body is nothing.
+            pass
+        if not self._ended:
+            self.gone = True
+            serves.cancel()
 
     def choose(self) -> Route:
         """The route of the body's model, for this caller.
@@ -146,11 +163,19 @@ class Call:
             ) from None
 
     def _estimate(self) -> int:
-        """Tokens before anybody has counted them: four bytes each, and the answer's bound."""
+        """Tokens before anybody has counted them: the prompt's, and the answer's bound."""
+        if self.path not in _WRITES:
+            return self._estimated_prompt()
+        body = self.body
+        bounds = (body.get(name) for name in _WRITES[self.path])
+        answer = next((bound for bound in bounds if bound is not None), _UNBOUNDED)
+        return self._estimated_prompt() + int(answer) * int(body.get("n") or 1)
+
+    def _estimated_prompt(self) -> int:
+        """Four bytes a token."""
         body = self.body
         said = body.get("messages") or body.get("prompt") or body.get("input") or ""
-        answer = body.get("max_completion_tokens") or body.get("max_tokens") or _UNBOUNDED
-        return len(str(said)) // 4 + int(answer) * int(body.get("n") or 1)
+        return len(str(said)) // 4
 
     def end(self, status: int, counted: Counted, answers: Any = None) -> None:
         """The call is over: its place, its limits, its usage, its line in the log."""
@@ -160,7 +185,13 @@ class Call:
         door, seconds = self.door, time.monotonic() - self.began
         if self._held:
             door.in_flight -= 1
+        if self._watch is not None:
+            self._watch.cancel()
         prompt, answer = counted.prompt or 0, counted.answer or 0
+        if counted.prompt is None and (counted.events or (self.gone and self.route is not None)):
+            # The engine tells at the end only, and there was none: an estimate, marked by its
+            # status, so that a client cannot have tokens for nothing by going first.
+            prompt, answer = self._estimated_prompt(), counted.events
         if self.ticket is not None:
             self.ticket.done(None if counted.prompt is None else prompt + answer)
         name, version = ("", "") if self.route is None else (self.route.name, self.route.version)

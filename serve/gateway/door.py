@@ -23,8 +23,9 @@ class DoorLimits:
     Attributes:
         body_bytes: of a request's body.
         body_s: in which it has to come.
-        first_byte_s: until an answer begins; a stream's, or a whole one.
-        total_s: of a whole answer.
+        first_byte_s: until a stream's first byte, or the whole of another answer.
+        total_s: of a stream, from the request's head.
+        stalled_s: that a client may leave a piece of a stream untaken.
         in_flight: requests under way at once; what is more is told to come again.
     """
 
@@ -32,6 +33,7 @@ class DoorLimits:
     body_s: float = 20.0
     first_byte_s: float = 600.0
     total_s: float = 3600.0
+    stalled_s: float = 60.0
     in_flight: int = 256
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
+_OWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -50,6 +53,12 @@ class ApiError(Exception):
                 "code": self.code,
             }
         }
+
+
+def own_id(headers: Mapping[str, str]) -> str:
+    """The id of a request: the client's own where it is a plain word, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _OWN_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def no_model(name: str) -> ApiError:

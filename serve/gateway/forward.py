@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiohttp
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from serve.engine import Unsupported
+from serve.gateway.call import Call
 from serve.gateway.conversation import as_rendered
 from serve.gateway.directory import Route
 from serve.gateway.door import DoorLimits
-from serve.gateway.errors import ApiError, away
+from serve.gateway.errors import ApiError
+from serve.gateway.passing import Passing
 from serve.gateway.reading import to_bytes
-from serve.gateway.stream import DONE, Counted, Renamer, events, gone
-from serve.gateway.upstreams import Upstream
+from serve.gateway.stream import Counted, Renamer, events
+from serve.gateway.upstreams import Begun
 
-_STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _CHAT = "/v1/chat/completions"
 
 
@@ -79,96 +77,49 @@ def _chat(body: dict[str, Any], route: Route) -> dict[str, Any]:
     return body
 
 
-async def forwarded(
-    path: str,
-    body: dict[str, Any],
-    route: Route,
-    limits: DoorLimits,
-    done: Callable[[int, Counted], None],
-) -> Response:
-    """Sends a checked request and gives what is to be answered.
-
-    Args:
-        done: told once, when the answer is over: its status and its tokens.
+async def asked(route: Route, path: str, data: bytes, limits: DoorLimits, **more: bool) -> Begun:
+    """Sends bytes to a route's engine; see ``UpstreamGroup.send``.
 
     Raises:
         ApiError: 503 where no engine takes it, 504 where none answers in time.
     """
+    try:
+        return await route.group.send(path, data, limits.first_byte_s, **more)
+    except TimeoutError:
+        raise ApiError(
+            504, f"The engine did not answer within {limits.first_byte_s:g} s", code="timeout"
+        ) from None
+
+
+async def forwarded(call: Call, route: Route) -> Response:
+    """Sends a checked request and gives what is to be answered; ends the call with the answer.
+
+    Raises:
+        ApiError: 503 where no engine takes it, 504 where none answers in time.
+    """
+    body, path = call.body, call.path
+    streamed = bool(body.get("stream"))
     scored = scores_prompt(body)
     if scored:
         _require_one(body, route)
     data = rebuilt(path, body, route)
-    try:
-        upstream, answer = await route.group.send(path, data, limits.first_byte_s, alone=scored)
-    except TimeoutError:
-        raise _late(limits.first_byte_s) from None
-    counted = Counted()
-    renamed = Renamer(route.echo, route.name)
-    if answer.status == 200 and body.get("stream"):
+    begun = await asked(route, path, data, call.door.limits, alone=scored, stream=streamed)
+    renamed, counted = Renamer(route.echo, route.name), Counted()
+    if begun.status == 200 and streamed:
         options = body.get("stream_options") or {}
-        return StreamingResponse(
-            _stream(
-                answer, upstream, renamed, counted, limits, done,
-                keep_usage=bool(options.get("include_usage")) or path == "/v1/responses",
-                ends_with_done=path != "/v1/responses", says_done=route.writes_more,
-            ),
-            media_type="text/event-stream",
-            headers=_STREAM,
+        chunks = events(
+            begun.first, begun.answer.content, renamed, counted,
+            keep_usage=bool(options.get("include_usage")) or path == "/v1/responses",
+            ends_with_done=path != "/v1/responses", says_done=route.writes_more,
         )  # fmt: skip
-    try:
-        async with asyncio.timeout(limits.total_s):
-            raw = await answer.read()
-    except TimeoutError:
-        raise _late(limits.total_s) from None
-    except (aiohttp.ClientError, OSError):
-        raise away("The engine went away; try again later") from None
-    finally:
-        upstream.leave()
-        answer.close()
-    counted.read(raw)
-    done(answer.status, counted)
-    if answer.status == 200:
-        return Response(renamed(raw), media_type="application/json")
-    return JSONResponse(refusal(answer.status, raw), answer.status)
-
-
-async def _stream(
-    answer: aiohttp.ClientResponse,
-    upstream: Upstream,
-    renamed: Renamer,
-    counted: Counted,
-    limits: DoorLimits,
-    done: Callable[[int, Counted], None],
-    *,
-    keep_usage: bool,
-    ends_with_done: bool,
-    says_done: bool,
-) -> AsyncIterator[bytes]:
-    passed = events(
-        answer,
-        renamed,
-        counted,
-        keep_usage=keep_usage,
-        ends_with_done=ends_with_done,
-        says_done=says_done,
-    )
-    try:
-        async with asyncio.timeout(limits.total_s):
-            async for chunk in passed:
-                if counted.first_at is None:
-                    counted.first_at = time.monotonic()
-                if DONE in chunk[-64:]:
-                    # Before the last bytes go: whoever has them may ask again at once, and the
-                    # place among those under way has to be free by then.
-                    done(200, counted)
-                yield chunk
-    except TimeoutError:
-        yield gone(f"The answer took longer than {limits.total_s:g} s")
-    finally:
-        # Where the client went first, this ends the engine's work on its request.
-        answer.close()
-        upstream.leave()
-        done(200, counted)
+        counted.first_at = time.monotonic()
+        return Passing(call, begun, chunks, counted)
+    begun.close()
+    counted.read(begun.first)
+    call.end(begun.status, counted)
+    if begun.status == 200:
+        return Response(renamed(begun.first), media_type="application/json")
+    return JSONResponse(refusal(begun.status, begun.first), begun.status)
 
 
 def refusal(status: int, raw: bytes) -> Any:
@@ -181,7 +132,3 @@ def refusal(status: int, raw: bytes) -> Any:
         return body
     detail = body.get("detail", body) if isinstance(body, dict) else body
     return ApiError(status, f"The engine said: {detail}").body()
-
-
-def _late(seconds: float) -> ApiError:
-    return ApiError(504, f"The engine did not answer within {seconds:g} s", code="timeout")

@@ -11,6 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from serve.gateway.errors import ApiError
 
 MAX_DEPTH = 64
+MAX_KEYS = 1_024
+"""Of one object: each that does not belong is an error that would be written out."""
 
 
 async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
@@ -99,6 +101,8 @@ def _short_int(digits: str) -> int:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise ValueError(f"an object of more than {MAX_KEYS} keys")
     # Two readers that each keep another one of the two would disagree on what was asked.
     result = dict(pairs)
     if len(result) != len(pairs):

@@ -15,7 +15,14 @@ MAX_SCHEMA_NODES = 2_000
 MAX_PATTERN = 1_024
 MAX_PATTERN_STATES = 20_000
 MAX_CHOICES = 1_024
+MAX_REPEAT = 10_000
+"""A counted repeat of a schema: an engine may write it out."""
 _FORMS = {"choice", "regex", "json"}
+_FORMATS = {"text", "json_object", "json_schema"}
+_REPEATS = (
+    "minLength", "maxLength", "minItems", "maxItems", "minContains", "maxContains",
+    "minProperties", "maxProperties",
+)  # fmt: skip
 
 
 def require_small_shapes(body: Mapping[str, Any]) -> None:
@@ -28,6 +35,8 @@ def require_small_shapes(body: Mapping[str, Any]) -> None:
         value = body.get(name)
         if value is not None:
             _small(name, value)
+    _known_format("response_format", body.get("response_format"))
+    _known_format("text", (body.get("text") or {}).get("format"))
     outputs = body.get("structured_outputs")
     if outputs is None:
         return
@@ -41,9 +50,21 @@ def require_small_shapes(body: Mapping[str, Any]) -> None:
         and all(isinstance(each, str) and each for each in choice)
     ):
         raise _no("structured_outputs.choice", f"give 1 to {MAX_CHOICES} texts")
+    if "json" in outputs and not isinstance(outputs["json"], dict):
+        # As text it would pass unread.
+        raise _no("structured_outputs.json", "give the schema as an object")
     pattern = outputs.get("regex")
     if pattern is not None:
         _pattern("structured_outputs.regex", pattern)
+
+
+def _known_format(name: str, value: Any) -> None:
+    """Other formats (vLLM's structural tags) hold grammars and patterns in places of their own."""
+    if value is None:
+        return
+    kind = value.get("type") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in _FORMATS:
+        raise _no(name, f"type is one of {', '.join(sorted(_FORMATS))}")
 
 
 def _small(name: str, value: Any) -> None:
@@ -60,9 +81,21 @@ def _small(name: str, value: Any) -> None:
                 given = item.get(key)
                 for one in [given] if isinstance(given, str) else given or ():
                     _pattern(f"{name}: {key}", one)
+            _bounded(name, item)
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
+
+
+def _bounded(name: str, item: Mapping[str, Any]) -> None:
+    for key in _REPEATS:
+        count = item.get(key)
+        # Elsewhere, as under "properties", the word is a name.
+        if isinstance(count, int | float) and not 0 <= count <= MAX_REPEAT:
+            raise _no(f"{name}: {key}", f"give 0 to {MAX_REPEAT}")
+    place = item.get("$ref", item.get("$dynamicRef", "#"))
+    if isinstance(place, str) and not place.startswith("#"):
+        raise _no(f"{name}: $ref", "only places of the same schema (#...) are read")
 
 
 def _pattern(name: str, pattern: Any) -> None:

@@ -26,12 +26,17 @@ class Counted:
     """Tokens of one request, as the engine tells them; None until it does.
 
     Attributes:
+        prompt, answer: read, and made.
         first_at: when a stream's first byte came, on the monotonic clock.
+        events: of a stream, passed until now: about one for each token.
+        failed: the engine did not end the stream as it should.
     """
 
     prompt: int | None = None
     answer: int | None = None
     first_at: float | None = None
+    events: int = 0
+    failed: bool = False
 
     def read(self, data: bytes) -> None:
         """Takes the last usage in these bytes.
@@ -71,7 +76,8 @@ class Renamer:
 
 
 async def events(
-    answer: aiohttp.ClientResponse,
+    first: bytes,
+    content: aiohttp.StreamReader,
     renamed: Renamer,
     counted: Counted,
     *,
@@ -82,6 +88,8 @@ async def events(
     """The engine's events, in chunks as they come.
 
     Args:
+        first: of the stream's bytes, those that are here.
+        content: the others.
         counted: is told the usage.
         keep_usage: the client asked for the chunk of usage.
         ends_with_done: streams of this route end in [DONE].
@@ -90,37 +98,40 @@ async def events(
     Yields:
         Bytes. An error event, never a clean end, where the engine goes away.
     """
-    last, rest, failed = b"", b"", False
+    last, rest, chunk = b"", b"", first
     try:
-        async for chunk in answer.content.iter_any():
+        while chunk:
             data = rest + chunk if rest else chunk
             rest = b""
             if not data.endswith(b"\n\n"):
                 # An event may come in pieces: only whole ones can be looked at.
                 cut = data.rfind(b"\n\n") + 2
                 data, rest = (data[:cut], data[cut:]) if cut > 1 else (b"", data)
-                if not data:
-                    continue
-            if b'"usage"' in data:
-                counted.read(data)
-                if not keep_usage:
-                    data = _without_usage(data)
-            if b'data: {"error"' in data:
-                failed = True
-            if failed:
-                # An engine may say [DONE] after its error: to a client that would be a clean end.
-                data = data.replace(DONE + b"\n\n", b"")
-            last = data or last
             if data:
-                yield renamed(data)
+                counted.events += data.count(b"\n\n")
+                if b'"usage"' in data:
+                    counted.read(data)
+                    if not keep_usage:
+                        data = _without_usage(data)
+                if b'data: {"error"' in data:
+                    counted.failed = True
+                if counted.failed:
+                    # An engine may say [DONE] after its error: that would be a clean end.
+                    data = data.replace(DONE + b"\n\n", b"")
+                last = data or last
+                if data:
+                    yield renamed(data)
+            chunk = await content.readany()
     except (aiohttp.ClientError, TimeoutError, OSError):
+        counted.failed = True
         yield gone()
         return
     if rest:
         last = rest
         yield renamed(rest)
-    if ends_with_done and not failed and DONE not in last[-64:]:
+    if ends_with_done and not counted.failed and DONE not in last[-64:]:
         # The connection ended as it should, or there had been an exception.
+        counted.failed = says_done
         yield gone() if says_done else DONE + b"\n\n"
 
 

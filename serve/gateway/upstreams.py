@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 
@@ -16,6 +15,11 @@ _CHECK_S = 1.0
 _CHECK_LIMIT = aiohttp.ClientTimeout(total=5)
 # No total: a long answer is bounded by the door's own deadlines.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
+# Less than the 5 s after which uvicorn, below vLLM, closes one that is idle: a request sent at
+# that very moment would be lost.
+_IDLE_S = 3.0
+# A request that ends the engine which reads it must not end all of them.
+_MAX_BROKEN = 2
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -50,7 +54,7 @@ class Upstream:
                 base_url=self.base_url,
                 timeout=_TIMEOUT,
                 # Waiting for a free connection would be a queue without an end.
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=self.headers,
                 # A proxy of the environment must not see what clients say.
@@ -94,6 +98,34 @@ class Upstream:
 
 
 @dataclass(eq=False)
+class Begun:
+    """An answer of which there are bytes.
+
+    Attributes:
+        upstream: who gives it.
+        answer: the rest of it.
+        first: a stream's first bytes; of any other answer all of it.
+    """
+
+    upstream: Upstream
+    answer: aiohttp.ClientResponse
+    first: bytes
+    _open: bool = True
+
+    @property
+    def status(self) -> int:
+        """As the engine says."""
+        return self.answer.status
+
+    def close(self) -> None:
+        """Gives the place back; ends the engine's work where it is not done. May come twice."""
+        if self._open:
+            self._open = False
+            self.answer.close()
+            self.upstream.leave()
+
+
+@dataclass(eq=False)
 class UpstreamGroup:
     """Replicas that serve the same models."""
 
@@ -132,43 +164,68 @@ class UpstreamGroup:
             await asyncio.sleep(_CHECK_S)
 
     async def send(
-        self, path: str, data: bytes, seconds: float, *, alone: bool = False
-    ) -> tuple[Upstream, aiohttp.ClientResponse]:
-        """Sends to the least loaded replica; to the next where one breaks before its first byte.
+        self, path: str, data: bytes, seconds: float, *, alone: bool = False, stream: bool = False
+    ) -> Begun:
+        """Sends to the least loaded replica; to another where one breaks before its first byte.
 
-        The caller leaves the upstream when it is done with the answer.
+        Replicas that cannot be reached are passed over. Of those that break when they have the
+        request, or answer 5xx, one is: it may be the request that breaks them.
 
         Args:
-            seconds: until the answer's head.
+            seconds: until a stream's first byte, or the whole of another answer.
             alone: the request asks for log-probabilities of its prompt.
+            stream: the answer comes in pieces.
+
+        Returns:
+            What its caller closes.
 
         Raises:
             ApiError: 503 where no replica takes it.
             TimeoutError: none answered in time.
         """
-        tried: set[int] = set()
+        left = list(self.members)
+        broken = 0
         async with asyncio.timeout(seconds):
-            while True:
-                left = [m for m in self.members if id(m) not in tried and m.usable]
+            while broken < _MAX_BROKEN:
+                left = [member for member in left if member.usable]
                 if not left:
-                    raise away()
+                    break
                 chosen = min(left, key=lambda member: member.in_flight)
-                tried.add(id(chosen))
-                answer = await self._try(chosen, path, data, alone=alone)
-                if answer is not None:
-                    return chosen, answer
+                left.remove(chosen)
+                try:
+                    begun = await self._begin(chosen, path, data, alone=alone, stream=stream)
+                except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                    # It never had the request; the next look at its health may find it well.
+                    chosen.well = False
+                    continue
+                except (aiohttp.ClientError, OSError):
+                    broken += 1
+                    continue
+                broken += 1
+                if begun.status < 500 or broken == _MAX_BROKEN or not any(m.usable for m in left):
+                    return begun
+                begun.close()
+        raise away()
 
     @staticmethod
-    async def _try(chosen: Upstream, path: str, data: bytes, *, alone: bool) -> Any:
+    async def _begin(
+        chosen: Upstream, path: str, data: bytes, *, alone: bool, stream: bool
+    ) -> Begun:
         assert chosen.session is not None
         await chosen.enter(alone=alone)
         try:
-            return await chosen.session.post(path, data=data, headers=_HEADERS)
-        except (aiohttp.ClientError, OSError) as error:
-            chosen.leave()
-            if isinstance(error, aiohttp.ClientConnectorError):
-                chosen.well = False
-            return None
+            answer = await chosen.session.post(path, data=data, headers=_HEADERS)
         except BaseException:
             chosen.leave()
             raise
+        begun = Begun(chosen, answer, b"")
+        try:
+            if stream and answer.status == 200:
+                # vLLM sends a stream's head before it has computed anything.
+                begun.first = await answer.content.readany()
+            else:
+                begun.first = await answer.read()
+        except BaseException:
+            begun.close()
+            raise
+        return begun

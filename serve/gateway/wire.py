@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+import uuid
+from typing import Any, cast
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serve.gateway.errors import ApiError
+from serve.gateway.errors import ApiError, own_id
 
 HEAD_S = 15.0
 """From a request's first byte, or the connection's beginning, to the end of its head."""
 HEAD_BYTES = 64 << 10
+ABORT = "gradus.abort"
+"""The part of a request's scope that ends its connection, whatever waits to be sent."""
 BACKLOG_REQUESTS = 4
 """Pipelined requests that may wait behind one another on a connection."""
 
@@ -51,6 +55,9 @@ class Wire(HttpToolsProtocol):
         self._disarm()
         self._in_head = False
         super().on_headers_complete()
+        # The request is not served before the loop's next turn.
+        scope: dict[str, Any] = cast("dict[str, Any]", self.scope)
+        scope[ABORT] = self.transport.abort
 
     def on_message_complete(self) -> None:
         """The body is over: what comes next is a head."""
@@ -75,7 +82,8 @@ class Wire(HttpToolsProtocol):
         body = json.dumps(ApiError(status, message).body()).encode()
         head = (
             f"HTTP/1.1 {status} {_WORDS[status]}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {uuid.uuid4().hex}\r\n"
+            "connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
@@ -101,13 +109,14 @@ class PlainPaths:
             raw = scope.get("raw_path") or scope["path"].encode()
             if b"%" in raw or b"//" in raw or b"/." in raw or b"\\" in raw:
                 error = ApiError(404, "Not Found: a path with escapes, dots or doubled slashes")
-                await _answer(send, error)
+                await _answer(send, error, own_id(Headers(scope=scope)))
                 return
         await self._app(scope, receive, send)
 
 
-async def _answer(send: Send, error: ApiError) -> None:
+async def _answer(send: Send, error: ApiError, call_id: str) -> None:
     body = json.dumps(error.body()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)),
+               (b"x-request-id", call_id.encode())]  # fmt: skip
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -25,7 +25,10 @@ class Stub:
         models: names that it knows.
         tokens: words of an answer where the request does not bound them.
         delay_s: before the first byte.
+        first_s: between a stream's head, which vLLM sends at once, and its first chunk.
         chunk_s: between the chunks of a stream.
+        breaks: where a connection is cut: "asked" (nothing was answered), "head" (after a
+            stream's head); empty: nowhere.
         fail: status of the next answers; 0: none fails.
         die_after: a stream's connection is cut after so many chunks; 0: never.
         fails_after: a stream tells an error after so many chunks, and [DONE] like vLLM's; 0: never.
@@ -37,10 +40,12 @@ class Stub:
     models: tuple[str, ...] = ("demo-l0", "demo-l1", "demo-l2")
     tokens: int = 8
     delay_s: float = 0.0
+    first_s: float = 0.0
     chunk_s: float = 0.0
     fail: int = 0
     die_after: int = 0
     fails_after: int = 0
+    breaks: str = ""
     healthy: bool = True
     keep_seen: bool = True
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -83,8 +88,16 @@ async def _read(request: web.Request) -> tuple[Stub, dict[str, Any]]:
     stub, body = request.app[STUB], await request.json()
     if stub.keep_seen:
         stub.seen.append((request.path, body))
-    if stub.delay_s:
+    stub.open += 1
+    try:
         await asyncio.sleep(stub.delay_s)
+    except asyncio.CancelledError:
+        stub.cancelled += 1
+        raise
+    finally:
+        stub.open -= 1
+    if stub.breaks == "asked":
+        _cut(request)
     if stub.fail:
         text = json.dumps({"error": {"message": "as asked", "type": "x", "code": stub.fail}})
         raise _FAILURES.get(stub.fail, web.HTTPInternalServerError)(
@@ -94,6 +107,11 @@ async def _read(request: web.Request) -> tuple[Stub, dict[str, Any]]:
         text = json.dumps({"error": {"message": "no such model", "code": 404}})
         raise web.HTTPNotFound(text=text, content_type="application/json")
     return stub, body
+
+
+def _cut(request: web.Request) -> None:
+    assert request.transport is not None
+    request.transport.abort()
 
 
 _FAILURES: dict[int, Any] = {
@@ -165,6 +183,10 @@ async def _stream(
             "created": 1, "model": body["model"]}  # fmt: skip
     stub.open += 1
     try:
+        if stub.breaks == "head":
+            _cut(request)
+            return response
+        await asyncio.sleep(stub.first_s)
         for index, word in enumerate(words):
             text = word + " "
             choice: dict[str, Any] = {"index": 0, "finish_reason": None}
@@ -175,8 +197,7 @@ async def _stream(
                 await response.write(b"data: " + json.dumps(error).encode() + b"\n\n")
                 break
             if stub.die_after and index + 1 >= stub.die_after:
-                assert request.transport is not None
-                request.transport.abort()
+                _cut(request)
                 return response
             # Whoever sent nothing for long is asked whether the client is still there.
             await asyncio.sleep(stub.chunk_s)

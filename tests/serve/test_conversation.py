@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from test_gateway import Door, StubEngine, StubUpstream, app_of
+from door_case import Door, StubEngine, StubUpstream, app_of
 
 from pipeline.core.controls import Controls
 from serve.bundle import Bundle, read_bundle

@@ -1,0 +1,106 @@
+"""A stream to the client: never more of it in memory than the client takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serve.gateway.call import CLIENT_GONE, Call
+from serve.gateway.stream import DONE, Counted, gone
+from serve.gateway.upstreams import Begun
+from serve.gateway.wire import ABORT
+
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+FAILED = 502
+"""What is written down of a stream that its engine did not end; its client has read 200."""
+
+
+class Passing(Response):
+    """Sends chunks on as they come, and ends the call however the stream ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, call: Call, begun: Begun, chunks: AsyncIterator[bytes], counted: Counted
+    ) -> None:
+        """
+        Args:
+            begun: is closed at the end.
+            chunks: what the client gets.
+            counted: what it costs, filled while the chunks come.
+        """
+        self.status_code, self.background = 200, None
+        self._call, self._begun, self._chunks, self._counted = call, begun, chunks, counted
+        self._sending_since: float | None = None
+        self.init_headers(_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        limits, loop = self._call.door.limits, asyncio.get_running_loop()
+        abort = scope.get(ABORT, _no_abort)
+        watch: asyncio.TimerHandle
+
+        def look() -> None:
+            # Whoever takes nothing would hold a place, and the engine's cache, for ever.
+            nonlocal watch
+            since = self._sending_since
+            if since is not None and loop.time() - since > limits.stalled_s:
+                abort()
+            else:
+                watch = loop.call_later(limits.stalled_s / 4, look)
+
+        watch = loop.call_later(limits.stalled_s / 4, look)
+        status = CLIENT_GONE
+        try:
+            await self._pass(send, loop)
+            status = FAILED if self._counted.failed else 200
+        except TimeoutError:
+            status = FAILED
+            if self._sending_since is not None:
+                # The client is behind: nothing that is said now would reach it.
+                abort()
+            else:
+                await send(_event(gone(f"The answer took longer than {limits.total_s:g} s")))
+        except asyncio.CancelledError:
+            if not self._call.gone:
+                # The server stops, and the time to drain is over.
+                if self._sending_since is None:
+                    with contextlib.suppress(Exception):
+                        await send(_event(gone("The server is stopping")))
+                raise
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+        finally:
+            watch.cancel()
+            # Where the stream is not over, this ends the engine's work on its request.
+            self._begun.close()
+            self._call.end(status, self._counted)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pass(self, send: Send, loop: asyncio.AbstractEventLoop) -> None:
+        left_s = self._call.door.limits.total_s - (time.monotonic() - self._call.began)
+        async with asyncio.timeout(left_s):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for chunk in self._chunks:
+                if DONE in chunk[-64:]:
+                    # Before the last bytes go: whoever has them may ask again at once, and the
+                    # place among those under way has to be free by then.
+                    self._call.end(200, self._counted)
+                self._sending_since = loop.time()
+                await send(_event(chunk))
+                self._sending_since = None
+
+
+def _no_abort() -> None:
+    """Another server's connections end by themselves."""
+
+
+def _event(data: bytes) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": True}
