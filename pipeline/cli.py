@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -21,11 +19,9 @@ from pipeline.cli_options import (
     reported,
     set_option,
 )
+from pipeline.cli_releases import promote, releases_of, rollback
+from pipeline.cli_serve import engine, serve
 from pipeline.cli_usage import usage
-from pipeline.core.errors import UserError
-
-if TYPE_CHECKING:
-    from serve.engine import EngineChoice
 
 
 @click.group(context_settings=CONTEXT)
@@ -232,80 +228,6 @@ def init(data: Path, base: str, out: Path | None, as_json: bool) -> None:
     click.echo(json.dumps({"recipe": str(written)}) if as_json else f"gradus run {written}")
 
 
-@main.command()
-@recipe_argument
-@set_option
-@click.option("--engine", type=click.Choice(["auto", "vllm", "transformers"]), default="auto")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
-@click.option(
-    "--api-key", envvar="GRADUS_API_KEY", help="One key; needed on any host but loopback."
-)
-@click.option("--engine-url", "engine_urls", multiple=True, metavar="URL",
-              help="An engine that runs elsewhere; several: replicas.")  # fmt: skip
-@click.option("--keys", type=click.Path(dir_okay=False, path_type=Path),
-              help="File of keys, as `gradus keys` writes it.")  # fmt: skip
-@click.option("--usage-db", "usage_url", envvar="GRADUS_USAGE_URL", metavar="URL|none",
-              help="Database of usage; by default usage.db in the store (SQLite).")  # fmt: skip
-@click.option("--access-log", type=click.Path(dir_okay=False, path_type=Path),
-              help="A file of one JSON line for each request; - is stderr.")  # fmt: skip
-@click.option("--log-prompts", is_flag=True, help="Log what was said too, redacted.")
-@click.option("--drain-seconds", default=30.0, show_default=True, type=click.FloatRange(0),
-              help="For requests under way, after SIGTERM.")  # fmt: skip
-@click.option("--max-in-flight", default=256, show_default=True, type=click.IntRange(1),
-              help="Requests at once; more are told to come again.")  # fmt: skip
-@click.option("--ungated", is_flag=True, help="Serve although gates do not pass; recorded.")
-@click.option("--print", "printed", is_flag=True, help="Start nothing: print commands to paste.")
-@reported
-def serve(
-    recipe: Path,
-    overrides: tuple[str, ...],
-    engine: EngineChoice,
-    host: str,
-    port: int,
-    api_key: str | None,
-    engine_urls: tuple[str, ...],
-    keys: Path | None,
-    usage_url: str | None,
-    access_log: Path | None,
-    log_prompts: bool,
-    drain_seconds: float,
-    max_in_flight: int,
-    ungated: bool,
-    printed: bool,
-) -> int:
-    """Start an engine and the gateway for a recipe's family, or for a bundle's folder."""
-    bundle = _bundle(recipe, overrides, ungated=ungated, make=not printed)
-    from pipeline.cli_usage import usage_place
-    from serve.run import Serving
-
-    if log_prompts and access_log is None:
-        raise UserError("--log-prompts: there is no log to write to; give --access-log FILE")
-    settings = Serving(
-        engine, host, port, api_key, keys, usage_url if printed else usage_place(usage_url),
-        access_log, log_prompts, drain_seconds, max_in_flight, engine_urls,
-    )  # fmt: skip
-    if printed:
-        from serve.printing import print_serving
-
-        return print_serving(bundle, settings, click.echo)
-    from serve.run import serve as serve_bundle
-
-    return serve_bundle(bundle, settings, click.echo)
-
-
-def _bundle(place: Path, overrides: tuple[str, ...], *, ungated: bool, make: bool) -> Path:
-    """The folder to serve: the given one, or the one that a recipe makes."""
-    if not (place / "bundle.json").is_file():
-        from pipeline.conduct import bundle_of
-
-        return bundle_of(place, overrides, ungated=ungated, make=make)
-    if overrides or ungated:
-        option = "--set" if overrides else "--ungated"
-        raise UserError(f"{option}: {place} is made already; name its recipe to change it")
-    return place
-
-
 @main.group()
 def audit() -> None:
     """What a model keeps of the rows that it was trained on."""
@@ -341,44 +263,8 @@ def privacy(
 
 main.add_command(evaluate)
 main.add_command(compare)
-for verb in (keys_group, usage):
+for verb in (serve, engine, keys_group, usage, promote, rollback, releases_of):
     main.add_command(verb)
-
-
-@main.group()
-def engine() -> None:
-    """The inference engine's own environment."""
-
-
-@engine.command()
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default=None)
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@reported
-def install(device: str | None, as_json: bool) -> None:
-    """Build or find vLLM in an environment of its own, from its lock file."""
-    from pipeline.core.gpus import gpu_count
-    from serve.engine_install import install_engine
-
-    chosen = device or ("cuda" if gpu_count() else "cpu")
-    echo: Callable[[str], None] = (lambda _text: None) if as_json else click.echo
-    home = install_engine("cuda" if chosen == "cuda" else "cpu", echo=echo)
-    if as_json:
-        click.echo(json.dumps({"device": chosen, "home": str(home)}))
-
-
-@engine.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8001, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--pooling", type=click.Choice(["last", "mean", "cls"]), help="Read for the heads.")
-@click.option("--drain-seconds", default=30, show_default=True, type=click.IntRange(0),
-              help="For requests under way, after SIGTERM.")  # fmt: skip
-@reported
-def start(bundle: Path, host: str, port: int, pooling: str | None, drain_seconds: int) -> None:
-    """Become vLLM for a bundle's folder, without a gateway: what an engine's container runs."""
-    from serve.engine_alone import become_engine
-
-    become_engine(bundle, host=host, port=port, pooling=pooling, drain_s=drain_seconds)
 
 
 if __name__ == "__main__":

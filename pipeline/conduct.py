@@ -41,6 +41,7 @@ def run_recipe(
     broken = [gate for gate in gates if gate["status"] != "pass"]
     if gates and not broken:
         execute(plan, store, jobs=1)
+        _add_versions(plan, store)
     register(plan, store)
     if as_json:
         click.echo(json.dumps(summary(plan, store, record, report)))
@@ -128,6 +129,20 @@ def bundle_of(
     for part in [artifact, *(store.need(i["key"]) for i in artifact.manifest.inputs.values())]:
         part.require_whole()
     return artifact.path
+
+
+def _add_versions(plan: Plan, store: Store) -> None:
+    """What was made is there to be promoted; what is live stays so."""
+    from serve.bundle import read_bundle
+    from serve.releases import Releases
+    from serve.versions import RELEASES_FILE, register_all
+
+    for outcome in plan.outcomes[:1]:
+        key = None if outcome.bundle is None else plan.nodes[outcome.bundle].key
+        made = None if key is None else store.get(key)
+        if made is not None:
+            file = Releases(store.root / RELEASES_FILE)
+            register_all(file, read_bundle(made.path), served=False)
 
 
 def _resolve(repo_type: RepoType, repo: str, revision: str | None) -> str:

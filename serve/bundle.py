@@ -133,6 +133,11 @@ class Bundle:
         return (self.base, *self.adapters)
 
     @property
+    def trained(self) -> tuple[BundleAdapter | BundleHead, ...]:
+        """Adapters and heads: what has versions."""
+        return (*self.adapters, *self.heads)
+
+    @property
     def max_rank(self) -> int:
         """The largest adapter rank; 0 without adapters."""
         return max((adapter.rank for adapter in self.adapters), default=0)

@@ -21,7 +21,8 @@ STOP_S = 20.0
 LAUNCHER = Path(__file__).with_name("launcher.py")
 # What would reach from this process's Python into another's, and secrets that are the gateway's.
 DROPPED = (
-    *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
+    *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"),
+    *("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_SERVER_DEV_MODE"),
     *("GRADUS_API_KEY", "GRADUS_ENGINE_KEY", "GRADUS_USAGE_URL"),
 )
 

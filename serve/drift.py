@@ -29,6 +29,11 @@ class Drift:
         """One more answer; the oldest beyond the window is forgotten."""
         self._last.append((label, probability, abstained))
 
+    def measure_by(self, validation: Mapping[str, Any]) -> None:
+        """From now on by another version's validation; answers of before are forgotten."""
+        self._validation = validation
+        self._last.clear()
+
     def answers(self) -> int:
         """How many are looked at."""
         return len(self._last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -86,12 +86,14 @@ class Engine(Protocol):
         ...
 
 
-def choose_engine(bundle: Bundle, choice: EngineChoice) -> Engine:
+def choose_engine(bundle: Bundle, choice: EngineChoice, *, room: int = 0, rank: int = 0) -> Engine:
     """An engine for the bundle, not yet started.
 
     Args:
         bundle: What to serve.
         choice: ``auto`` takes vLLM where `gradus engine install` put it, else transformers.
+        room: Versions that it can load later, where it is vLLM.
+        rank: The largest of theirs.
 
     Raises:
         EngineError: vLLM was asked for and is not installed.
@@ -103,7 +105,7 @@ def choose_engine(bundle: Bundle, choice: EngineChoice) -> Engine:
     if home is not None:
         from serve.vllm_engine import VllmEngine
 
-        return VllmEngine(bundle, home)
+        return VllmEngine(bundle, home, room=room, rank=rank)
     if choice == "vllm":
         raise EngineError("engine vllm: not installed; run `gradus engine install` first")
     from serve.transformers_engine import TransformersEngine
@@ -111,10 +113,10 @@ def choose_engine(bundle: Bundle, choice: EngineChoice) -> Engine:
     return TransformersEngine(bundle)
 
 
-def head_engines(bundle: Bundle, engine: Engine) -> list[Engine]:
+def head_engines(bundle: Bundle, engine: Engine, *, room: int = 0, rank: int = 0) -> list[Engine]:
     """The engines that pool states for a bundle's heads, not yet started; none without vLLM.
 
-    One for each way of pooling: an engine has one.
+    One for each way of pooling: an engine has one. ``room`` and ``rank`` as of `choose_engine`.
     """
     home = find_home()
     if engine.name != "vllm" or home is None:
@@ -123,7 +125,7 @@ def head_engines(bundle: Bundle, engine: Engine) -> list[Engine]:
     from serve.vllm_engine import VllmEngine
 
     ways = sorted({read_head(head).pooling for head in bundle.heads})
-    return [VllmEngine(bundle, home, pooling) for pooling in ways]
+    return [VllmEngine(bundle, home, pooling, room=room, rank=rank) for pooling in ways]
 
 
 def await_http(engine: Engine, path: str, deadline: float) -> None:
@@ -146,13 +148,19 @@ def await_http(engine: Engine, path: str, deadline: float) -> None:
             )
 
 
-def warm_up(engine: Engine, deadline: float, path: str = "/v1/chat/completions") -> None:
+def warm_up(
+    engine: Engine,
+    deadline: float,
+    path: str = "/v1/chat/completions",
+    names: Iterable[str] | None = None,
+) -> None:
     """Ask every model once, so that no client pays for the first request.
 
     Args:
         path: ``/pooling`` for an engine that reads for heads.
+        names: The engine's own, where it holds others than it was made for.
     """
-    for public, served in engine.models.items():
+    for served in engine.models.values() if names is None else names:
         body: dict[str, Any] = {"model": served, "input": "Hello"}
         if path != "/pooling":
             messages = [{"role": "user", "content": "Hello"}]
@@ -164,12 +172,12 @@ def warm_up(engine: Engine, deadline: float, path: str = "/v1/chat/completions")
             status, answer = _http(engine, "POST", path, body, timeout_s=left_s)
         except (OSError, http.client.HTTPException) as error:
             raise EngineError(
-                f"engine {engine.name}: {public} did not answer its warm-up ({error}); "
+                f"engine {engine.name}: {served} did not answer its warm-up ({error}); "
                 f"the log ends:\n{_tail(engine)}"
             ) from None
         if status != 200:
             raise EngineError(
-                f"engine {engine.name}: {public} answered its warm-up with {status}: "
+                f"engine {engine.name}: {served} answered its warm-up with {status}: "
                 f"{answer[:300].decode('utf-8', 'replace')}; the log ends:\n{_tail(engine)}"
             )
 

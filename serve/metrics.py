@@ -71,7 +71,9 @@ class Metrics:
             buckets=_SHARES, registry=made,
         )  # fmt: skip
         self._drift = {head.name: Drift(head.validation or {}) for head in heads}
-        _show_validation({head.name: head.validation or {} for head in heads}, made)
+        self._validation = _Validation(made)
+        for head in heads:
+            self._validation.show(head.name, head.validation or {})
         _show_drift(self._drift, made)
 
     def started(self, route: str, model: str) -> None:
@@ -130,31 +132,42 @@ class Metrics:
         if (drift := self._drift.get(model)) is not None:
             drift.answered(label, probability, abstained=abstained)
 
+    def live_head(self, head: BundleHead) -> None:
+        """Another version of a head is live: its answers are held against its own validation."""
+        if (drift := self._drift.get(head.name)) is not None:
+            drift.measure_by(head.validation or {})
+            self._validation.show(head.name, head.validation or {})
+
     def render(self) -> bytes:
         """All of it, as /metrics gives it."""
         return generate_latest(self._registry)
 
 
-def _show_validation(heads: Mapping[str, Mapping[str, Any]], made: CollectorRegistry) -> None:
-    share = Gauge(
-        "gradus_validation_label_share", "Share of validation for which a label is the likeliest",
-        ["model", "label"], registry=made,
-    )  # fmt: skip
-    sure = Gauge(
-        "gradus_validation_probability", "Mean probability of the likeliest on validation",
-        ["model"], registry=made,
-    )  # fmt: skip
-    silent = Gauge(
-        "gradus_validation_abstained_share", "Share of validation without a label", ["model"],
-        registry=made,
-    )  # fmt: skip
-    for name, told in heads.items():
+class _Validation:
+    """Gauges of what heads answered on validation."""
+
+    def __init__(self, made: CollectorRegistry) -> None:
+        self._share = Gauge(
+            "gradus_validation_label_share",
+            "Share of validation for which a label is the likeliest", ["model", "label"],
+            registry=made,
+        )  # fmt: skip
+        self._sure = Gauge(
+            "gradus_validation_probability", "Mean probability of the likeliest on validation",
+            ["model"], registry=made,
+        )  # fmt: skip
+        self._silent = Gauge(
+            "gradus_validation_abstained_share", "Share of validation without a label", ["model"],
+            registry=made,
+        )  # fmt: skip
+
+    def show(self, name: str, told: Mapping[str, Any]) -> None:
         for label, value in (told.get("labels") or {}).items():
-            share.labels(name, label).set(value)
+            self._share.labels(name, label).set(value)
         if told.get("confidence") is not None:
-            sure.labels(name).set(told["confidence"])
+            self._sure.labels(name).set(told["confidence"])
         if told.get("abstained") is not None:
-            silent.labels(name).set(told["abstained"])
+            self._silent.labels(name).set(told["abstained"])
 
 
 def _show_drift(heads: Mapping[str, Drift], made: CollectorRegistry) -> None:

@@ -136,7 +136,11 @@ def served_heads(bundle: Bundle, engines: Sequence[Engine], *, timeout: float = 
             returned.
     """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    places = {name: engine.base_url for engine in engines for name in engine.models}
+    places = {
+        name: (engine.base_url, served)
+        for engine in engines
+        for name, served in engine.models.items()
+    }
     about = {each.name: each for each in bundle.heads}
     chat = renders(bundle)
 
@@ -150,10 +154,12 @@ def served_heads(bundle: Bundle, engines: Sequence[Engine], *, timeout: float = 
             return error.code, error.read()
 
     def ask(name: str, messages: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        async def send(path: str, body: bytes) -> tuple[int, bytes]:
-            return await asyncio.to_thread(post, places[name] + path, body)
+        url, served = places[name]
 
-        reading = Reading(name, chat, bundle.system, bundle.controls, bundle.chat_template_kwargs)
+        async def send(path: str, body: bytes) -> tuple[int, bytes]:
+            return await asyncio.to_thread(post, url + path, body)
+
+        reading = Reading(served, chat, bundle.system, bundle.controls, bundle.chat_template_kwargs)
         asked = Asked(([dict(message) for message in messages],), ({},))
         try:
             _, (answer,), _ = asyncio.run(
@@ -161,7 +167,7 @@ def served_heads(bundle: Bundle, engines: Sequence[Engine], *, timeout: float = 
             )
         except (ApiError, OSError) as error:
             raise EngineError(
-                f"parity: head {name}: {places[name]} does not answer with states ({error}); look "
+                f"parity: head {name}: {url} does not answer with states ({error}); look "
                 "at the engine's log"
             ) from None
         return dict(answer.probabilities or {_VALUE: answer.value or 0.0})

@@ -14,9 +14,11 @@ from serve.child import DROPPED, own_environment
 from serve.engine_install import EngineHome, find_home
 from serve.heads import read_head
 from serve.printing_gateway import gateway_lines, masked
+from serve.releases import Releases
+from serve.versions import room_for
 
 if TYPE_CHECKING:
-    from serve.run import Serving
+    from serve.assembly import Serving
 
 # Stands for the engine's private folder until it is written as a shell's variable.
 _FOLDER = Path("\0")
@@ -50,8 +52,10 @@ def print_serving(bundle_path: Path, settings: Serving, echo: Callable[[str], No
         ports = range(settings.port + 1, settings.port + 2 + len(ways))
         if ports[-1] > 65535:
             raise UserError(f"--port {settings.port}: the engines' ports follow it; lower it")
+        releases = None if settings.releases is None else Releases(settings.releases)
+        room = room_for(releases, bundle)
         for port, pooling in zip(ports, [None, *ways], strict=True):
-            lines += _vllm(bundle, home, pooling, port)
+            lines += _vllm(bundle, home, pooling, port, *room)
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         lines += [f"until curl -sf {url}/health; do sleep 1; done" for url in urls]
         lines += gateway_lines(bundle, settings, urls)
@@ -64,7 +68,9 @@ def print_serving(bundle_path: Path, settings: Serving, echo: Callable[[str], No
     return 0
 
 
-def _vllm(bundle: Bundle, home: EngineHome, pooling: str | None, port: int) -> Iterator[str]:
+def _vllm(
+    bundle: Bundle, home: EngineHome, pooling: str | None, port: int, room: int, rank: int
+) -> Iterator[str]:
     from serve.vllm_engine import ADAPTERS, command_line, served, variables
 
     adapters = served(bundle, pooling)
@@ -74,8 +80,9 @@ def _vllm(bundle: Bundle, home: EngineHome, pooling: str | None, port: int) -> I
     yield _NEW_FOLDER
     for each in adapters:
         yield from _copy(each, bundle, places[each.name])
-    command = command_line(bundle, home, places, port, pooling)
-    yield _started(own_environment(**variables(home)), command)
+    room = room if adapters else 0
+    command = command_line(bundle, home, places, port, pooling, room=room, rank=rank)
+    yield _started(own_environment(**variables(home, room=room)), command)
 
 
 def _transformers(bundle: Bundle, port: int) -> Iterator[str]:

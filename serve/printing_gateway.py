@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from serve.bundle import Bundle
 
 if TYPE_CHECKING:
-    from serve.run import Serving
+    from serve.assembly import Serving
 
 # Field of Serving to its option; not here: what the engines' lines say, and secrets.
 _OPTIONS = {

@@ -91,9 +91,14 @@ class Release(BaseModel):
 
     @property
     def wanted(self) -> tuple[int, ...]:
-        """Numbers that a server has to hold: live, on trial, and where a rollback goes."""
-        found = [self.live, *self.before[-1:]]
-        return tuple(dict.fromkeys([*found, self.canary.version] if self.canary else found))
+        """Numbers that a server has to hold: live, and on trial."""
+        return (self.live,) if self.canary is None else (self.live, self.canary.version)
+
+
+def _live(release: Release, number: int) -> Release:
+    """Another version live, and no trial; a rollback goes to the one before."""
+    before = release.before if number == release.live else (*release.before, release.live)
+    return release.model_copy(update={"live": number, "canary": None, "before": before})
 
 
 class _File(BaseModel):
@@ -127,25 +132,29 @@ class Releases:
         """Every change, oldest first: ``at``, ``by``, ``name``, ``what``, ``from``, ``to``."""
         return list(self._read().log)
 
-    def register(self, name: str, digest: str, bundle: Path, *, gated: bool) -> int:
+    def register(
+        self, name: str, digest: str, bundle: Path, *, gated: bool, served: bool = True
+    ) -> int:
         """The number of these weights under this name; a new one where they are new.
 
-        A name that nobody has promoted stands for its newest version.
+        Args:
+            served: they are being served: a name that nobody has promoted stands for what was
+                served last. False: the version waits for its promotion, but for the first.
         """
         with self._changing() as (tree, write):
             release = tree.models.get(name)
             known = {} if release is None else release.versions
             folder = str(bundle.resolve())
-            for version in known.values():
-                if version.digest == digest:
-                    same = (version.bundle, version.gated) == (folder, gated)
-                    if not same:
-                        told = version.model_copy(update={"bundle": folder, "gated": gated})
-                        kept = {**known, str(version.number): told}
-                        assert release is not None
-                        changed = release.model_copy(update={"versions": kept})
-                        write(name, changed, "made again", version.number, version.number)
-                    return version.number
+            same = next((v for v in known.values() if v.digest == digest), None)
+            if release is not None and same is not None:
+                told = same.model_copy(update={"bundle": folder, "gated": gated})
+                changed = release.model_copy(update={"versions": {**known, str(same.number): told}})
+                if served and not release.pinned and release.live != same.number:
+                    changed = _live(changed, same.number)
+                if changed != release:
+                    what = "made again" if changed.live == release.live else "served"
+                    write(name, changed, what, release.live, changed.live)
+                return same.number
             number = 1 + max((v.number for v in known.values()), default=0)
             made = Version(
                 number=number, bundle=folder, digest=digest, gated=gated, added_at=self.clock()
@@ -153,14 +162,12 @@ class Releases:
             versions = {**known, str(number): made}
             if release is None:
                 write(name, Release(versions=versions, live=number), "added", None, number)
-            elif release.pinned:
-                waiting = release.model_copy(update={"versions": versions})
+                return number
+            waiting = release.model_copy(update={"versions": versions})
+            if release.pinned or not served:
                 write(name, waiting, "added", release.live, release.live)
             else:
-                update = {
-                    "versions": versions, "live": number, "before": (*release.before, release.live)
-                }  # fmt: skip
-                write(name, release.model_copy(update=update), "added", release.live, number)
+                write(name, _live(waiting, number), "added", release.live, number)
             return number
 
     def promote(self, name: str, number: int, percent: float | None = None) -> Release:
@@ -192,12 +199,7 @@ class Releases:
                 changed = release.model_copy(update={"canary": canary, "pinned": True})
                 write(name, changed, f"canary {percent:g} %", release.live, number)
                 return changed
-            before = release.before
-            if number != release.live:
-                before = (*before, release.live)
-            changed = release.model_copy(
-                update={"live": number, "canary": None, "before": before, "pinned": True}
-            )
+            changed = _live(release, number).model_copy(update={"pinned": True})
             write(name, changed, "promoted", release.live, number)
             return changed
 

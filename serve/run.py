@@ -8,55 +8,24 @@ import json
 import shlex
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import UserError
-from serve.attached import attach, engine_headers
+from serve.assembly import Serving, door_of, engines_of, following_of, releases_of
 from serve.bundle import Bundle, read_bundle
-from serve.engine import Engine, EngineChoice, choose_engine, head_engines
+from serve.engine import Engine
 from serve.listening import bind, shown_url
 from serve.supervisor import Supervisor
 
 if TYPE_CHECKING:
     import uvicorn
 
+    from serve.following import Following
     from serve.gateway.door import Door
 
 KEY_VARIABLE = "GRADUS_API_KEY"
-
-
-@dataclass(frozen=True)
-class Serving:
-    """How a bundle is served.
-
-    Attributes:
-        engine: ``auto`` is vLLM where it is installed, else transformers.
-        host: address to listen on; anything but loopback needs keys.
-        port: TCP port; 0 takes a free one.
-        api_key: the one key, where there is no file of them.
-        keys: file of keys, as `gradus keys` writes it.
-        usage_url: database of usage; None: it is not kept.
-        access_log: file of JSON lines; None: there is none.
-        log_prompts: bodies are logged too, redacted.
-        drain_s: what running requests are given after SIGTERM.
-        in_flight: requests under way at once.
-        engine_urls: engines that run elsewhere, all serving this bundle; none: one is started.
-    """
-
-    engine: EngineChoice = "auto"
-    host: str = "127.0.0.1"
-    port: int = 8000
-    api_key: str | None = None
-    keys: Path | None = None
-    usage_url: str | None = None
-    access_log: Path | None = None
-    log_prompts: bool = False
-    drain_s: float = 30.0
-    in_flight: int = 256
-    engine_urls: tuple[str, ...] = field(default=())
 
 
 def serve(
@@ -87,17 +56,21 @@ def serve(
             f"--host {told.host}: reachable from outside; give --keys or --api-key, or 127.0.0.1"
         )
     bundle = read_bundle(bundle_path)
+    releases = releases_of(bundle, told, echo)
     # Before the engine's minute: a port in use should say so at once.
     with bind(told.host, told.port) as listener, _stoppable():
-        engines = _engines(bundle, told)
+        engines = engines_of(bundle, told, releases)
         supervisor = Supervisor(engines, echo)
         try:
             _start(bundle, engines, echo)
-            door = _door(bundle, engines, told, supervisor, echo)
+            door = door_of(bundle, engines, told, supervisor, echo)
+            following = following_of(bundle, engines, releases, door, echo)
             url = shown_url(told.host, listener.getsockname()[1])
             ready = _ready_text(bundle, url, keyed=keyed)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_run(door, supervisor, listener, told.drain_s, lambda: echo(ready)))
+                runner.run(
+                    _run(door, supervisor, following, listener, told.drain_s, lambda: echo(ready))
+                )
         except KeyboardInterrupt:
             pass
         finally:
@@ -128,51 +101,10 @@ def _start(bundle: Bundle, engines: list[Engine], echo: Callable[[str], None]) -
         echo(f"not served: {heads}; heads need vLLM (`gradus engine install`)")
 
 
-def _engines(bundle: Bundle, told: Serving) -> list[Engine]:
-    """Engines of our own, not yet started, or those that run elsewhere; a writer first."""
-    if told.engine_urls:
-        found = attach(bundle, told.engine_urls)
-        return [*sorted(found, key=lambda engine: engine.pooling is not None)]
-    main = choose_engine(bundle, told.engine)
-    return [main, *head_engines(bundle, main)]
-
-
-def _door(
-    bundle: Bundle,
-    engines: Sequence[Engine],
-    told: Serving,
-    supervisor: Supervisor,
-    echo: Callable[[str], None],
-) -> Door:
-    from serve.gateway.directory import table_of
-    from serve.gateway.door import Door, DoorLimits
-    from serve.gateway.upstreams import Upstream, UpstreamGroup
-    from serve.open_files import kept_of, ring_of
-
-    headers = engine_headers() if told.engine_urls else {}
-    members: dict[str, list[Upstream]] = {}
-    for engine in engines:
-        way = getattr(engine, "pooling", None) or ""
-        alone = engine.name == "vllm" and bool(bundle.adapters)
-        members.setdefault(way, []).append(
-            Upstream(engine.base_url, engine.alive, dict(headers), scores_alone=alone)
-        )
-    group = UpstreamGroup(members.pop(""))
-    groups = {way: UpstreamGroup(replicas) for way, replicas in members.items()}
-    parts = kept_of(bundle, told.usage_url, told.access_log, prompts=told.log_prompts)
-    supervisor.restarted = parts["metrics"].engine_restarts
-    return Door(
-        directory=table_of(bundle, engines[0], group, groups),
-        keys=ring_of(told.api_key, told.keys, echo),
-        limits=DoorLimits(in_flight=told.in_flight),
-        healthy=supervisor.alive,
-        **parts,
-    )
-
-
 async def _run(
     door: Door,
     supervisor: Supervisor,
+    following: Following | None,
     listener: socket.socket,
     drain_s: float,
     ready: Callable[[], None],
@@ -182,12 +114,15 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    watching = asyncio.create_task(supervisor.watch())
+    watching = [asyncio.create_task(supervisor.watch())]
     try:
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
         for group in door.directory.groups():
             await group.look()
+        if following is not None:
+            await following.begin()
+            watching.append(asyncio.create_task(following.follow()))
         if server.started:
             ready()
         waiting = asyncio.create_task(stop.wait())
@@ -198,9 +133,9 @@ async def _run(
         stop.clear()
         await _drained(door, stop, drain_s)
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         server.should_exit = True
         await serving
         # Before the loop waits for its threads: in one of them an engine may be starting.

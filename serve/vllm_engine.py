@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import EngineError, ModelError
+from serve.adapter_slots import AdapterSlots
 from serve.bundle import Bundle, BundleAdapter, BundleHead, copy_adapter
 from serve.child import Child, clean_environment, free_port
 from serve.engine import await_http, warm_up
@@ -43,6 +44,9 @@ def command_line(
     port: int,
     pooling: str | None = None,
     host: str = "127.0.0.1",
+    *,
+    room: int = 0,
+    rank: int = 0,
 ) -> list[str]:
     """The command that starts vLLM for a bundle.
 
@@ -54,6 +58,8 @@ def command_line(
         pooling: The engine reads for heads, and pools states so: ``last``, ``mean`` or ``cls``;
             None: it writes.
         host: Address to listen on: loopback, but in a container of its own.
+        room: Adapters that may be loaded later, beside these.
+        rank: The largest of theirs.
     """
     command = [
         str(home.python),
@@ -79,10 +85,10 @@ def command_line(
     if adapters:
         known: list[BundleAdapter | BundleHead] = [*bundle.adapters, *bundle.heads]
         ranks = [each.rank for each in known if each.name in adapters]
-        command += ["--enable-lora", "--max-lora-rank", str(slot_rank(max(ranks)))]
+        command += ["--enable-lora", "--max-lora-rank", str(slot_rank(max([rank, *ranks])))]
         # One slot more than adapters: with all slots taken, a base request that is batched
         # with adapter requests can get the last slot's adapter on CPU (vllm #48421).
-        command += ["--max-loras", str(len(adapters) + 1)]
+        command += ["--max-loras", str(len(adapters) + room + 1)]
         command += ["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())]
     return command
 
@@ -117,9 +123,18 @@ def require_current(home: EngineHome) -> None:
         )
 
 
-def variables(home: EngineHome) -> dict[str, str]:
-    """What vLLM's environment has beyond that of any engine."""
+def variables(home: EngineHome, *, room: int = 0) -> dict[str, str]:
+    """What vLLM's environment has beyond that of any engine.
+
+    Args:
+        room: Adapters may be loaded later. On a CPU that takes vLLM's developer routes too, the
+            only ones by which an adapter leaves its slot; both are on loopback alone.
+    """
+    loading = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if room else {}
+    if room and home.device == "cpu":
+        loading["VLLM_SERVER_DEV_MODE"] = "1"
     return {
+        **loading,
         # Its entry-point plug-ins look adapters up by the client's model name.
         "VLLM_PLUGINS": "",
         "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -135,20 +150,44 @@ class VllmEngine:
     one way of pooling stand on.
     """
 
-    def __init__(self, bundle: Bundle, home: EngineHome, pooling: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        home: EngineHome,
+        pooling: str | None = None,
+        *,
+        room: int = 0,
+        rank: int = 0,
+    ) -> None:
+        """
+        Args:
+            bundle: What to serve.
+            home: The engine's environment.
+            pooling: How it pools where it reads for heads; None: it writes.
+            room: Versions that can be loaded later, beside the bundle's own adapters.
+            rank: The largest of theirs.
+        """
         self.name = "vllm" if pooling is None else f"vllm-{pooling}"
         self.pooling = pooling
         self._bundle = bundle
         self._home = home
         self._port = free_port()
         self._child: Child | None = None
-        self._served = served(bundle, pooling)
-        names = [each.name for each in self._served]
+        own = served(bundle, pooling)
+        names = [each.name for each in own]
         if pooling is None:
             names.insert(0, bundle.base.name)
         # vLLM takes public names, so nothing has to be written back into its answers.
         self.models: Mapping[str, str] = {name: name for name in names}
         self.echoes: Mapping[str, str] = self.models
+        rank = slot_rank(max([rank, *(each.rank for each in own)])) if own else 0
+        self.slots = AdapterSlots(
+            self.base_url,
+            {each.name: each for each in own},
+            room=room if own else 0,
+            rank=rank,
+            removes=home.device == "cpu",
+        )
 
     @property
     def base_url(self) -> str:
@@ -176,17 +215,26 @@ class VllmEngine:
             EngineError: The environment is not what the lock file says.
         """
         require_current(self._home)
-        self._child = Child(self.name)
-        adapters = copies(self._bundle, self._served, self._child.folder)
-        environment = clean_environment(**variables(self._home))
-        command = command_line(self._bundle, self._home, adapters, self._port, self.pooling)
-        self._child.start(command, environment)
+        child = self._child = Child(self.name)
+        slots = self.slots
+        # What was loaded since the last start is there again after it.
+        folder = child.folder / ADAPTERS
+        places = slots.placed(lambda name, each: copy_adapter(
+            each, self._bundle.base.path, folder / name))  # fmt: skip
+        command = command_line(
+            self._bundle, self._home, places, self._port, self.pooling,
+            room=slots.capacity - len(places), rank=slots.rank,
+        )  # fmt: skip
+        child.start(command, clean_environment(**variables(self._home, room=slots.room)))
 
     def wait_ready(self, timeout_s: float = 600.0) -> None:
         """Return when base and adapters have each answered a warm-up request."""
         deadline = time.monotonic() + timeout_s
         await_http(self, "/health", deadline)
-        warm_up(self, deadline, "/pooling" if self.pooling else "/v1/chat/completions")
+        names = [*self.slots.held]
+        if self.pooling is None:
+            names.insert(0, self._bundle.base.name)
+        warm_up(self, deadline, "/pooling" if self.pooling else "/v1/chat/completions", names)
 
     def alive(self) -> bool:
         """Whether vLLM's main process runs."""

@@ -140,6 +140,7 @@ class Call:
         if route is None:
             raise no_model(name)
         self.route = route
+        route.use.count += 1
         if self.door.metrics is not None:
             self.door.metrics.started(self.path, route.name)
         return route
@@ -182,6 +183,8 @@ class Call:
         if self._ended:
             return
         self._ended = True
+        if self.route is not None:
+            self.route.use.count -= 1
         door, seconds = self.door, time.monotonic() - self.began
         if self._held:
             door.in_flight -= 1

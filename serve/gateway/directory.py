@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.core.controls import Controls
-from serve.bundle import Bundle, BundleBase, BundleHead
+from serve.bundle import Bundle, BundleAdapter, BundleBase, BundleHead
 from serve.gateway.classify import Reading
 from serve.gateway.upstreams import UpstreamGroup
 from serve.heads import Head, read_head
@@ -35,6 +35,17 @@ class Rendering:
     rewrite: Rewrite = lambda body: body
 
 
+@dataclass(eq=False)
+class Use:
+    """Calls under way of one version: what is used is not taken out of its engine.
+
+    Attributes:
+        count: of calls.
+    """
+
+    count: int = 0
+
+
 @dataclass(frozen=True)
 class Route:
     """One public name.
@@ -50,6 +61,7 @@ class Route:
         head: of a model that reads; None: it writes.
         reading: how the engine is asked for a head's states.
         writes_more: the engine takes more than chat (completions, responses, embeddings).
+        use: of the version, under all of its names.
     """
 
     name: str
@@ -62,6 +74,7 @@ class Route:
     head: Head | None = None
     reading: Reading | None = None
     writes_more: bool = True
+    use: Use = field(default_factory=Use)
 
 
 class Directory(Protocol):
@@ -127,6 +140,31 @@ def table_of(
         group: the replicas of the engine that writes.
         pools: way of pooling to the replicas that pool so; a head without one is not listed.
     """
+    routes = [
+        chat_route(bundle, model, engine, group, engine.models[model.name])
+        for model in bundle.models
+    ]
+    for about in bundle.heads:
+        head = read_head(about)
+        pool = (pools or {}).get(head.pooling)
+        if pool is not None:
+            routes.append(head_route(bundle, about, head, pool, about.name))
+    return Table(routes)
+
+
+def chat_route(
+    bundle: Bundle,
+    model: BundleBase | BundleAdapter,
+    engine: Speaks,
+    group: UpstreamGroup,
+    served: str,
+) -> Route:
+    """The route of a model that writes.
+
+    Args:
+        bundle: its own, whose settings are added to a request.
+        served: the engine's name for it.
+    """
     rendering = Rendering(
         bundle.system,
         bundle.controls,
@@ -134,43 +172,29 @@ def table_of(
         bundle.stop_token_ids,
         engine.request,
     )
-    routes = []
-    for model in bundle.models:
-        served = engine.models[model.name]
-        routes.append(
-            Route(
-                model.name,
-                model.digest[:8],
-                card_of(bundle, model, "chat"),
-                group,
-                served,
-                engine.echoes[served],
-                rendering,
-                writes_more=engine.name == "vllm",
-            )
-        )
-    chat = renders(bundle)
-    for about in bundle.heads:
-        head = read_head(about)
-        pool = (pools or {}).get(head.pooling)
-        if pool is not None:
-            reading = Reading(
-                about.name, chat, bundle.system, bundle.controls, bundle.chat_template_kwargs
-            )
-            routes.append(
-                Route(
-                    about.name,
-                    about.digest[:8],
-                    card_of(bundle, about, "classify"),
-                    pool,
-                    about.name,
-                    about.name,
-                    rendering,
-                    head,
-                    reading,
-                )
-            )
-    return Table(routes)
+    return Route(
+        model.name,
+        model.digest[:8],
+        card_of(bundle, model, "chat"),
+        group,
+        served,
+        engine.echoes.get(served, served),
+        rendering,
+        writes_more=engine.name == "vllm",
+    )
+
+
+def head_route(
+    bundle: Bundle, about: BundleHead, head: Head, group: UpstreamGroup, served: str
+) -> Route:
+    """The route of a model that reads; arguments as of ``chat_route``."""
+    reading = Reading(
+        served, renders(bundle), bundle.system, bundle.controls, bundle.chat_template_kwargs
+    )
+    card = card_of(bundle, about, "classify")
+    return Route(
+        about.name, about.digest[:8], card, group, served, served, head=head, reading=reading
+    )
 
 
 def renders(bundle: Bundle) -> bool:

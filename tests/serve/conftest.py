@@ -27,9 +27,12 @@ _SERVE = """\
 import sys
 from pathlib import Path
 from pipeline.core.errors import GradusError
-from serve.run import Serving, serve
+from serve.assembly import Serving
+from serve.run import serve
 try:
-    code = serve(Path(sys.argv[1]), Serving(engine=sys.argv[2], port=int(sys.argv[3])),
+    releases = Path(sys.argv[4]) if sys.argv[4:] else None
+    code = serve(Path(sys.argv[1]), Serving(engine=sys.argv[2], port=int(sys.argv[3]),
+                                            releases=releases),
                  lambda text: print(text, flush=True))
 except GradusError as error:
     print(f"error: {error}", flush=True)
@@ -64,8 +67,10 @@ def offline(family: Family) -> Callable[[str, str, int], Greedy]:
 
     def answer(name: str, prompt: str, tokens: int) -> Greedy:
         model: Any = Qwen3ForCausalLM.from_pretrained(family.base, dtype=torch.float32)
-        if name in family.adapters:
-            model = PeftModel.from_pretrained(model, family.adapters[name])
+        # Of another version its folder.
+        folder = family.adapters.get(name, Path(name))
+        if folder.is_dir():
+            model = PeftModel.from_pretrained(model, folder)
         ids = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}],
             add_generation_prompt=True,
@@ -124,9 +129,12 @@ class ServerProcess:
 
 
 @contextmanager
-def _serving(bundle: Path, engine: str, ready_s: float) -> Iterator[ServerProcess]:
+def _serving(
+    bundle: Path, engine: str, ready_s: float, releases: Path | None = None
+) -> Iterator[ServerProcess]:
+    more = [] if releases is None else [str(releases)]
     process = subprocess.Popen(
-        [sys.executable, "-c", _SERVE, str(bundle), engine, "0"],
+        [sys.executable, "-c", _SERVE, str(bundle), engine, "0", *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -164,6 +172,16 @@ def vllm_server(family: Family) -> Iterator[ServerProcess]:
         pytest.skip("vLLM is not installed; run `gradus engine install` first")
     with _serving(family.bundle, "vllm", 300) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def serve_vllm() -> Callable[..., AbstractContextManager[ServerProcess]]:
+    """The real vLLM for a bundle, ``releases`` followed."""
+    from serve.engine_install import find_home
+
+    if find_home() is None:
+        pytest.skip("vLLM is not installed; run `gradus engine install` first")
+    return lambda bundle, releases=None: _serving(bundle, "vllm", 300, releases)
 
 
 @pytest.fixture(scope="session")

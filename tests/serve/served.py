@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 _SERVE = """\
 import sys
 from pathlib import Path
-from serve.run import Serving, serve
+from serve.assembly import Serving
+from serve.run import serve
 urls = tuple(sys.argv[3].split(","))
 sys.exit(serve(Path(sys.argv[1]), Serving(port=0, drain_s=float(sys.argv[2]), engine_urls=urls),
                lambda text: print(text, flush=True)))

@@ -128,6 +128,21 @@ def test_pasted_lines_start_what_the_engine_starts(
     assert "PYTHONPATH" not in by_hand[0]["env"]
 
 
+def test_an_engine_that_follows_releases_is_printed_with_its_room(
+    recorded: Recorded, family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ("--releases", tmp_path / "releases.json")
+    pasted(engines_only(cli("serve", family.bundle, "--print", *told).output))
+    by_hand = recorded.taken(1)
+    monkeypatch.setattr(vllm_engine, "free_port", lambda: 8001)
+    home = find_home()
+    assert home is not None
+    started(VllmEngine(read_bundle(family.bundle), home, room=2, rank=12))
+    assert by_hand == recorded.taken(1)
+    assert by_hand[0]["argv"][by_hand[0]["argv"].index("--max-loras") + 1] == "5"
+    assert by_hand[0]["env"]["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+
+
 def test_printed_words_are_those_of_the_command_line(recorded: Recorded, family: Family) -> None:
     printed = engines_only(cli("serve", family.bundle, "--print").output)
     pasted(printed)

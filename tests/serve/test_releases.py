@@ -33,10 +33,11 @@ def added(releases: Releases, count: int, *, gated: bool = True) -> None:
 def test_the_same_weights_are_the_same_version(releases: Releases) -> None:
     added(releases, 2)
     folder = releases.path.parent / "bundle1"
-    assert releases.register("intents", "digest1", folder, gated=True) == 1
+    assert releases.register("intents", "digest1", folder, gated=True, served=False) == 1
     assert [line["what"] for line in releases.log()] == ["added", "added"]
     # Made again elsewhere: the number stays, the folder is the new one.
-    assert releases.register("intents", "digest1", folder.parent / "again", gated=True) == 1
+    again = folder.parent / "again"
+    assert releases.register("intents", "digest1", again, gated=True, served=False) == 1
     version = releases.read()["intents"].version(1)
     assert version is not None
     assert version.bundle == str(folder.parent / "again")
@@ -48,6 +49,22 @@ def test_a_name_that_nobody_promoted_stands_for_its_newest_version(releases: Rel
     releases.promote("intents", 2)
     releases.register("intents", "digest4", releases.path.parent, gated=True)
     assert releases.read()["intents"].live == 2
+
+
+def test_a_name_that_nobody_promoted_stands_for_what_was_served_last(releases: Releases) -> None:
+    added(releases, 2)
+    folder = releases.path.parent
+    assert releases.register("intents", "digest3", folder, gated=True, served=False) == 3
+    assert releases.read()["intents"].live == 2
+    assert releases.register("intents", "digest1", folder / "bundle1", gated=True) == 1
+    assert releases.read()["intents"].live == 1
+    releases.promote("intents", 2)
+    assert releases.register("intents", "digest3", folder, gated=True) == 3
+    assert releases.read()["intents"].live == 2
+    whats = [(line["what"], line["from"], line["to"]) for line in releases.log()]
+    assert whats == [
+        ("added", None, 1), ("added", 1, 2), ("added", 2, 2), ("served", 2, 1), ("promoted", 1, 2),
+    ]  # fmt: skip
 
 
 def test_rollback_goes_the_way_of_promotions_backwards(releases: Releases) -> None:
@@ -99,11 +116,11 @@ def test_a_canary_is_given_to_its_share_of_callers_and_to_each_always(releases: 
     assert {line["what"] for line in releases.log()} >= {"canary 10 %", "canary ended"}
 
 
-def test_a_server_holds_what_may_be_asked_next(releases: Releases) -> None:
+def test_a_server_holds_what_is_live_and_on_trial(releases: Releases) -> None:
     added(releases, 4)
     releases.promote("intents", 1)
     releases.promote("intents", 3)
-    assert set(releases.promote("intents", 2, 5).wanted) == {3, 1, 2}
+    assert set(releases.promote("intents", 2, 5).wanted) == {3, 2}
 
 
 def test_the_log_says_who_changed_what_when(releases: Releases) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import EngineError, GradusError, UserError
+from serve.assembly import Serving
 from serve.bundle import read_bundle
 from serve.engine import choose_engine
-from serve.run import Serving, serve
+from serve.run import serve
 from serve.transformers_engine import TransformersEngine
 
 

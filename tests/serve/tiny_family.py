@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def make_family(root: Path) -> Family:
     adapters = {}
     for seed, (name, rank) in enumerate((("demo-l1", 4), ("demo-l2", 12)), start=1):
         adapters[name] = bundle / "adapters" / f"{name}-{seed:08x}"
-        _make_adapter(base, adapters[name], rank, seed)
+        make_adapter(base, adapters[name], rank, seed)
     entries = [
         {
             "name": name,
@@ -119,7 +120,7 @@ def _make_base(base: Path) -> None:
     model.save_pretrained(base)
 
 
-def _make_adapter(base: Path, folder: Path, rank: int, seed: int) -> None:
+def make_adapter(base: Path, folder: Path, rank: int, seed: int) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen3ForCausalLM
@@ -138,21 +139,38 @@ def _make_adapter(base: Path, folder: Path, rank: int, seed: int) -> None:
     place.write_text(json.dumps({**saved, "base_model_name_or_path": "demo-l0"}))
 
 
+def another_version(family: Family, first: Path, folder: Path, rank: int, seed: int) -> Path:
+    """The bundle once more, with other weights under the last name."""
+    copy = folder / "bundle"
+    shutil.copytree(first, copy)
+    tree = json.loads((copy / "bundle.json").read_text())
+    entry = tree["adapters"][-1]
+    place = copy / "adapters" / f"{entry['name']}-{seed:08x}"
+    make_adapter(family.base, place, rank, seed)
+    shutil.rmtree(copy / entry["path"])
+    weights = (place / "adapter_model.safetensors").read_bytes()
+    entry |= {
+        "path": str(place.relative_to(copy)),
+        "rank": rank,
+        "digest": hashlib.sha256(weights).hexdigest(),
+    }
+    (copy / "bundle.json").write_text(json.dumps(tree))
+    return copy
+
+
 HEAD = "demo-l2-classifier"
 LABELS = ("card_arrival", "card", "top_up")
 
 
 def make_headed(family: Family, root: Path, pooling: str = "last", **more: Any) -> Path:
     """The family's bundle once more, with a head over an adapter of its own."""
-    import shutil
-
     import torch
     from safetensors.torch import save_file
 
     bundle = root / "bundle"
     shutil.copytree(family.bundle, bundle)
     folder = bundle / "heads" / f"{HEAD}-00000009"
-    _make_adapter(family.base, folder, 4, 9)
+    make_adapter(family.base, folder, 4, 9)
     torch.manual_seed(10)
     save_file({"score.weight": torch.randn(len(LABELS), 128) / 8}, str(folder / "head.safetensors"))
     head = {

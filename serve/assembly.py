@@ -1,0 +1,143 @@
+"""What a server is made of: its settings, and the parts that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import UserError
+from serve.attached import attach, engine_headers
+from serve.bundle import Bundle
+from serve.engine import Engine, EngineChoice, choose_engine, head_engines
+from serve.supervisor import Supervisor
+from serve.versions import room_for
+
+if TYPE_CHECKING:
+    from serve.following import Following
+    from serve.gateway.door import Door
+    from serve.releases import Releases
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a bundle is served.
+
+    Attributes:
+        engine: ``auto`` is vLLM where it is installed, else transformers.
+        host: address to listen on; anything but loopback needs keys.
+        port: TCP port; 0 takes a free one.
+        api_key: the one key, where there is no file of them.
+        keys: file of keys, as `gradus keys` writes it.
+        usage_url: database of usage; None: it is not kept.
+        access_log: file of JSON lines; None: there is none.
+        log_prompts: bodies are logged too, redacted.
+        drain_s: what running requests are given after SIGTERM.
+        in_flight: requests under way at once.
+        engine_urls: engines that run elsewhere, all serving this bundle; none: one is started.
+        releases: file of what each name stands for, which is followed; None: names stand for what
+            the bundle holds.
+    """
+
+    engine: EngineChoice = "auto"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    keys: Path | None = None
+    usage_url: str | None = None
+    access_log: Path | None = None
+    log_prompts: bool = False
+    drain_s: float = 30.0
+    in_flight: int = 256
+    engine_urls: tuple[str, ...] = field(default=())
+    releases: Path | None = None
+
+
+def releases_of(bundle: Bundle, told: Serving, echo: Callable[[str], None]) -> Releases | None:
+    """The file of releases that is followed, this bundle's versions written into it.
+
+    Raises:
+        UserError: the file is none of releases, or engines run elsewhere.
+    """
+    if told.releases is None:
+        return None
+    if told.engine_urls:
+        raise UserError(
+            "--releases: engines that run elsewhere load nothing while they run; give them a "
+            "bundle with the version, and leave --releases out"
+        )
+    if bundle.ungated:
+        echo(f"bundle {bundle.name} is UNGATED: it is served by itself, and no release is followed")
+        return None
+    from serve.releases import Releases
+    from serve.versions import register_all
+
+    releases = Releases(told.releases)
+    register_all(releases, bundle, served=True)
+    return releases
+
+
+def following_of(
+    bundle: Bundle,
+    engines: Sequence[Engine],
+    releases: Releases | None,
+    door: Door,
+    echo: Callable[[str], None],
+) -> Following | None:
+    """What keeps the door's names as the file says; takes the door's directory over."""
+    from serve.gateway.directory import Table
+    from serve.vllm_engine import VllmEngine
+
+    able = [engine for engine in engines if isinstance(engine, VllmEngine)]
+    if releases is None or not able:
+        return None
+    from serve.following import Following
+
+    assert isinstance(door.directory, Table)
+    following = Following(releases, bundle, able, door.directory, echo, door.metrics)
+    door.directory = following.shelf
+    return following
+
+
+def engines_of(bundle: Bundle, told: Serving, releases: Releases | None) -> list[Engine]:
+    """Engines of our own, not yet started, or those that run elsewhere; a writer first."""
+    if told.engine_urls:
+        found = attach(bundle, told.engine_urls)
+        return [*sorted(found, key=lambda engine: engine.pooling is not None)]
+    room, rank = room_for(releases, bundle)
+    main = choose_engine(bundle, told.engine, room=room, rank=rank)
+    return [main, *head_engines(bundle, main, room=room, rank=rank)]
+
+
+def door_of(
+    bundle: Bundle,
+    engines: Sequence[Engine],
+    told: Serving,
+    supervisor: Supervisor,
+    echo: Callable[[str], None],
+) -> Door:
+    from serve.gateway.directory import table_of
+    from serve.gateway.door import Door, DoorLimits
+    from serve.gateway.upstreams import Upstream, UpstreamGroup
+    from serve.open_files import kept_of, ring_of
+
+    headers = engine_headers() if told.engine_urls else {}
+    members: dict[str, list[Upstream]] = {}
+    for engine in engines:
+        way = getattr(engine, "pooling", None) or ""
+        alone = engine.name == "vllm" and bool(bundle.adapters)
+        members.setdefault(way, []).append(
+            Upstream(engine.base_url, engine.alive, dict(headers), scores_alone=alone)
+        )
+    group = UpstreamGroup(members.pop(""))
+    groups = {way: UpstreamGroup(replicas) for way, replicas in members.items()}
+    parts = kept_of(bundle, told.usage_url, told.access_log, prompts=told.log_prompts)
+    supervisor.restarted = parts["metrics"].engine_restarts
+    return Door(
+        directory=table_of(bundle, engines[0], group, groups),
+        keys=ring_of(told.api_key, told.keys, echo),
+        limits=DoorLimits(in_flight=told.in_flight),
+        healthy=supervisor.alive,
+        **parts,
+    )

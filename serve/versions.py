@@ -1,0 +1,135 @@
+"""Versions of a name: found in the bundles that hold them, and what may stand in one engine."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core.errors import GradusError, UserError
+from serve.bundle import Bundle, BundleAdapter, BundleHead, read_bundle
+from serve.heads import read_head
+from serve.releases import Releases, Version
+
+RELEASES_FILE = "releases.json"
+"""In the store: what every name stands for."""
+ROOM = 2
+"""Versions that an engine has room for beyond one of each name: one on trial, one coming in."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One version of a name, with the bundle that it came in.
+
+    Attributes:
+        name: Public.
+        number: Of the version.
+        about: The adapter or head.
+        bundle: Its own: system text, controls and golden answers are of it.
+    """
+
+    name: str
+    number: int
+    about: BundleAdapter | BundleHead
+    bundle: Bundle
+
+
+def register_all(releases: Releases, bundle: Bundle, *, served: bool) -> dict[str, int]:
+    """Writes a bundle's adapters and heads down as versions of their names.
+
+    Args:
+        served: It is being served: a name that nobody promoted stands for it from now on.
+
+    Returns:
+        Name to number.
+    """
+    gated, root = not bundle.ungated, bundle.root
+    return {
+        each.name: releases.register(each.name, each.digest, root, gated=gated, served=served)
+        for each in bundle.trained
+    }
+
+
+def room_for(releases: Releases | None, bundle: Bundle) -> tuple[int, int]:
+    """How many versions an engine has to have room for beside the bundle's, and of which rank.
+
+    The rank is the largest of all that the bundle's names could stand for by now.
+
+    Raises:
+        UserError: the file is none of releases.
+    """
+    if releases is None or bundle.ungated:
+        return 0, 0
+    names = {each.name for each in bundle.trained}
+    ranks = [each.rank for each in bundle.trained]
+    for name, release in releases.read().items():
+        for version in release.versions.values() if name in names else ():
+            # One that is gone or torn is told when somebody promotes it.
+            with contextlib.suppress(GradusError):
+                ranks.append(find_held(name, version).about.rank)
+    return ROOM, max(ranks, default=0)
+
+
+def find_held(name: str, version: Version) -> Held:
+    """A version in the bundle that the file of releases names.
+
+    Raises:
+        UserError: the bundle is gone, or holds other weights by now.
+        ModelError: it is not whole, or not safe.
+    """
+    root = Path(version.bundle)
+    if not root.is_dir():
+        raise UserError(
+            f"{name}: version {version.number}: {root} is gone; run its recipe again, and the "
+            "number stays"
+        )
+    bundle = read_bundle(root)
+    for about in bundle.trained:
+        if (about.name, about.digest) == (name, version.digest):
+            return Held(name, version.number, about, bundle)
+    raise UserError(
+        f"{name}: version {version.number}: {root} holds other weights by now; run the recipe "
+        "of that version again"
+    )
+
+
+def require_beside(held: Held, running: Bundle) -> None:
+    """Pass where an engine that serves ``running`` can serve a version of another bundle too.
+
+    Raises:
+        UserError: what differs is the whole engine's.
+    """
+    other = held.bundle
+    if other.root == running.root:
+        return
+    differs = next(
+        (
+            what
+            for what, a, b in (
+                ("base", other.base.digest, running.base.digest),
+                ("chat template", _text(other.chat_template), _text(running.chat_template)),
+                ("type of weights", other.dtype, running.dtype),
+                ("longer context", other.max_model_len > running.max_model_len, False),
+                ("way of pooling", *_pooling(held, running)),
+            )
+            if a != b
+        ),
+        None,
+    )
+    if differs is not None:
+        raise UserError(
+            f"{held.name}: version {held.number} has another {differs} than {running.root}; one "
+            f"engine cannot serve both: start its own with `gradus serve {other.root}`"
+        )
+
+
+def _pooling(held: Held, running: Bundle) -> tuple[str | None, str | None]:
+    """Of a head, and of what serves heads of its name."""
+    same = next((head for head in running.heads if head.name == held.name), None)
+    if same is None or not isinstance(held.about, BundleHead):
+        return None, None
+    return read_head(held.about).pooling, read_head(same).pooling
+
+
+def _text(template: Path | None) -> str | None:
+    return None if template is None else template.read_text(encoding="utf-8")
