@@ -33,6 +33,7 @@ class Stub:
         die_after: a stream's connection is cut after so many chunks; 0: never.
         fails_after: a stream tells an error after so many chunks, and [DONE] like vLLM's; 0: never.
         healthy: what /health says.
+        states: how wide the model is that it pools.
         seen: (path, body) of all requests, newest last.
         open, cancelled: requests under way, and those whose client went away.
     """
@@ -47,6 +48,7 @@ class Stub:
     fails_after: int = 0
     breaks: str = ""
     healthy: bool = True
+    states: int = 4
     keep_seen: bool = True
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     open: int = 0
@@ -229,13 +231,14 @@ async def _tokenize(request: web.Request) -> web.Response:
 
 
 async def _pooling(request: web.Request) -> web.Response:
-    """Four states that tell how long the text was."""
+    """States of which the first tells how long the text was."""
     import base64
     import struct
 
-    _, body = await _read(request)
+    stub, body = await _read(request)
     said = body.get("input") or body["messages"][-1]["content"]
-    raw = base64.b64encode(struct.pack("<4f", len(said), 1.0, 0.0, -1.0)).decode()
+    states = [float(len(said)), 1.0, 0.0, -1.0] + [0.0] * (stub.states - 4)
+    raw = base64.b64encode(struct.pack(f"<{len(states)}f", *states)).decode()
     count = len(str(said).split())
     return web.json_response(
         {
