@@ -1,7 +1,7 @@
 """One JSON line for each request; what was said only where that was asked for, and redacted.
 
 A thread writes them, several times a second: a slow disk or a reader of stderr that has stopped
-holds no request up. What cannot be written is counted as lost.
+holds no request up. What cannot be written is counted as lost, and told.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from serve.redaction import redacted
+from serve.telling import Outage, Tell, tell
 
 _FLUSH_S = 0.1
 _WAITING = 20_000
@@ -36,17 +37,23 @@ class AccessLog:
         *,
         prompts: bool = False,
         lost: Callable[[str], None] = lambda _what: None,
+        told: Tell = tell,
     ) -> None:
         """
         Args:
             path: the file, which only its owner may read; None: stderr.
             prompts: bodies and classifications are written too, redacted.
             lost: told "log" for each line that could not be written.
+            told: gets a line when none can be written and when they can again; not of stderr,
+                where it would stand between the lines, or be held up with them.
 
         Raises:
             UserError: the file cannot be opened.
         """
-        self._path, self._prompts, self._lost = path, prompts, lost
+        self._path, self._prompts = path, prompts
+        self._outage = Outage(
+            "log", "lines are lost until there is room", lost, told if path else _nobody
+        )
         self._waiting: deque[Mapping[str, Any]] = deque()
         # Each is changed by one thread only.
         self._bodies_taken, self._bodies_written, self._torn = 0, 0, False
@@ -62,7 +69,7 @@ class AccessLog:
     def write(self, fields: Mapping[str, Any]) -> None:
         """Takes one line; returns at once and never raises."""
         if len(self._waiting) >= _WAITING:
-            self._lost("log")
+            self._outage.loses(full=f"{_WAITING:,} lines wait")
             return
         made: dict[str, Any] = {"at": round(time.time(), 3)}
         made |= {name: v for name, v in fields.items() if name not in _SAID and v is not None}
@@ -86,8 +93,7 @@ class AccessLog:
         self._stop = True
         self._asked.set()
         self._thread.join(_CLOSING_S)
-        for _ in range(len(self._waiting)):
-            self._lost("log")
+        self._outage.closes(len(self._waiting))
         self._waiting.clear()
         if self._path is not None and not (self._closed or self._thread.is_alive()):
             os.close(self._file)
@@ -141,8 +147,19 @@ class AccessLog:
             # A line that was torn by a full disk must not swallow the next one.
             data = (b"\n" if self._torn else b"") + line.encode()
             self._torn = os.write(self._file, data) < len(data)
-        except (OSError, ValueError, TypeError):
-            self._lost("log")
+        except OSError as error:
+            self._outage.begins(error.strerror or type(error).__name__)
+            self._outage.loses()
+            return
+        except (ValueError, TypeError):
+            self._outage.loses()
             return
         if self._torn:
-            self._lost("log")
+            self._outage.begins("the disk took a part of a line")
+            self._outage.loses()
+        else:
+            self._outage.ends()
+
+
+def _nobody(_text: str) -> None:
+    """Is told and says nothing."""

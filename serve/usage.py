@@ -2,8 +2,8 @@
 
 Rows are handed to a thread that writes them at least twice a second, so that a kill loses no more
 than the last second, and a request never waits for a disk. While the database is away rows wait
-in memory, up to a bound; what is beyond it is counted as lost and never in silence. Each row has
-a number of its own: what was written just before a connection broke is not written twice.
+in memory, up to a bound; what is beyond it is counted as lost and told, never in silence. Each row
+has a number of its own: what was written just before a connection broke is not written twice.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from pipeline.core.errors import UserError
+from serve.telling import Outage, Tell, tell
 
 _FLUSH_S = 0.4
 _WAITING = 100_000
@@ -97,16 +98,20 @@ class Total:
 class UsageStore:
     """The table of usage."""
 
-    def __init__(self, url: str, lost: Callable[[str], None] = lambda _what: None) -> None:
+    def __init__(
+        self, url: str, lost: Callable[[str], None] = lambda _what: None, told: Tell = tell
+    ) -> None:
         """
         Args:
             url: SQLAlchemy's, such as ``sqlite:////var/lib/gradus/usage.db``.
             lost: told "usage" for each row that could not be kept.
+            told: gets a line when the database goes away and when it is back.
 
         Raises:
             UserError: no such kind of database, or it cannot be opened.
         """
-        self._lost = lost
+        waits = f"rows wait in memory, {_WAITING:,} at most"
+        self._outage = Outage("usage", waits, lost, told)
         self._waiting: deque[tuple[str, Used]] = deque()
         self._process, self._numbers = secrets.token_hex(8), itertools.count()
         self._stop, self._ends = threading.Event(), float("inf")
@@ -139,7 +144,7 @@ class UsageStore:
     def add(self, row: Used) -> None:
         """Takes one row; returns at once."""
         if len(self._waiting) >= _WAITING:
-            self._lost("usage")
+            self._outage.loses(full=f"{_WAITING:,} rows wait")
             return
         self._waiting.append((f"{self._process}-{next(self._numbers)}", row))
 
@@ -183,8 +188,7 @@ class UsageStore:
             # Longer than it tries: what it has in hand is then written or lost, and counted so.
             self._thread.join(2 * _CLOSING_S)
             self._thread = None
-        for _ in range(len(self._waiting)):
-            self._lost("usage")
+        self._outage.closes(len(self._waiting))
         self._waiting.clear()
         self._engine.dispose()
 
@@ -206,15 +210,17 @@ class UsageStore:
                 if not _of_a_row(error):
                     # They wait for the next time, in their order.
                     self._waiting.extendleft(reversed(rows))
+                    self._outage.begins(_why(error))
                     return False
                 if len(rows) == 1:
-                    self._lost("usage")
+                    self._outage.loses()
                     continue
                 # One of them cannot be kept; the others must not wait for it.
                 self._waiting.extendleft(reversed(rows))
                 size = len(rows) // 2
             else:
                 size = min(_BATCH, 2 * size)
+                self._outage.ends()
         return True
 
     def _keep(self, rows: Sequence[tuple[str, Used]]) -> None:
@@ -275,7 +281,7 @@ def _durable(connection: Any, _record: Any) -> None:
 def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return str(getattr(error, "orig", error)).splitlines()[0]
+    return (str(getattr(error, "orig", error)).splitlines() or [type(error).__name__])[0]
 
 
 def _masked(url: str) -> str:
