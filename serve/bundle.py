@@ -45,6 +45,25 @@ class BundleBase:
 
 
 @dataclass(frozen=True)
+class BundleLabels:
+    """The labels that a model writes, as it was trained to write them.
+
+    Attributes:
+        opening: ids that the chat template puts between a prompt and its answer.
+        answers: label to the ids of its answer, the end of its turn included.
+        temperature, threshold, precision, validation: as of a head; the temperature divides
+            log-probabilities of whole answers.
+    """
+
+    opening: tuple[int, ...]
+    answers: Mapping[str, tuple[int, ...]]
+    temperature: float = 1.0
+    threshold: float | None = None
+    precision: float | None = None
+    validation: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class BundleAdapter:
     """One version of one adapter over the base.
 
@@ -56,6 +75,7 @@ class BundleAdapter:
         digest: SHA-256 of the adapter's artifact.
         temperatures: Way of asking to the number that its log-probabilities are divided by to be
             what they say, fitted on validation items.
+        labels: Where it was trained to write one of them: what it may write.
     """
 
     name: str
@@ -64,6 +84,7 @@ class BundleAdapter:
     rank: int
     digest: str
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    labels: BundleLabels | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +164,13 @@ class Bundle:
         return max((adapter.rank for adapter in self.adapters), default=0)
 
 
+def validation_of(about: BundleAdapter | BundleHead) -> Mapping[str, Any] | None:
+    """What a model that classifies answered on validation; None of one that does not."""
+    if isinstance(about, BundleHead):
+        return about.validation or {}
+    return None if about.labels is None else about.labels.validation or {}
+
+
 def read_bundle(path: Path) -> Bundle:
     """Read and check a bundle's folder.
 
@@ -201,7 +229,16 @@ def _adapter(adapter: AdapterFile, root: Path, place: Path) -> BundleAdapter:
         rank=adapter.rank,
         digest=adapter.digest,
         temperatures=adapter.temperatures,
+        labels=_labels(adapter),
     )
+
+
+def _labels(adapter: AdapterFile) -> BundleLabels | None:
+    told = adapter.labels
+    if told is None:
+        return None
+    answers = {label: tuple(ids) for label, ids in told.answers.items()}
+    return BundleLabels(**{**told.model_dump(), "opening": tuple(told.opening), "answers": answers})
 
 
 def _head(head: HeadFile, root: Path, place: Path) -> BundleHead:

@@ -37,6 +37,20 @@ class BaseFile(_Edge):
     digest: str
 
 
+_Id = Annotated[int, Field(ge=0)]
+
+
+class LabelsFile(_Edge):
+    """The labels that an adapter writes."""
+
+    opening: list[_Id] = []
+    answers: dict[str, Annotated[list[_Id], Field(min_length=1)]] = Field(min_length=2)
+    temperature: float = Field(1.0, gt=0)
+    threshold: float | None = Field(None, ge=0, le=1)
+    precision: float | None = None
+    validation: dict[str, Any] | None = None
+
+
 class AdapterFile(_Edge):
     """One adapter."""
 
@@ -46,6 +60,7 @@ class AdapterFile(_Edge):
     rank: int = Field(ge=1, le=512)
     digest: str
     temperatures: dict[str, Annotated[float, Field(gt=0)]] = {}
+    labels: LabelsFile | None = None
 
 
 class HeadFile(_Edge):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.core.errors import EngineError, GradusError, ModelError, UserError
 from serve.adapter_slots import EngineAway
 from serve.attached import AttachedEngine
-from serve.bundle import Bundle, BundleHead
+from serve.bundle import Bundle, BundleHead, validation_of
 from serve.gateway.directory import Route, Table, chat_route, head_route
 from serve.gateway.shelf import Alias, Shelf
 from serve.heads import read_head
@@ -214,8 +214,8 @@ class Following:
     def _changed(self, name: str, before: Alias | None, now: Alias) -> None:
         if before is None or before.live != now.live:
             about = self._served[name, now.live].held.about
-            if self._metrics is not None and isinstance(about, BundleHead):
-                self._metrics.live_head(about)
+            if self._metrics is not None:
+                self._metrics.measured_by(name, validation_of(about) or {})
             self._echo(f"{name}: version {now.live} ({about.digest[:8]}) is live")
         trial = now.release.canary
         if trial is not None and trial.version in now.routes:

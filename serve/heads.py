@@ -44,6 +44,23 @@ class Answer:
     abstained: bool = False
 
 
+def answer_of(
+    labels: Sequence[str], scaled: npt.NDArray[np.float64], threshold: float | None
+) -> Answer:
+    """The answer of one label among several.
+
+    Args:
+        scaled: of each label, up to a constant; divided by the temperature already.
+        threshold: below this probability no label is told.
+    """
+    shares = np.exp(scaled - scaled.max())
+    shares /= shares.sum()
+    best = int(shares.argmax())
+    unsure = threshold is not None and float(shares[best]) < threshold
+    named = dict(zip(labels, shares.tolist(), strict=True))
+    return Answer(None if unsure else labels[best], probabilities=named, abstained=unsure)
+
+
 @dataclass(frozen=True)
 class Head:
     """One head, ready to answer.
@@ -117,12 +134,7 @@ class Head:
             # The temperature moves no logit over zero.
             chosen = tuple(n for n, p in zip(self.labels, each, strict=True) if p >= _SEVERAL)
             return Answer(labels=chosen, probabilities=self._named(each))
-        shares = np.exp(scaled - scaled.max())
-        shares /= shares.sum()
-        best = int(shares.argmax())
-        unsure = self.threshold is not None and float(shares[best]) < self.threshold
-        label = None if unsure else self.labels[best]
-        return Answer(label=label, probabilities=self._named(shares), abstained=unsure)
+        return answer_of(self.labels, scaled, self.threshold)
 
     def _named(self, values: npt.NDArray[np.float64]) -> dict[str, float]:
         return dict(zip(self.labels, values.tolist(), strict=True))

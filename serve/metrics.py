@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import (
@@ -14,7 +14,6 @@ from prometheus_client import (
     generate_latest,
 )
 
-from serve.bundle import BundleHead
 from serve.drift import Drift
 
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -26,10 +25,11 @@ class Metrics:
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, heads: Sequence[BundleHead] = ()) -> None:
+    def __init__(self, validations: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """
         Args:
-            heads: what validation said of them stands beside what is answered.
+            validations: of each name that classifies, what it answered on validation: that
+                stands beside what is answered.
         """
         self._registry = made = CollectorRegistry()
         self._started = Counter(
@@ -70,10 +70,10 @@ class Metrics:
             "gradus_label_probability", "Calibrated probability of the likeliest label", ["model"],
             buckets=_SHARES, registry=made,
         )  # fmt: skip
-        self._drift = {head.name: Drift(head.validation or {}) for head in heads}
+        self._drift = {name: Drift(told) for name, told in (validations or {}).items()}
         self._validation = _Validation(made)
-        for head in heads:
-            self._validation.show(head.name, head.validation or {})
+        for name, told in (validations or {}).items():
+            self._validation.show(name, told)
         _show_drift(self._drift, made)
 
     def started(self, route: str, model: str) -> None:
@@ -132,11 +132,11 @@ class Metrics:
         if (drift := self._drift.get(model)) is not None:
             drift.answered(label, probability, abstained=abstained)
 
-    def live_head(self, head: BundleHead) -> None:
-        """Another version of a head is live: its answers are held against its own validation."""
-        if (drift := self._drift.get(head.name)) is not None:
-            drift.measure_by(head.validation or {})
-            self._validation.show(head.name, head.validation or {})
+    def measured_by(self, name: str, validation: Mapping[str, Any]) -> None:
+        """Another version of a name is live: its answers are held against its own validation."""
+        if (drift := self._drift.get(name)) is not None:
+            drift.measure_by(validation)
+            self._validation.show(name, validation)
 
     def render(self) -> bytes:
         """All of it, as /metrics gives it."""

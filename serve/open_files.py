@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from serve.bundle import validation_of
 from serve.keys import KeyFile, KeyRing, OneKey
 from serve.limits import Limiter
 
@@ -49,7 +50,9 @@ def kept_of(
     from serve.metrics import Metrics
     from serve.usage import UsageStore
 
-    metrics = Metrics(bundle.heads)
+    metrics = Metrics(
+        {each.name: told for each in bundle.trained if (told := validation_of(each)) is not None}
+    )
     log = None
     if access_log is not None:
         place = None if str(access_log) == "-" else access_log

@@ -14,6 +14,7 @@ from pipeline.core.errors import GateFailed
 from pipeline.core.stage import StageContext
 from serve.bundle import ADAPTER_FILES, HEAD_FILES, TEMPLATE_FILE
 from serve.golden import write_golden
+from serve.label_answers import label_answers
 
 
 class MakeBundle:
@@ -39,13 +40,15 @@ class MakeBundle:
         for about in config["adapters"]:
             artifact = inputs[f"adapter.{about['name']}"]
             told = _carried(artifact, "adapters", about["name"], ADAPTER_FILES, context.out)
-            adapters.append({**about, **told, "temperatures": _temperatures(inputs, about["name"])})
+            temperatures = _temperatures(inputs, about["name"])
+            labels = _labels(inputs, about["name"], config["target_precision"])
+            adapters.append({**about, **told, "temperatures": temperatures, "labels": labels})
         heads = []
         for about in config["heads"]:
             artifact = inputs[f"head.{about['name']}"]
             files = (*ADAPTER_FILES, *HEAD_FILES)
             told = _carried(artifact, "heads", about["name"], files, context.out)
-            sureness = _sureness(inputs, about["name"], config["target_precision"])
+            sureness = _sureness(inputs, about["name"], "classifier", config["target_precision"])
             heads.append({**about, **told, **sureness})
         template = _own_template(inputs.get("data"), context.out)
         tree = {
@@ -97,11 +100,24 @@ def _own_template(data: Artifact | None, out: Path) -> str | None:
     return TEMPLATE_FILE
 
 
-def _sureness(inputs: Mapping[str, Artifact], name: str, precision: float | None) -> dict[str, Any]:
-    """What validation found of a head, of the first seed: temperature, threshold, answers."""
+def _labels(
+    inputs: Mapping[str, Artifact], name: str, precision: float | None
+) -> dict[str, Any] | None:
+    """The labels of a model that was judged by how likely it holds each of them."""
+    if all(row["arm"] != "likelihood" for row in _arm_rows(inputs, name)):
+        return None
+    answers = label_answers(inputs["root"].path, inputs["data"])
+    return None if answers is None else answers | _sureness(inputs, name, "likelihood", precision)
+
+
+def _sureness(
+    inputs: Mapping[str, Artifact], name: str, arm: str, precision: float | None
+) -> dict[str, Any]:
+    """What validation found of one way of asking, of the first seed: temperature, threshold,
+    answers."""
     found: dict[str, Any] = {"temperature": 1.0, "threshold": None, "precision": None,
                              "validation": None}  # fmt: skip
-    row = next((r for r in _arm_rows(inputs, name) if r["arm"] == "classifier"), None)
+    row = next((r for r in _arm_rows(inputs, name) if r["arm"] == arm), None)
     if row is None:
         return found
     values = (row.get("calibration") or {}).get("temperatures")

@@ -112,7 +112,7 @@ STAGES: Mapping[str, StageInfo] = {
         "Report",
         ("numpy", "scipy", "plotly", "huggingface-hub"),
     ),
-    "bundle": StageInfo("serve.stage:MakeBundle", 7, "Bundle", (*_TORCH, "peft")),
+    "bundle": StageInfo("serve.stage:MakeBundle", 8, "Bundle", (*_TORCH, "peft")),
     "risks": StageInfo(
         "eval.risks.stage:Risks",
         3,

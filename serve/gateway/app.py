@@ -14,7 +14,8 @@ from starlette.routing import Route as Path
 
 from serve.gateway.bodies import check_body
 from serve.gateway.call import CLIENT_GONE, Call
-from serve.gateway.classify import classify, parse_classify
+from serve.gateway.classified import classified
+from serve.gateway.classify import parse_classify
 from serve.gateway.door import Door
 from serve.gateway.errors import ApiError, no_model, own_id
 from serve.gateway.forward import asked, forwarded
@@ -147,9 +148,9 @@ class _Handlers:
         async def answer(call: Call) -> Response:
             given = parse_classify(call.body)
             route = call.choose()
-            if route.head is None or route.reading is None:
+            if route.reading is None or (route.head is None and route.scores is None):
                 raise ApiError(
-                    501, f"{route.name} has no head; name a model whose task is classify",
+                    501, f"{route.name} has no labels to choose from; name a model that classifies",
                     param="model", code="unsupported",
                 )  # fmt: skip
             call.charge()
@@ -159,9 +160,7 @@ class _Handlers:
                 begun.close()
                 return begun.status, begun.first
 
-            tree, answers, tokens = await classify(
-                route.name, route.version, route.head, route.reading, given, ask
-            )
+            tree, answers, tokens = await classified(route, given, ask)
             if self._door.metrics is not None:
                 for one in answers:
                     if one.probabilities is None or one.labels is not None:

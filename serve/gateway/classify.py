@@ -132,13 +132,14 @@ def _conversations(parsed: ClassifyRequest) -> list[list[dict[str, Any]]]:
     return [[message.model_dump() for message in one] for one in many]
 
 
+Answered = tuple[dict[str, Any], list[Answer], int]
+"""The answer's JSON, its answers for the metrics, prompt tokens."""
+
+
 async def classify(
     name: str, version: str, head: Head, reading: Reading, asked: Asked, ask: Ask
-) -> tuple[dict[str, Any], list[Answer], int]:
+) -> Answered:
     """Asks the engine for the states of every input and answers by the head.
-
-    Returns:
-        (the answer's JSON, its answers for the metrics, prompt tokens).
 
     Raises:
         ApiError: features that a head cannot take; what the engine refuses; 502 for an engine
@@ -152,27 +153,43 @@ async def classify(
         )
     ]
     bodies = [_body(reading, conversation) for conversation in asked.conversations]
+
+    async def one(index: int) -> tuple[Answer, int]:
+        states, count = _states(*await ask("/pooling", bodies[index]))
+        try:
+            return head.answer(head.logits(states, extra[index])), count
+        except ModelError as error:
+            raise ApiError(502, str(error), code="engine_error") from None
+
+    return await each_answered(name, version, len(bodies), one)
+
+
+async def each_answered(
+    name: str, version: str, inputs: int, one: Callable[[int], Awaitable[tuple[Answer, int]]]
+) -> Answered:
+    """Answers some inputs at a time, in their order.
+
+    Args:
+        one: the number of an input to its answer and the tokens that were read.
+
+    Raises:
+        ApiError: the first that one of them raises; the others are ended.
+    """
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(body: bytes) -> tuple[Sequence[float], int]:
+    async def gated(index: int) -> tuple[Answer, int]:
         async with gate:
-            return _states(*await ask("/pooling", body))
+            return await one(index)
 
-    tasks = [asyncio.ensure_future(one(body)) for body in bodies]
+    tasks = [asyncio.ensure_future(gated(index)) for index in range(inputs)]
     try:
-        pooled = await asyncio.gather(*tasks)
+        found = await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
         raise
-    try:
-        answers = [
-            head.answer(head.logits(states, features))
-            for (states, _), features in zip(pooled, extra, strict=True)
-        ]
-    except ModelError as error:
-        raise ApiError(502, str(error), code="engine_error") from None
-    tokens = sum(count for _, count in pooled)
+    answers = [answer for answer, _ in found]
+    tokens = sum(count for _, count in found)
     tree = {
         "id": f"classify-{uuid.uuid4().hex}",
         "object": "classification",
@@ -204,17 +221,22 @@ def _features(
         ) from None
 
 
+def conversation_body(reading: Reading, conversation: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the engine is asked to render: the ids after which a label would be written."""
+    opened = conversation[0]["role"] in {"system", "developer"}
+    if reading.system is not None and not opened:
+        conversation = [{"role": "system", "content": reading.system}, *conversation]
+    body = as_rendered({"messages": conversation}, reading.controls)
+    body["add_generation_prompt"] = True
+    if reading.template_kwargs:
+        body["chat_template_kwargs"] = dict(reading.template_kwargs)
+    return body
+
+
 def _body(reading: Reading, conversation: list[dict[str, Any]]) -> bytes:
     body: dict[str, Any] = {"model": reading.served, "encoding_format": "base64"}
     if reading.chat:
-        opened = conversation[0]["role"] in {"system", "developer"}
-        if reading.system is not None and not opened:
-            conversation = [{"role": "system", "content": reading.system}, *conversation]
-        body |= as_rendered({"messages": conversation}, reading.controls)
-        # A head reads the ids after which a label would be written.
-        body["add_generation_prompt"] = True
-        if reading.template_kwargs:
-            body["chat_template_kwargs"] = dict(reading.template_kwargs)
+        body |= conversation_body(reading, conversation)
     else:
         text = "\n".join(message["content"] for message in conversation)
         body["input"] = reading.controls.neutralise(text)
@@ -224,14 +246,27 @@ def _body(reading: Reading, conversation: list[dict[str, Any]]) -> bytes:
         raise ApiError(400, "The body holds text that is not Unicode") from None
 
 
-def _states(status: int, data: bytes) -> tuple[Sequence[float], int]:
-    """The engine's pooled state, float32, and how many tokens it read."""
+def engine_words(status: int, data: bytes) -> Any:
+    """The JSON of an engine's answer.
+
+    Raises:
+        ApiError: the engine refused, or failed.
+    """
     try:
         tree = json.loads(data)
-        if status != 200:
-            told = tree.get("error", tree)
-            words = told.get("message", told) if isinstance(told, dict) else told
-            raise ApiError(400 if status < 500 else 502, f"The engine said: {str(words)[:300]}")
+    except ValueError:
+        raise ApiError(502, "The engine's answer is no JSON", code="engine_error") from None
+    if status != 200:
+        told = tree.get("error", tree) if isinstance(tree, dict) else tree
+        words = told.get("message", told) if isinstance(told, dict) else told
+        raise ApiError(400 if status < 500 else 502, f"The engine said: {str(words)[:300]}")
+    return tree
+
+
+def _states(status: int, data: bytes) -> tuple[Sequence[float], int]:
+    """The engine's pooled state, float32, and how many tokens it read."""
+    tree = engine_words(status, data)
+    try:
         raw = base64.b64decode(tree["data"][0]["data"], validate=True)
         states: list[float] = np.frombuffer(raw, dtype="<f4").tolist()
         return states, int(tree["usage"]["prompt_tokens"])

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pipeline.core.controls import Controls
 from serve.bundle import Bundle, BundleAdapter, BundleBase, BundleHead
 from serve.gateway.classify import Reading
+from serve.gateway.label_scores import LabelScores
 from serve.gateway.upstreams import UpstreamGroup
 from serve.heads import Head, read_head
 
@@ -59,7 +60,8 @@ class Route:
         echo: how the engine spells it in an answer's ``model``.
         rendering: what is added to a request.
         head: of a model that reads; None: it writes.
-        reading: how the engine is asked for a head's states.
+        scores: of a model that writes one of its labels: how likely each is.
+        reading: how the engine is asked for a head's states, or for a prompt's ids.
         writes_more: the engine takes more than chat (completions, responses, embeddings).
         use: of the version, under all of its names.
     """
@@ -72,6 +74,7 @@ class Route:
     echo: str
     rendering: Rendering = field(default_factory=Rendering)
     head: Head | None = None
+    scores: LabelScores | None = None
     reading: Reading | None = None
     writes_more: bool = True
     use: Use = field(default_factory=Use)
@@ -172,6 +175,7 @@ def chat_route(
         bundle.stop_token_ids,
         engine.request,
     )
+    labels = model.labels if isinstance(model, BundleAdapter) else None
     return Route(
         model.name,
         model.digest[:8],
@@ -180,6 +184,8 @@ def chat_route(
         served,
         engine.echoes.get(served, served),
         rendering,
+        scores=None if labels is None or engine.name != "vllm" else LabelScores(labels),
+        reading=_reading(bundle, served),
         writes_more=engine.name == "vllm",
     )
 
@@ -188,12 +194,16 @@ def head_route(
     bundle: Bundle, about: BundleHead, head: Head, group: UpstreamGroup, served: str
 ) -> Route:
     """The route of a model that reads; arguments as of ``chat_route``."""
-    reading = Reading(
-        served, renders(bundle), bundle.system, bundle.controls, bundle.chat_template_kwargs
-    )
     card = card_of(bundle, about, "classify")
     return Route(
-        about.name, about.digest[:8], card, group, served, served, head=head, reading=reading
+        about.name, about.digest[:8], card, group, served, served, head=head,
+        reading=_reading(bundle, served),
+    )  # fmt: skip
+
+
+def _reading(bundle: Bundle, served: str) -> Reading:
+    return Reading(
+        served, renders(bundle), bundle.system, bundle.controls, bundle.chat_template_kwargs
     )
 
 
@@ -233,6 +243,9 @@ def card_of(bundle: Bundle, model: Any, task: str) -> dict[str, Any]:
             "task": task,
         },
     }
-    if isinstance(model, BundleHead):
-        card["metadata"] |= {"threshold": model.threshold, "precision": model.precision}
+    sure = model if isinstance(model, BundleHead) else getattr(model, "labels", None)
+    if sure is not None:
+        # It answers POST /v1/classify, by a head or by how likely it would write each label.
+        sureness = {"threshold": sure.threshold, "precision": sure.precision}
+        card["metadata"] |= {"classifies": True, **sureness}
     return card

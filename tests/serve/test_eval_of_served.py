@@ -27,38 +27,6 @@ TOKENS = 12
 TOLERANCE = 2e-2
 
 
-@pytest.fixture(scope="session")
-def engine_url(vllm_server: Any, descendants: Any) -> str:
-    """The engine behind the gateway, which lets no prompt log-probabilities through."""
-    vllm_server.line("curl ", 1)
-    for pid, _ in descendants(vllm_server.process.pid):
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        if "--port" in words and "--served-model-name" in words:
-            return f"http://127.0.0.1:{words[words.index('--port') + 1]}/v1"
-    raise AssertionError("no process of the engine names its port")
-
-
-@pytest.fixture(scope="session")
-def renderer(family: Any) -> Any:
-    from transformers import AutoTokenizer
-
-    from pipeline.data.rendering import Renderer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(family.base)
-    return Renderer(tokenizer, causal=True)
-
-
-@pytest.fixture(scope="session")
-def model(family: Any) -> Any:
-    import torch
-    from peft import PeftModel
-    from transformers import Qwen3ForCausalLM
-
-    base: Any = Qwen3ForCausalLM.from_pretrained(family.base, dtype=torch.float32)
-    merged: Any = PeftModel.from_pretrained(base, family.adapters["demo-l2"])
-    return merged.merge_and_unload().eval()
-
-
 def asked_of(renderer: Any, with_ids: bool) -> Asked:
     items = []
     for number, text in enumerate(PROMPTS):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from stub_engine import Stub
 
-from serve.bundle import BundleHead
 from serve.drift import WINDOW, Drift
 from serve.metrics import Metrics
 
@@ -58,11 +56,8 @@ def test_requests_and_tokens_are_counted_and_names_of_clients_making_are_no_labe
 
 
 def test_drift_is_what_is_answered_beside_what_validation_said() -> None:
-    head = BundleHead(
-        "intents", "L2", Path(), 4, "0" * 64,
-        validation={"labels": {"a": 0.75, "b": 0.25}, "confidence": 0.6, "abstained": 0.1},
-    )  # fmt: skip
-    metrics = Metrics([head])
+    told = {"labels": {"a": 0.75, "b": 0.25}, "confidence": 0.6, "abstained": 0.1}
+    metrics = Metrics({"intents": told})
     for label in ("a", "b", "b", "b"):
         metrics.classified("intents", label, 0.42, abstained=label == "a")
     # A head of no validation, as of an old bundle: counted, and compared with nothing.
@@ -129,6 +124,5 @@ def test_a_database_that_is_away_shows_before_a_row_is_lost() -> None:
 
 def test_names_with_quotes_and_line_ends_are_read_back_whole() -> None:
     name = 'a"b\\c\nd'
-    head = BundleHead("x", "L2", Path(), 4, "0" * 64, validation={"labels": {name: 1.0}})
-    found = samples(Metrics([head]).render().decode())
+    found = samples(Metrics({"x": {"labels": {name: 1.0}}}).render().decode())
     assert value(found, "gradus_validation_label_share", model="x", label=name) == 1

@@ -15,6 +15,7 @@ export function make(tag, name = "", ...content) {
 
 export const about = (model) => model.metadata ?? {};
 export const reads = (model) => about(model).task === "classify";
+export const classifies = (model) => reads(model) || about(model).classifies === true;
 
 // What a column of writing and a card of reading have in common.
 class Part {

@@ -1,7 +1,7 @@
 // The playground: one prompt to every model, each answer in its column as it comes.
 
 import { call, inWords, useKey } from "./page-ask.js";
-import { Card, Column, about, make, reads } from "./page-parts.js";
+import { Card, Column, about, classifies, make, reads } from "./page-parts.js";
 
 const KEY = "gradus-key";
 const LEVELS = { L0: "general base", L1: "industry", L2: "this task" };
@@ -19,7 +19,7 @@ let models = [];
 const leftOut = new Set();
 
 function entry(model) {
-  const { base, version, ungated } = about(model);
+  const { base, version, ungated, release } = about(model);
   const tick = make("input");
   tick.type = "checkbox";
   tick.checked = !leftOut.has(model.id);
@@ -27,7 +27,9 @@ function entry(model) {
     if (tick.checked) leftOut.delete(model.id);
     else leftOut.add(model.id);
   });
-  const place = [reads(model) ? "classifies" : "chats", base ? `over ${base}` : "", version ?? ""];
+  const does = reads(model) ? "classifies" : classifies(model) ? "chats, classifies" : "chats";
+  const number = release ? `version ${release.number}` : "";
+  const place = [does, base ? `over ${base}` : "", number, version ?? ""];
   const more = make("p", "soft", place.filter(Boolean).join(" · "));
   const head = make("div", "head", make("label", "", tick, model.id));
   if (ungated === true) head.append(make("span", "chip fail", "✕ UNGATED"));
@@ -46,14 +48,14 @@ function drawFamily() {
   document.title = `${at("title").textContent} · gradus`;
   at("no-chat").hidden = !models.every(reads);
   at("measured").hidden = models.every(reads);
-  at("no-classifier").hidden = models.some(reads);
+  at("no-classifier").hidden = models.some(classifies);
   lay(models);
 }
 
 // Fresh columns and cards, in the family's order.
 function lay(chosen) {
   const columns = chosen.filter((model) => !reads(model)).map((model) => new Column(model));
-  const cards = chosen.filter(reads).map((model) => new Card(model));
+  const cards = chosen.filter(classifies).map((model) => new Card(model));
   at("answers").replaceChildren(...columns.map((part) => part.node));
   at("classified").replaceChildren(...cards.map((part) => part.node));
   return [...columns, ...cards];
