@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from serve.attached import attach, engine_headers
 from serve.bundle import Bundle
 from serve.engine import Engine, EngineChoice, choose_engine, head_engines
 from serve.supervisor import Supervisor
+from serve.telling import tell
 from serve.versions import room_for
 
 if TYPE_CHECKING:
@@ -115,28 +117,30 @@ def door_of(
     engines: Sequence[Engine],
     told: Serving,
     supervisor: Supervisor,
-    echo: Callable[[str], None],
 ) -> Door:
     from serve.gateway.directory import table_of
     from serve.gateway.door import Door, DoorLimits
     from serve.gateway.upstreams import Upstream, UpstreamGroup
     from serve.open_files import kept_of, ring_of
+    from serve.parity_again import checked_again
 
     headers = engine_headers() if told.engine_urls else {}
     members: dict[str, list[Upstream]] = {}
     for engine in engines:
         way = getattr(engine, "pooling", None) or ""
         alone = engine.name == "vllm" and bool(bundle.adapters)
+        counts = partial(supervisor.counts, engine)
         members.setdefault(way, []).append(
-            Upstream(engine.base_url, engine.alive, dict(headers), scores_alone=alone)
+            Upstream(engine.base_url, counts, dict(headers), scores_alone=alone)
         )
     group = UpstreamGroup(members.pop(""))
     groups = {way: UpstreamGroup(replicas) for way, replicas in members.items()}
     parts = kept_of(bundle, told.usage_url, told.access_log, prompts=told.log_prompts)
     supervisor.restarted = parts["metrics"].engine_restarts
+    supervisor.checked = checked_again(bundle, tell)
     return Door(
         directory=table_of(bundle, engines[0], group, groups),
-        keys=ring_of(told.api_key, told.keys, echo),
+        keys=ring_of(told.api_key, told.keys, tell),
         limits=DoorLimits(in_flight=told.in_flight),
         healthy=supervisor.alive,
         **parts,

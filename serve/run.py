@@ -18,6 +18,7 @@ from serve.bundle import Bundle, read_bundle
 from serve.engine import Engine
 from serve.listening import bind, shown_url
 from serve.supervisor import Supervisor
+from serve.telling import tell
 
 if TYPE_CHECKING:
     import uvicorn
@@ -60,10 +61,10 @@ def serve(
     # Before the engine's minute: a port in use should say so at once.
     with bind(told.host, told.port) as listener, _stoppable():
         engines = engines_of(bundle, told, releases)
-        supervisor = Supervisor(engines, echo)
+        supervisor = Supervisor(engines, tell)
         try:
             _start(bundle, engines, echo)
-            door = door_of(bundle, engines, told, supervisor, echo)
+            door = door_of(bundle, engines, told, supervisor)
             following = following_of(bundle, engines, releases, door, echo)
             url = shown_url(told.host, listener.getsockname()[1])
             ready = _ready_text(bundle, url, keyed=keyed)

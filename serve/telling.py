@@ -63,7 +63,7 @@ class Outage:
         if self._under_way:
             return
         self._under_way = True
-        self._show(f"cannot be written ({why}); {self._meanwhile}")
+        self._show(f"cannot be written ({why}); {self._meanwhile}", always=self._shown)
 
     def loses(self, count: int = 1, full: str | None = None) -> None:
         """So many are not kept; ``full``: because memory holds no more of them."""
