@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,24 +17,39 @@ from stub_gateway import serving_stub
 
 ROOT = Path(__file__).resolve().parents[2]
 _SERVE = """\
-import sys
+import json, sys
 from pathlib import Path
+exec(sys.argv[3])
 from serve.assembly import Serving
 from serve.run import serve
-urls = tuple(sys.argv[3].split(","))
-sys.exit(serve(Path(sys.argv[1]), Serving(port=0, drain_s=float(sys.argv[2]), engine_urls=urls),
-               lambda text: print(text, flush=True)))
+told = json.loads(sys.argv[2])
+paths = {name: Path(told[name]) for name in ("access_log", "keys") if told.get(name)}
+settings = Serving(port=0, **{**told, "engine_urls": tuple(told["engine_urls"]), **paths})
+sys.exit(serve(Path(sys.argv[1]), settings, lambda text: print(text, flush=True)))
 """
 
 
 class Served:
-    """One gateway's process."""
+    """One gateway's process.
 
-    def __init__(self, bundle: Path, drain_s: float, ports: list[int]) -> None:
-        urls = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    Args:
+        before: Python that its process runs first.
+        environment: more of it.
+        stdin: it can be written to.
+        more: fields of Serving.
+    """
+
+    def __init__(
+        self, bundle: Path, drain_s: float, ports: list[int], *, before: str = "",
+        environment: dict[str, str] | None = None, stdin: bool = False, **more: Any,
+    ) -> None:  # fmt: skip
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        settings = json.dumps({"drain_s": drain_s, "engine_urls": urls, **more}, default=str)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(bundle), str(drain_s), urls],
+            [sys.executable, "-c", _SERVE, str(bundle), settings, before],
+            stdin=subprocess.PIPE if stdin else None,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+            env={**os.environ, **(environment or {})},
         )  # fmt: skip
         assert self.process.stdout is not None
         self.lines: list[str] = []
@@ -61,10 +78,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(family: Any, drain_s: float, *stubs: Stub) -> Iterator[Served]:
+def served(family: Any, drain_s: float, *stubs: Stub, **more: Any) -> Iterator[Served]:
     with contextlib.ExitStack() as stack:
         ports = [stack.enter_context(serving_stub(stub)) for stub in stubs]
-        found = Served(family.bundle, drain_s, ports)
+        found = Served(family.bundle, drain_s, ports, **more)
         try:
             yield found
         finally:
