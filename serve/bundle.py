@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError, UserError
+from serve.adapter_weights import check_adapter_weights
 from serve.bundle_file import AdapterFile, BaseFile, BundleFile, DType, HeadFile, Level, parse
 
 BUNDLE_FILE = "bundle.json"
@@ -192,12 +193,13 @@ def read_bundle(path: Path) -> Bundle:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{place}: the model name {name} stands twice; make each name unique")
+    base = _base(parsed.base, root, place)
     return Bundle(
         name=parsed.name,
         root=root,
-        base=_base(parsed.base, root, place),
-        adapters=tuple(_adapter(adapter, root, place) for adapter in parsed.adapters),
-        heads=tuple(_head(head, root, place) for head in parsed.heads),
+        base=base,
+        adapters=tuple(_adapter(adapter, root, place, base) for adapter in parsed.adapters),
+        heads=tuple(_head(head, root, place, base) for head in parsed.heads),
         chat_template=_template(parsed, root, place),
         max_model_len=parsed.max_model_len,
         system=parsed.system,
@@ -221,11 +223,11 @@ def _base(base: BaseFile, root: Path, place: Path) -> BundleBase:
     return BundleBase(name=base.name, level=base.level, path=folder, digest=base.digest)
 
 
-def _adapter(adapter: AdapterFile, root: Path, place: Path) -> BundleAdapter:
+def _adapter(adapter: AdapterFile, root: Path, place: Path, base: BundleBase) -> BundleAdapter:
     return BundleAdapter(
         name=adapter.name,
         level=adapter.level,
-        path=_checked(adapter, ADAPTER_FILES, root, place),
+        path=_checked(adapter, ADAPTER_FILES, root, place, base),
         rank=adapter.rank,
         digest=adapter.digest,
         temperatures=adapter.temperatures,
@@ -241,8 +243,8 @@ def _labels(adapter: AdapterFile) -> BundleLabels | None:
     return BundleLabels(**{**told.model_dump(), "opening": tuple(told.opening), "answers": answers})
 
 
-def _head(head: HeadFile, root: Path, place: Path) -> BundleHead:
-    folder = _checked(head, (*ADAPTER_FILES, *HEAD_FILES), root, place)
+def _head(head: HeadFile, root: Path, place: Path, base: BundleBase) -> BundleHead:
+    folder = _checked(head, (*ADAPTER_FILES, *HEAD_FILES), root, place, base)
     return BundleHead(**{**head.model_dump(), "path": folder})
 
 
@@ -256,9 +258,13 @@ def _template(parsed: BundleFile, root: Path, place: Path) -> Path | None:
 
 
 def _checked(
-    adapter: AdapterFile | HeadFile, files: tuple[str, ...], root: Path, place: Path
+    adapter: AdapterFile | HeadFile,
+    files: tuple[str, ...],
+    root: Path,
+    place: Path,
+    base: BundleBase,
 ) -> Path:
-    """The adapter's folder, inside the bundle, whole, and nothing but safetensors."""
+    """The adapter's folder, inside the bundle, whole, of this base, nothing but safetensors."""
     relative = Path(adapter.path)
     if relative.is_absolute() or ".." in relative.parts or not relative.parts:
         raise ModelError(
@@ -273,6 +279,7 @@ def _checked(
                 f"{folder}: adapter {adapter.name} has no {name}; run the recipe again"
             )
     _check_config(folder / ADAPTER_FILES[0], adapter)
+    check_adapter_weights(folder / ADAPTER_FILES[1], adapter.name, adapter.rank, base.path)
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load, save_file
 
 from pipeline.core.errors import GradusError
 from serve.bundle import copy_adapter, read_bundle
@@ -72,6 +73,81 @@ def rslora(content: dict[str, Any], root: Path) -> None:
     place.write_text(json.dumps({**json.loads(place.read_text()), "use_rslora": True}))
 
 
+def weights(content: dict[str, Any], root: Path, number: int = 0) -> Path:
+    return root / content["adapters"][number]["path"] / "adapter_model.safetensors"
+
+
+def saved(place: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """The file with its tensors changed, written by the format's own library."""
+    tensors = load(place.read_bytes())
+    change(tensors)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, place)
+
+
+def truncated(content: dict[str, Any], root: Path) -> None:
+    place = weights(content, root)
+    place.write_bytes(place.read_bytes()[:-100])
+
+
+def torn_head(content: dict[str, Any], root: Path) -> None:
+    place = weights(content, root)
+    place.write_bytes(place.read_bytes()[:300])
+
+
+def empty(content: dict[str, Any], root: Path) -> None:
+    weights(content, root).write_bytes(b"")
+
+
+def longer(content: dict[str, Any], root: Path) -> None:
+    place = weights(content, root)
+    place.write_bytes(place.read_bytes() + b"#!/bin/sh")
+
+
+def pickled_within(content: dict[str, Any], root: Path) -> None:
+    import torch
+
+    torch.save(load(weights(content, root).read_bytes()), weights(content, root))
+
+
+def endless_head(content: dict[str, Any], root: Path) -> None:
+    weights(content, root).write_bytes(b"\xff" * 8 + b"{}")
+
+
+def outside_place(content: dict[str, Any], root: Path) -> None:
+    head = b'{"base_model.model.a.lora_A.weight":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}'
+    weights(content, root).write_bytes(len(head).to_bytes(8, "little") + head + b"0000")
+
+
+def no_lora(content: dict[str, Any], root: Path) -> None:
+    import torch
+
+    save_file({"a": torch.zeros(2)}, weights(content, root))
+
+
+def of_another_rank(content: dict[str, Any], root: Path) -> None:
+    # The config says 4, and the weights are the other adapter's.
+    shutil.copyfile(weights(content, root, 1), weights(content, root, 0))
+
+
+def of_a_wider_base(content: dict[str, Any], root: Path) -> None:
+    def wider(tensors: dict[str, Any]) -> None:
+        import torch
+
+        for name, tensor in tensors.items():
+            if "lora_A" in name:
+                tensors[name] = torch.cat([tensor, tensor], dim=1)
+
+    saved(weights(content, root), wider)
+
+
+def of_a_deeper_base(content: dict[str, Any], root: Path) -> None:
+    def deeper(tensors: dict[str, Any]) -> None:
+        for name in [name for name in tensors if ".layers.1." in name]:
+            tensors[name.replace(".layers.1.", ".layers.7.")] = tensors.pop(name)
+
+    saved(weights(content, root), deeper)
+
+
 CHANGES: dict[str, tuple[Change, str]] = {
     "unknown key": (lambda c, _: c.update(colour="red"), "colour"),
     "missing key": (lambda c, _: c.pop("max_model_len"), "max_model_len"),
@@ -94,6 +170,17 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "linked weights": (adapter_link, "symbolic link"),
     "linked folder": (folder_link, "symbolic link"),
     "pickled weights": (pickled, "safetensors only"),
+    "weights cut off": (truncated, "torn"),
+    "weights' head cut off": (torn_head, "torn"),
+    "no weights": (empty, "torn"),
+    "weights with something behind them": (longer, "torn"),
+    "pickled weights by the name of others": (pickled_within, "no safetensors"),
+    "weights whose head is endless": (endless_head, "no safetensors"),
+    "a tensor that is larger than its place": (outside_place, "does not fit"),
+    "weights that are no adapter's": (no_lora, "no LoRA weights"),
+    "weights of another rank": (of_another_rank, "says rank 4"),
+    "weights of a wider base": (of_a_wider_base, "another base"),
+    "weights of a deeper base": (of_a_deeper_base, "another base"),
     "scale not folded in": (other_scale, "lora_alpha 99"),
     "rank-stabilised scale": (rslora, "use_rslora"),
 }

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pipeline.core.controls import Controls
 from pipeline.core.errors import GateFailed, ModelError
@@ -17,6 +19,11 @@ from serve.engine_install import EngineHome
 from serve.stage import MakeBundle
 from serve.vllm_engine import command_line
 
+MODULE = "model.layers.0.self_attn.q_proj"
+LORA = {
+    f"base_model.model.{MODULE}.lora_A.weight": np.zeros((4, 5), np.float32),
+    f"base_model.model.{MODULE}.lora_B.weight": np.zeros((6, 4), np.float32),
+}
 RULE = Controls(("<|im_end|>",), ("<think>",), "\u200b").to_json()
 RENDERING = {
     "render": "sft", "system": None, "chat_template_kwargs": {"enable_thinking": True},
@@ -39,7 +46,7 @@ def made(
     for folder in (base, prepared, out):
         folder.mkdir(parents=True, exist_ok=True)
     (base / "config.json").write_text("{}")
-    (base / "model.safetensors").write_bytes(b"x")
+    save_file({f"{MODULE}.weight": np.zeros((6, 5), np.float32)}, base / "model.safetensors")
     if rendering is not None:
         (prepared / "render.json").write_text(json.dumps(rendering))
     inputs: dict[str, Any] = {"root": SimpleNamespace(path=base, digest="abc"), **more}
@@ -132,7 +139,7 @@ def test_temperatures_of_the_served_seed_stand_in_the_manifest(tmp_path: Path) -
     (adapter / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4})
     )
-    (adapter / "adapter_model.safetensors").write_bytes(b"x")
+    save_file(LORA, adapter / "adapter_model.safetensors")
     facts = SimpleNamespace(facts={"rank": 4})
     given = SimpleNamespace(path=adapter, digest="0123456789", manifest=facts)
     found = made(
@@ -170,7 +177,8 @@ def head_artifact(folder: Path) -> SimpleNamespace:
     folder.mkdir()
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4}
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    for name in ("adapter_model.safetensors", "head.json", "head.safetensors"):
+    save_file(LORA, folder / "adapter_model.safetensors")
+    for name in ("head.json", "head.safetensors"):
         (folder / name).write_bytes(b"x")
     facts = SimpleNamespace(facts={"rank": 4})
     return SimpleNamespace(path=folder, digest="12345678abc", manifest=facts)
