@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import requests
 from stub_engine import Stub
+
+from serve.keys import OneKey
 
 GOOD = {"model": "demo-l2", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -61,21 +65,21 @@ BODY = json.dumps(GOOD).encode()
 SIZE = b"Content-Length: %d" % len(BODY)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        head(BODY, SIZE, b"Transfer-Encoding: chunked"),
-        head(BODY, b"Transfer-Encoding: chunked", SIZE),
-        head(BODY, SIZE, b"Content-Length: 3"),
-        head(b"zz\r\n{}\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"),
-        head(b"ffffffffffffffffff\r\n{}", b"Transfer-Encoding: chunked"),
-        head(BODY, b"Content-Length: -5"),
-        head(BODY, b"Content-Length : %d" % len(BODY)),
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"\x00\x01\x02\x03\r\n\r\n",
-        b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nX: a\nb\r\n\r\n",
-    ],
-)
+TWOFOLD: list[bytes] = [
+    head(BODY, SIZE, b"Transfer-Encoding: chunked"),
+    head(BODY, b"Transfer-Encoding: chunked", SIZE),
+    head(BODY, SIZE, b"Content-Length: 3"),
+    head(b"zz\r\n{}\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"),
+    head(b"ffffffffffffffffff\r\n{}", b"Transfer-Encoding: chunked"),
+    head(BODY, b"Content-Length: -5"),
+    head(BODY, b"Content-Length : %d" % len(BODY)),
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"\x00\x01\x02\x03\r\n\r\n",
+    b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nX: a\nb\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("data", TWOFOLD)
 def test_requests_that_two_readers_would_read_differently_are_400(
     running: Any, data: bytes
 ) -> None:
@@ -254,3 +258,50 @@ def test_long_names_of_requests_are_not_taken_over(running: Any) -> None:
     for given, kept in (("abc-1", True), ("a" * 65, False), ("a b", False), ("<x>", False)):
         answer = posted(running, BODY, X_Request_Id=given)
         assert (answer.headers["x-request-id"] == given) is kept
+
+
+def test_good_requests_at_the_same_moment_are_served_in_time(gateway: Any) -> None:
+    """All of the above at once, again and again, from four sides."""
+    running = gateway(Stub(keep_seen=False))
+    good: list[tuple[int, float]] = []
+    bad = [*TWOFOLD, *(head(body, b"Content-Length: %d" % len(body)) for body in BODIES)]
+    for more in FIELDS:
+        body = json.dumps({**GOOD, **more}).encode()
+        bad.append(head(body, b"Content-Length: %d" % len(body)))
+    over = threading.Event()
+
+    def ask() -> None:
+        with requests.Session() as session:
+            while not over.is_set():
+                began = time.monotonic()
+                told = session.post(f"{running.url}/v1/chat/completions", json=GOOD, timeout=10)
+                good.append((told.status_code, time.monotonic() - began))
+                time.sleep(0.01)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    statuses, ends = set[bytes](), time.monotonic() + 2
+    with ThreadPoolExecutor(4) as pool:
+        while time.monotonic() < ends:
+            statuses |= set(pool.map(lambda data: raw(running, data)[9:12], bad))
+    over.set()
+    asker.join(10)
+    assert all(status.startswith(b"4") for status in statuses), statuses
+    assert {status for status, _ in good} == {200}
+    assert len(good) > 20
+    assert max(seconds for _, seconds in good) < 2
+
+
+@pytest.mark.parametrize(
+    "bearer",
+    [b"' OR 1=1 --", b'"; DROP TABLE used; --', b"\xff\xfe", b"a" * 30_000, b"../keys.json",
+     b"%00", b"{}", b"\xe2\x80\xae", b"nul\x00", b"line\nX-Forwarded-For: 127.0.0.1",
+     b"folded\r\n secret"],
+)  # fmt: skip
+def test_a_bearer_that_is_none_is_4xx_whatever_stands_in_it(gateway: Any, bearer: bytes) -> None:
+    running = gateway(Stub(), keys=OneKey("secret"))
+    found = raw(running, head(BODY, SIZE, b"Authorization: Bearer " + bearer))
+    assert found.startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 400 "))
+    assert running.stub.seen == []
+    answer = posted(running, BODY, Authorization="Bearer secret")
+    assert answer.status_code == 200
