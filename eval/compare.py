@@ -40,7 +40,7 @@ from eval.tasks import tasks_of
 from eval.ways import pairs_of, ways_of
 from pipeline.core.arms import FORM_NAMES
 
-__all__ = ["Comparison", "ModelResult", "compare"]
+__all__ = ["Comparison", "ModelResult", "compare", "gate_json"]
 
 LEVELS = ("L0", "L1", "L2")
 _OF_LABELS = ("accuracy", "macro_f1", "matthews", "unparseable")
@@ -77,7 +77,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON values, its conclusions in words included."""
-        record = {**self.__dict__, "gates": [_gate_json(result) for result in self.gates]}
+        record = {**self.__dict__, "gates": [gate_json(result) for result in self.gates]}
         return {**record, "verdict": self.verdict, "sentences": self.sentences()}
 
     def sentences(self) -> list[str]:
@@ -225,7 +225,8 @@ def _model(result: ModelResult, suites: dict[str, str | None], bins: int) -> dic
     return {**row, "seconds": dict(result.seconds)}
 
 
-def _gate_json(result: GateResult) -> dict[str, Any]:
+def gate_json(result: GateResult) -> dict[str, Any]:
+    """A gate and how it ended as JSON values."""
     record = asdict(result)
     gate = record.pop("gate")
     # `arm` of the result, not of the gate: a gate for every arm has one result for each.

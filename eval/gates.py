@@ -16,7 +16,9 @@ from pipeline.core.gate_bounds import BOUNDS, NAMES, OF_TEXT, TEXT_RUNGS, Metric
 if TYPE_CHECKING:
     from eval.statistics import Interval
 
-Against = Rung | Arm
+UNQUANTISED: Literal["unquantised"] = "unquantised"
+"""The same weights before they were exported in fewer bits: no rung that a recipe's gates name."""
+Against = Rung | Arm | Literal["unquantised"]
 Status = Literal["pass", "fail", "undecided"]
 
 
@@ -52,7 +54,7 @@ class Gate:
         place = f"gates: {self.metric} on {self.suite} against {self.against}"
         relative, absolute = BOUNDS[self.metric]
         fit = absolute if self.against == "none" else relative
-        if not fit or (self.metric in OF_TEXT and self.against not in TEXT_RUNGS):
+        if not fit or (self.metric in OF_TEXT and self.against not in (*TEXT_RUNGS, UNQUANTISED)):
             raise RecipeError(f"{place}: this has no such rung; leave `against` out")
         if self.against == "chance" and self.metric != "accuracy":
             raise RecipeError(f"{place}: chance is known of accuracy alone; leave `against` out")

@@ -10,7 +10,7 @@ import numpy as np
 from eval.bits import bits_interval, bits_ratio_interval
 from eval.calibration import BINS
 from eval.calibration_error import ece_interval
-from eval.gates import Gate, GateResult, judge
+from eval.gates import UNQUANTISED, Gate, GateResult, judge
 from eval.metrics import chance
 from eval.results import (
     LABELLED,
@@ -42,6 +42,7 @@ _ROLES: Mapping[str, tuple[Role, ...]] = {
     "base": ("base",),
     "parent": ("parent", "base"),
     "control": ("control",),
+    UNQUANTISED: (UNQUANTISED,),
 }
 
 

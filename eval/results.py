@@ -18,7 +18,7 @@ from pipeline.core.arms import Arm
 from pipeline.core.errors import IntegrityError
 
 Level = Literal["L0", "L1", "L2"]
-Role = Literal["model", "control", "parent", "base", "phase", "reference"]
+Role = Literal["model", "control", "parent", "base", "phase", "reference", "unquantised"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ModelResult:
         arm: the form in which it answers; `text` for a model that only reads text.
         role: `model` is what the recipe makes, `control` the same without the level between,
             `parent` what it was trained over, `base` the family's L0, `phase` an earlier training
-            of the same recipe, `reference` a rung that no recipe trains.
+            of the same recipe, `reference` a rung that no recipe trains, `unquantised` the model
+            itself before an export in fewer bits.
         seed: the training seed; model and control of one seed are a pair.
         losses: suite > one row for each document.
         predictions: suite > one row for each item.

@@ -18,6 +18,7 @@ from pipeline.core.errors import GateFailed, GradusError, UserError
 from pipeline.core.lock import RepoType
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay, print_notes, print_outcome
+from pipeline.exporting import print_export, require_exportable, told_export, without_export
 from pipeline.ladder import make_plan
 from pipeline.plan import Plan
 from pipeline.rehearsal import placed, rehearse
@@ -30,6 +31,7 @@ def run_recipe(
     """Makes a recipe's models. Exit code 0, or 3 where a gate does not pass."""
     store = Store()
     plan = make_plan(recipe, store, overrides, locked=locked, resolve=_resolve)
+    require_exportable(plan, store)
     goal = without_bundle(plan)
     rehearse(goal, store)
     if goal.wanted(store):
@@ -40,16 +42,35 @@ def run_recipe(
     gates = _gates(plan, store)
     broken = [gate for gate in gates if gate["status"] != "pass"]
     if gates and not broken:
-        execute(plan, store, jobs=1)
+        execute(without_export(plan), store, jobs=1)
         _add_versions(plan, store)
     register(plan, store)
+    # Not before the model itself is there: a refused export takes nothing of it away.
+    exported = _exported(plan, store) if gates and not broken else None
     if as_json:
-        click.echo(json.dumps(summary(plan, store, record, report)))
+        tree = summary(plan, store, record, report)
+        click.echo(json.dumps({**tree, "export": told_export(plan, store)}))
     else:
         print_outcome(plan, store, record, report, gates)
+        print_export(plan, store)
     if broken:
         raise GateFailed(f"{plan.recipe.recipe.name}: {broken_words(gates)}")
+    if exported is not None:
+        raise exported
     return 0
+
+
+def _exported(plan: Plan, store: Store) -> GateFailed | None:
+    """Exports where the recipe says so; what its own gate had against it."""
+    if plan.outcomes[0].export is None:
+        return None
+    try:
+        with LiveDisplay(plan, store) as display:
+            _executed(plan, store, 1, display)
+    except GateFailed as refused:
+        return refused
+    register(plan, store)
+    return None
 
 
 def evaluate_recipe(
@@ -104,7 +125,7 @@ def bundle_of(
         GateFailed: A gate does not pass.
     """
     store = Store()
-    plan = make_plan(recipe, store, overrides, resolve=_resolve)
+    plan = without_export(make_plan(recipe, store, overrides, resolve=_resolve))
     bundle = next((o.bundle for o in plan.outcomes if o.bundle is not None), None)
     if bundle is None:
         raise UserError(
@@ -123,7 +144,8 @@ def bundle_of(
     gates = _gates(plan, store)
     passed = bool(gates) and all(gate["status"] == "pass" for gate in gates)
     if ungated and not passed:
-        plan = make_plan(recipe, store, overrides, resolve=_resolve, ungated=True)
+        forced = make_plan(recipe, store, overrides, resolve=_resolve, ungated=True)
+        plan = without_export(forced)
     execute(plan, store, jobs=1)
     artifact = store.need(plan.nodes[bundle].key or "")
     for part in [artifact, *(store.need(i["key"]) for i in artifact.manifest.inputs.values())]:
@@ -153,6 +175,7 @@ def _resolve(repo_type: RepoType, repo: str, revision: str | None) -> str:
 
 def without_bundle(plan: Plan) -> Plan:
     """The plan up to its gates: nothing is bundled before they are known."""
+    plan = without_export(plan)
     bundles = {o.bundle for o in plan.outcomes}
     nodes = {name: node for name, node in plan.nodes.items() if name not in bundles}
     outcomes = tuple(replace(outcome, bundle=None) for outcome in plan.outcomes)
@@ -213,6 +236,7 @@ def register(plan: Plan, store: Store) -> None:
             "report": outcome.report,
             "asked_for": page if outcome.report is None else None,
             "bundle": outcome.bundle,
+            "export": outcome.export,
         }
         keys = {role: plan.nodes[ref].key for role, ref in refs.items() if ref is not None}
         report = _report(plan, store, outcome.report)

@@ -24,7 +24,7 @@ _STYLES = {"hit": "green", "run": "yellow", "waits": "yellow", "cannot run": "re
 _LINE_EVERY_S = 15.0
 _CURVE = "points of the learning curve; --json names each"
 # What may say nothing for long: it loads libraries, a model, rows. Others end soon.
-_SLOW = ("fetch", "prepare", "augment", "train", "evaluate")
+_SLOW = ("fetch", "prepare", "augment", "train", "evaluate", "quantise")
 
 
 def plan_json(plan: Plan, store: Store) -> dict[str, Any]:

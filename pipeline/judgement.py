@@ -18,6 +18,7 @@ from pipeline.evaluations import (
     page_suites,
     seed_evaluations,
 )
+from pipeline.export_plan import export_node
 from pipeline.judged_beside import generated_nodes, reference_nodes, risk_nodes
 from pipeline.judgement_arms import (
     arms_of,
@@ -55,6 +56,8 @@ def add_judgement(
     if OBJECTIVES[recipe.train.objective[0]].writes:
         bundle = bundle_node(ladder, built, deciding, ungated=ungated)
         outcomes[0] = replace(outcomes[0], bundle=bundle)
+    if recipe.export is not None:
+        outcomes[0] = replace(outcomes[0], export=export_node(ladder, built, deciding))
     others = list(built.ancestors)
     if recipe.evaluate.control is not None:
         others.append(_control(ladder, built))

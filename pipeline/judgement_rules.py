@@ -22,7 +22,8 @@ from pipeline.judgement_arms import (
 )
 
 _MAY_DIFFER = {
-    "name", "base", "revision", "trust_remote_code", "level", "evaluate", "gates", "serve", "sweep",
+    "name", "base", "revision", "trust_remote_code", "level", "evaluate", "gates", "serve",
+    "export", "sweep",
 }  # fmt: skip
 # Metric of a gate, and the kinds of answer that it is measured of (``eval.task_figures``).
 _MEASURED_OF: Mapping[str, frozenset[str]] = {

@@ -30,6 +30,7 @@ def phase_recipes(loaded: LoadedRecipe) -> Iterator[LoadedRecipe]:
             "gates": (),
             # A phase stands over a new root where the recipe makes one; else the stack grows.
             "serve": Serve(export=merged if recipe.serve.export == merged else ("stacked",)),
+            "export": None,
             "sweep": None,
         }
         head = f"phases.{index}."

@@ -57,7 +57,7 @@ class Outcome:
     """A named model that a recipe makes.
 
     Attributes:
-        merged, report, bundle: node ids, None where the recipe makes none.
+        merged, report, bundle, export: node ids, None where the recipe makes none.
     """
 
     model: ModelRef
@@ -67,6 +67,7 @@ class Outcome:
     merged: str | None = None
     report: str | None = None
     bundle: str | None = None
+    export: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ class Plan:
         goals = set(self.gates)
         for outcome in self.outcomes:
             model = outcome.model
-            refs = (model.root, model.adapter, outcome.merged, outcome.report, outcome.bundle)
+            refs = (model.root, model.adapter, outcome.merged, outcome.report, outcome.bundle,
+                    outcome.export)  # fmt: skip
             goals.update(ref for ref in refs if ref is not None)
         return goals
 

@@ -26,7 +26,7 @@ class MakeBundle:
         """Inputs: root (Model), ``adapter.NAME`` (stacked Adapters); where there are some,
         ``head.NAME`` (Adapters with a head), reports, and ``data``: the prepared Dataset whose
         rendering serving has to repeat."""
-        gates = [g for role in sorted(inputs) if "report" in role for g in _gates(inputs[role])]
+        gates = [g for role in sorted(inputs) if "report" in role for g in gates_of(inputs[role])]
         unmet = [gate for gate in gates if gate["status"] != "pass"]
         # What failed says more than what is undecided.
         broken = [gate["text"] for gate in sorted(unmet, key=lambda gate: gate["status"] != "fail")]
@@ -35,7 +35,7 @@ class MakeBundle:
         ungated = bool(broken) or not gates
         if ungated and not config["ungated"]:
             raise GateFailed(f"{config['name']}: {why}; serve it anyway with --ungated")
-        root, rendering = inputs["root"], _rendering(inputs.get("data"))
+        root, rendering = inputs["root"], rendering_of(inputs.get("data"))
         adapters = []
         for about in config["adapters"]:
             artifact = inputs[f"adapter.{about['name']}"]
@@ -75,7 +75,9 @@ class MakeBundle:
         }
         text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
         (context.out / "bundle.json").write_text(text + "\n", encoding="utf-8")
-        _carry_card(inputs, config["name"], context.out)
+        card = own_card(inputs, config["name"])
+        if card is not None:
+            shutil.copyfile(card, context.out / "README.md")
         golden = write_golden(context.out, tree, root.path, inputs.get("data"))
         return {"models": 1 + len(adapters) + len(heads), "ungated": ungated, "golden": golden}
 
@@ -132,7 +134,8 @@ def _sureness(
     return found
 
 
-def _gates(report: Artifact) -> list[dict[str, Any]]:
+def gates_of(report: Artifact) -> list[dict[str, Any]]:
+    """The gates of a report, as the evaluation wrote them."""
     tree = json.loads((report.path / "report.json").read_text(encoding="utf-8"))
     gates: list[dict[str, Any]] = tree["comparison"]["gates"]
     return gates
@@ -158,17 +161,17 @@ def _arm_rows(inputs: Mapping[str, Artifact], name: str) -> Iterator[Mapping[str
                 yield row
 
 
-def _carry_card(inputs: Mapping[str, Artifact], name: str, out: Path) -> None:
+def own_card(inputs: Mapping[str, Artifact], name: str) -> Path | None:
     """The model card of the recipe's own report; reports of recipes below tell of others."""
     for role in sorted(role for role in inputs if "report" in role):
         folder = inputs[role].path
         tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         if tree.get("title") == name and (folder / "README.md").is_file():
-            shutil.copyfile(folder / "README.md", out / "README.md")
-            return
+            return folder / "README.md"
+    return None
 
 
-def _rendering(data: Artifact | None) -> dict[str, Any]:
+def rendering_of(data: Artifact | None) -> dict[str, Any]:
     """What `prepare` wrote down of its rendering; nothing where nothing was prepared."""
     place = None if data is None else data.path / "render.json"
     if place is None or not place.is_file():

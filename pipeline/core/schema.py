@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.schema_data import Data
 from pipeline.core.schema_evaluate import Evaluate, GateSpec
+from pipeline.core.schema_export import Quantised
 from pipeline.core.schema_section import Section, Seed, as_list
 from pipeline.core.schema_sweep import Sweep
 from pipeline.core.schema_train import Train
@@ -117,6 +118,9 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     gates: tuple[GateSpec, ...] = ()
     serve: Serve = Serve()
+    export: Quantised | None = Field(
+        None, description="The first objective's model, merged and in fewer bits, gated again"
+    )
     sweep: Sweep | None = None
 
     @model_validator(mode="after")
@@ -133,6 +137,10 @@ class Recipe(Section):
             raise ValueError("only an L0 with a base may leave out data and train")
         if self.train is None and (self.gates or self.evaluate != Evaluate()):
             raise ValueError("evaluate and gates need train: nothing would be judged")
+        if self.export is not None and not self.gates:
+            raise ValueError(
+                "export: nothing is exported of which nothing was promised; give gates"
+            )
         if self.data is not None and self.train is not None:
             require_read(self.data, set(self.train.objective))
         if self.phases and self.train is None:

@@ -112,6 +112,15 @@ STAGES: Mapping[str, StageInfo] = {
         "Report",
         ("numpy", "scipy", "plotly", "huggingface-hub"),
     ),
+    # llm-compressor's own environment is in the key by its lock file.
+    "quantise": StageInfo("pipeline.stages.quantise:Quantise", 1, "Model"),
+    "judge-export": StageInfo("eval.export_gate:JudgeExport", 1, "Report", ("numpy", "scipy")),
+    "bundle-export": StageInfo(
+        "serve.export_bundle:BundleExport",
+        1,
+        "Bundle",
+        ("huggingface-hub", *_TORCH, "compressed-tensors"),
+    ),
     "bundle": StageInfo("serve.stage:MakeBundle", 8, "Bundle", (*_TORCH, "peft")),
     "risks": StageInfo(
         "eval.risks.stage:Risks",
