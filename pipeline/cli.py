@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli_eval import compare, evaluate
-from pipeline.cli_export import export
+from pipeline.cli_export import export, push
 from pipeline.cli_keys import keys as keys_group
 from pipeline.cli_options import (
     CONTEXT,
@@ -264,7 +264,7 @@ def privacy(
 
 main.add_command(evaluate)
 main.add_command(compare)
-for verb in (serve, engine, keys_group, usage, promote, rollback, releases_of, export):
+for verb in (serve, engine, keys_group, usage, promote, rollback, releases_of, export, push):
     main.add_command(verb)
 
 

@@ -46,6 +46,8 @@ def stage_process(pipe: Connection, parent: int) -> None:
     # Spinning threads starve each other where stages share the cores: measured 6 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Bars of libraries would be drawn over ours.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Says at each import that an optional kernel is absent; nothing of ours uses it.

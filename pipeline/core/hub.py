@@ -113,7 +113,7 @@ def download_snapshot(
 
 def _info(asked: Asked, timeout_s: float, files_metadata: bool) -> Any:
     """The hub's description of a repository at a revision (ModelInfo or DatasetInfo)."""
-    _require_online(asked)
+    require_online(asked)
     from huggingface_hub import HfApi
 
     def ask() -> Any:
@@ -135,7 +135,12 @@ def _info(asked: Asked, timeout_s: float, files_metadata: bool) -> Any:
         raise translated(error, asked) from error
 
 
-def _require_online(asked: Asked) -> None:
+def require_online(asked: Asked) -> None:
+    """Passes where the user has not switched the hub off.
+
+    Raises:
+        HubError: HF_HUB_OFFLINE is set.
+    """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise offline(asked)
     from huggingface_hub import constants
