@@ -22,6 +22,7 @@ _REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 # Golden conversations are rows of the data; the manifest tells of files that stay here.
 _LEFT_OUT = (GOLDEN_FILE, MANIFEST)
 _BASE = "base"
+_OF_TRAINING = ("history.jsonl",)
 _READ = {".json", ".md", ".jinja", ".txt"}
 _OF_REPORT = "Every figure above is from `report.json` and `report.html` beside this card."
 
@@ -132,7 +133,11 @@ def _base_files(bundle: Bundle) -> dict[str, Path | bytes]:
     if base is None:
         raise UserError(f"{bundle.base.path}: the base has no {MANIFEST}; run its recipe again")
     base.require_whole()
-    return {f"{_BASE}/{name}": base.path / name for name in base.manifest.files}
+    return {
+        f"{_BASE}/{name}": base.path / name
+        for name in base.manifest.files
+        if name not in _OF_TRAINING
+    }
 
 
 def _origin(bundle: Bundle) -> tuple[str, str] | None:
