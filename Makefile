@@ -1,10 +1,10 @@
 # Each target does all of its own set-up, in .venv of this checkout, once.
-.PHONY: help setup engine demo test test-long coverage lint format
+.PHONY: help setup engine demo test test-long conformance coverage lint format
 .DEFAULT_GOAL := help
 bin := .venv/bin
 
 help: ## What can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## The main environment, from requirements/main.lock
 	@scripts/setup
@@ -20,6 +20,10 @@ test: engine ## All tests but the long ones; ARGS="-k name" narrows
 
 test-long: engine ## The tests that do minutes of real work
 	$(bin)/python -m pytest -m long $(ARGS)
+
+conformance: engine ## Suites of others: bare vLLM and the gateway must fail the same checks
+	@scripts/setup conformance
+	$(bin)/python -m pytest -m "long or not long" tests/serve/conformance $(ARGS)
 
 coverage: setup ## Lines of pipeline/data that its tests run; fails under 95 %
 	$(bin)/coverage erase

@@ -105,7 +105,8 @@ class _Handlers:
 
     async def openapi(self, request: Request) -> Response:
         """What the routes take."""
-        return JSONResponse(description(), headers={"x-request-id": own_id(request.headers)})
+        told = description(keyed=self._door.keys is not None)
+        return JSONResponse(told, headers={"x-request-id": own_id(request.headers)})
 
     async def list_models(self, request: Request) -> Response:
         """Every public name that this key may ask, with its place in the family."""

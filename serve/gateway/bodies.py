@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -18,6 +19,7 @@ from pydantic import (
 )
 
 from serve.gateway.errors import ApiError
+from serve.gateway.items import InputItems
 from serve.gateway.shapes import require_small_shapes
 
 MAX_PROMPTS = 256
@@ -52,6 +54,16 @@ class _Message(_Edge):
     annotations: None = None
     audio: None = None
     function_call: None = None
+
+
+def _no_number(value: Any) -> Any:
+    # To a literal 0 is false.
+    if not isinstance(value, bool):
+        raise ValueError("Input should be false")
+    return value
+
+
+_False = Annotated[Literal[False], BeforeValidator(_no_number)]
 
 
 class _StreamOptions(_Edge):
@@ -122,7 +134,7 @@ class CompletionRequest(_Sampling):
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
     prompt_logprobs: int | None = Field(None, ge=0, le=20)
-    best_of: Literal[1] | None = None
+    best_of: int | None = Field(None, ge=1, le=1)
     suffix: None = None
     add_special_tokens: bool | None = None
 
@@ -131,13 +143,13 @@ class ResponsesRequest(_Edge):
     """POST /v1/responses, nothing kept: ``store`` may only be false."""
 
     model: str
-    input: str | Annotated[_Objects, Field(min_length=1, max_length=4096)]
+    input: str | InputItems
     instructions: str | None = None
     max_output_tokens: _Tokens | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     stream: bool | None = None
-    store: Literal[False] | None = None
+    store: _False | None = None
     tools: _Objects | None = Field(None, max_length=128)
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -193,8 +205,6 @@ def check_body(path: str, body: dict[str, Any]) -> dict[str, Any]:
         )  # fmt: skip
     _require_short_scores(made)
     require_small_shapes(made)
-    if path == "/v1/responses":
-        _require_text_input(made["input"])
     return made
 
 
@@ -209,21 +219,6 @@ def _require_short_scores(body: dict[str, Any]) -> None:
             400, f"max_tokens: at most {MAX_SCORED} beside log-probabilities of the prompt",
             param="max_tokens", code="invalid_value",
         )  # fmt: skip
-
-
-def _require_text_input(given: Any) -> None:
-    """Of a response's input no part may name a file, an image or an earlier item."""
-    if isinstance(given, str):
-        return
-    for index, item in enumerate(given):
-        parts = item.get("content")
-        listed = parts if isinstance(parts, list) else []
-        kinds = [part.get("type") for part in listed if isinstance(part, dict)]
-        if not all(kind in {"input_text", "output_text", "text"} for kind in kinds):
-            raise ApiError(
-                400, f"input[{index}].content: text parts alone are taken",
-                param="input", code="invalid_value",
-            )  # fmt: skip
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -128,7 +128,11 @@ def refusal(status: int, raw: bytes) -> Any:
         body = json.loads(raw)
     except ValueError:
         body = raw[:300].decode("utf-8", "replace")
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        return body
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        # vLLM's code is the status once more, a number; OpenAI's is a word or null.
+        words = {key: error.get(key) for key in ("param", "code")}
+        words = {key: value if isinstance(value, str) else None for key, value in words.items()}
+        return {"error": {**error, "type": str(error.get("type") or "api_error"), **words}}
     detail = body.get("detail", body) if isinstance(body, dict) else body
     return ApiError(status, f"The engine said: {detail}").body()

@@ -29,39 +29,75 @@ _GOT = {
     "/healthz": "This process answers",
     "/readyz": "A request sent now will be served",
     "/metrics": "Prometheus' text",
+    "/openapi.json": "This document",
 }
-_OPEN = {"/healthz", "/readyz"}
+_OPEN = {"/healthz", "/readyz", "/openapi.json"}
+_STREAMS = {"/v1/chat/completions", "/v1/completions", "/v1/responses"}
 
 
 @functools.cache
-def description() -> dict[str, Any]:
-    """The document of /openapi.json."""
+def description(*, keyed: bool = True) -> dict[str, Any]:
+    """The document of /openapi.json.
+
+    Args:
+        keyed: this gateway asks for keys.
+    """
     models = list({model for model, _ in _POSTED.values()})
     _, schemas = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
     paths: dict[str, Any] = {}
     for path, (model, what) in _POSTED.items():
-        schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-        body = {"required": True, "content": {"application/json": {"schema": schema}}}
-        paths[path] = {"post": {**_operation(path, what), "requestBody": body}}
+        body = {"required": True, "content": _json(model.__name__)}
+        paths[path] = {"post": {**_operation(path, what, keyed), "requestBody": body}}
     for path, what in _GOT.items():
-        paths[path] = {"get": _operation(path, what)}
+        paths[path] = {"get": _operation(path, what, keyed)}
         if "{name}" in path:
             paths[path]["get"]["parameters"] = [
                 {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
             ]
+    paths["/readyz"]["get"]["responses"]["503"] = {
+        "description": "It would not: no engine answers, or the server stops",
+        "content": _json("State"),
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "gradus", "version": "1"},
         "paths": paths,
         "components": {
-            "schemas": {**schemas.get("$defs", {}), "Error": _ERROR},
+            "schemas": {**schemas.get("$defs", {}), **_ANSWERS, "Error": _ERROR},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
+_TEXT = {"type": "string"}
+_CARD = {
+    "type": "object",
+    "required": ["id", "object", "created", "owned_by", "metadata"],
+    "properties": {
+        "id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"},
+        "owned_by": _TEXT, "metadata": {"type": "object"},
+    },
+}  # fmt: skip
+_ANSWERS: dict[str, Any] = {
+    "State": {"type": "object", "required": ["status"], "properties": {"status": _TEXT}},
+    "Model": _CARD,
+    "Models": {
+        "type": "object",
+        "required": ["object", "data"],
+        "properties": {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
+        },
+    },
+    # The engine's own, byte for byte.
+    "Answer": {"type": "object"},
+    "Event": {"type": "object", "required": ["data"], "properties": {"data": _TEXT}},
+}
+_ANSWER_OF = {
+    "/healthz": "State", "/readyz": "State", "/v1/models": "Models", "/v1/models/{name}": "Model",
+}  # fmt: skip
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -80,13 +116,21 @@ _ERROR = {
 }
 
 
-def _operation(path: str, what: str) -> dict[str, Any]:
-    error = {
-        "description": "A refusal",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-    }
+def _json(schema: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _operation(path: str, what: str, keyed: bool) -> dict[str, Any]:
+    content = _json(_ANSWER_OF.get(path, "Answer"))
+    if path == "/metrics":
+        content = {"text/plain": {"schema": _TEXT}}
+    if path in _STREAMS:
+        content["text/event-stream"] = {"schema": {"$ref": "#/components/schemas/Event"}}
     return {
         "summary": what,
-        "security": [] if path in _OPEN else [{"key": []}],
-        "responses": {"200": {"description": what}, "default": error},
+        "security": [{"key": []}] if keyed and path not in _OPEN else [],
+        "responses": {
+            "200": {"description": what, "content": content},
+            "default": {"description": "A refusal", "content": _json("Error")},
+        },
     }
