@@ -97,6 +97,7 @@ FLOODS: list[tuple[str, dict[str, Any]]] = [
      {**CHAT, "messages": [{"role": "user", "content": [{"type": "z"}] * 60_000}]}),
     ("/v1/chat/completions", {**CHAT, "tools": [5] * 400_000}),
     ("/v1/responses", {"model": "m", "input": [5] * 400_000}),
+    ("/v1/responses", {"model": "m", "input": [{}] * 4_096}),
     ("/v1/embeddings", {"model": "m", "input": [[]] * 250_000}),
 ]  # fmt: skip
 

@@ -76,7 +76,7 @@ def _response(name: str, *, given: Any = "My card was declined", **more: Any) ->
 
 _add("models: list", lambda client: [model.id for model in client.models.list()])
 _add("models: one", lambda client: client.models.retrieve(MODEL).id)
-_add("models: unknown", lambda client: client.models.retrieve("none").id)
+_add("models: error: unknown", lambda client: client.models.retrieve("none").id)
 
 _chat("plain")
 _chat("base", model="demo-l0")

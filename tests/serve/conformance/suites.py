@@ -30,11 +30,13 @@ def require_suites() -> None:
         pytest.skip("the suites are not installed; run `scripts/setup conformance` first")
 
 
-def _run(*words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    *words: str | Path, cwd: Path | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return subprocess.run(
         [str(word) for word in words], capture_output=True, text=True, check=False,
-        timeout=_TIMEOUT_S, env={**kept, **more},
+        timeout=_TIMEOUT_S, cwd=cwd, env={**kept, **more},
     )  # fmt: skip
 
 
@@ -104,6 +106,8 @@ def schemathesis(
         "--phases", "coverage,fuzzing", "--generation-deterministic", "--continue-on-failure",
         "--report", "json", "--report-json-path", report, "--no-color", "--request-timeout", "60",
         *options,
+        # It leaves a folder of what it sent.
+        cwd=folder,
     )  # fmt: skip
     assert report.is_file(), done.stdout[-4000:] + done.stderr[-4000:]
     told = json.loads(report.read_text())
