@@ -99,7 +99,9 @@ class AdapterSlots:
             place = self._copy(name, adapter)
             before = self._listed() if self._removes else set()
             self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(place)})
-            self._held[name], self._places[name] = adapter, place
+            # Whoever looks at what is held sees one state of it.
+            self._held = {**self._held, name: adapter}
+            self._places[name] = place
             if self._removes:
                 # Numbers grow, and what a request brings back has an old one.
                 self._ids[name] = max(self._listed() - before, default=0)
@@ -117,7 +119,7 @@ class AdapterSlots:
             number = self._ids.pop(name, 0)
             if self._removes and number:
                 self._remove(name, number)
-            del self._held[name]
+            self._held = {held: each for held, each in self._held.items() if held != name}
             self._places.pop(name, None)
 
     def _remove(self, name: str, number: int) -> None:

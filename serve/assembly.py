@@ -85,9 +85,12 @@ def following_of(
     engines: Sequence[Engine],
     releases: Releases | None,
     door: Door,
-    echo: Callable[[str], None],
+    supervisor: Supervisor,
 ) -> Following | None:
-    """What keeps the door's names as the file says; takes the door's directory over."""
+    """What keeps the door's names as the file says; takes the door's directory over.
+
+    An engine that was started again is compared by every version that it holds.
+    """
     from serve.gateway.directory import Table
     from serve.vllm_engine import VllmEngine
 
@@ -97,8 +100,18 @@ def following_of(
     from serve.following import Following
 
     assert isinstance(door.directory, Table)
-    following = Following(releases, bundle, able, door.directory, echo, door.metrics)
+    following = Following(
+        releases, bundle, able, door.directory, tell,
+        counts=supervisor.counts, metrics=door.metrics,
+    )  # fmt: skip
     door.directory = following.shelf
+    checked = supervisor.checked
+
+    def check(engine: Engine) -> None:
+        checked(engine)
+        following.compare_again(engine)
+
+    supervisor.checked = check
     return following
 
 

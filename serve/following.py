@@ -22,6 +22,7 @@ from serve.releases import Release, Releases, Version
 from serve.versions import Held, find_held, require_beside
 
 if TYPE_CHECKING:
+    from serve.engine import Engine
     from serve.metrics import Metrics
     from serve.vllm_engine import VllmEngine
 
@@ -52,6 +53,8 @@ class Following:
         engines: Sequence[VllmEngine],
         fixed: Table,
         echo: Callable[[str], None],
+        *,
+        counts: Callable[[Engine], bool],
         metrics: Metrics | None = None,
     ) -> None:
         """
@@ -61,11 +64,12 @@ class Following:
             engines: ready; one that writes, and those that read for heads.
             fixed: the routes of the bundle's own versions.
             echo: told every change, and every version that will not do.
+            counts: whether an engine is well and has been compared: only such a one is asked.
             metrics: told which head is live: drift is measured by its own validation.
         """
         self.shelf = Shelf(fixed)
         self._releases, self._bundle, self._fixed = releases, bundle, fixed
-        self._echo, self._metrics = echo, metrics
+        self._echo, self._counts, self._metrics = echo, counts, metrics
         self._engines = {engine.pooling: engine for engine in engines}
         self._own = {each.name: each for each in bundle.trained}
         self._served: dict[_Key, _Served] = {}
@@ -98,6 +102,10 @@ class Following:
             await asyncio.sleep(LOOK_S)
             stamp = self._stamp()
             if stamp == seen and done:
+                continue
+            if not all(self._counts(engine) for engine in self._engines.values()):
+                # One that is being compared has itself to itself: log-probabilities of prompts
+                # beside other requests would end it.
                 continue
             if stamp != seen:
                 seen = stamp
@@ -185,6 +193,16 @@ class Following:
                 engine.slots.unload(served)
                 raise
         return _Served(route, held, engine)
+
+    def compare_again(self, engine: Engine) -> None:
+        """Holds what an engine was given since its start against its golden answers.
+
+        Raises:
+            EngineError: it gives other ids or answers than training's.
+        """
+        for served in list(self._served.values()):
+            if served.engine is engine and served.route.served not in engine.models:
+                self._compare(served.held, served.engine, served.route.served)
 
     def _compare(self, held: Held, engine: VllmEngine, served: str) -> None:
         named = {held.name: served}

@@ -65,7 +65,7 @@ def serve(
         try:
             _start(bundle, engines, echo)
             door = door_of(bundle, engines, told, supervisor)
-            following = following_of(bundle, engines, releases, door, echo)
+            following = following_of(bundle, engines, releases, door, supervisor)
             url = shown_url(told.host, listener.getsockname()[1])
             ready = _ready_text(bundle, url, keyed=keyed)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -208,4 +208,4 @@ def _ready_text(bundle: Bundle, url: str, *, keyed: bool) -> str:
     # The key itself stays out of terminals and logs.
     key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if keyed else ""
     curl = f"curl -s {url}/v1/chat/completions{key} -H 'Content-Type: application/json'"
-    return f"ready: {url}/v1\n{curl} -d {shlex.quote(json.dumps(body))}"
+    return f"ready: {url}/v1\npage: {url}/\n{curl} -d {shlex.quote(json.dumps(body))}"

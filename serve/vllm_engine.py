@@ -174,12 +174,7 @@ class VllmEngine:
         self._port = free_port()
         self._child: Child | None = None
         own = served(bundle, pooling)
-        names = [each.name for each in own]
-        if pooling is None:
-            names.insert(0, bundle.base.name)
-        # vLLM takes public names, so nothing has to be written back into its answers.
-        self.models: Mapping[str, str] = {name: name for name in names}
-        self.echoes: Mapping[str, str] = self.models
+        self._own = {each.name for each in own}
         rank = slot_rank(max([rank, *(each.rank for each in own)])) if own else 0
         self.slots = AdapterSlots(
             self.base_url,
@@ -188,6 +183,22 @@ class VllmEngine:
             rank=rank,
             removes=home.device == "cpu",
         )
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """What it holds of the bundle's own; see ``slots`` for the rest.
+
+        vLLM takes public names, so nothing has to be written back into its answers.
+        """
+        names = [name for name in self.slots.held if name in self._own]
+        if self.pooling is None:
+            names.insert(0, self._bundle.base.name)
+        return {name: name for name in names}
+
+    @property
+    def echoes(self) -> Mapping[str, str]:
+        """Names in answers are those that were asked for."""
+        return self.models
 
     @property
     def base_url(self) -> str:

@@ -94,7 +94,8 @@ def test_planning_imports_no_torch() -> None:
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
 def test_lock_holds_exact_pins_and_names_no_index(lock: Path) -> None:
-    assert len(pins(lock)) > 50
+    # One library that only a test needs has nothing below it.
+    assert len(pins(lock)) > (0 if lock.stem == "clock" else 50)
     assert not re.search(r"://|^\s*-(?!-hash=)|\bfile:", lock.read_text(), re.MULTILINE)
     assert not MACHINE_PLACES.search(lock.read_text())
 
