@@ -40,7 +40,7 @@ MACHINE_PLACES = re.compile("|".join(f"/{name}/" for name in ("work", "root", "o
 def pins(lock: Path) -> dict[str, str]:
     """Canonical name to version; fails on a line that is anything but NAME==VERSION or a hash."""
     found: dict[str, str] = {}
-    text = re.sub(r" \\\n    --hash=sha256:[0-9a-f]{64}$", "", lock.read_text(), flags=re.M)
+    text = re.sub(r" \\\n    --hash=sha256:[0-9a-f]{64}(?=\s)", "", lock.read_text())
     for line in text.splitlines():
         if line and not line.startswith("#"):
             match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line)
