@@ -169,7 +169,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_a_dash_is_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    bundle: Any = SimpleNamespace(heads=())
+    bundle: Any = SimpleNamespace(trained=())
     kept = kept_of(bundle, None, Path("-"), prompts=False)
     assert kept["log"] is not None
     kept["log"].write({"request_id": "r"})

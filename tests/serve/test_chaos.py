@@ -196,7 +196,7 @@ def broken(
     refused = requests.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=10)
     assert refused.status_code == 503
     assert requests.get(f"{server.url}/healthz", timeout=5).status_code == 200
-    until(lambda: ready(server) == 200, 120)
+    until(lambda: ready(server) == 200, 300)
     assert good(server) == 200
     # Nothing of the engine of before is left, and the new one was compared before it counted.
     await_gone(old, 5)
