@@ -98,9 +98,11 @@ class _Race:
     @contextlib.contextmanager
     def started(self, bundle: Bundle) -> Any:
         """The engine of a bundle as `gradus serve` starts it; without adapters, no LoRA at all."""
+        from serve.versions import ROOM
         from serve.vllm_engine import VllmEngine
 
-        engine = VllmEngine(bundle, self._home)
+        # As it is served: with room for versions that come in while it runs.
+        engine = VllmEngine(bundle, self._home, room=ROOM)
         try:
             engine.start()
             engine.wait_ready()
