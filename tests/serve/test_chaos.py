@@ -160,7 +160,8 @@ def test_a_client_that_goes_ends_vllms_own_work(
     for client in clients:
         client.close()
     until(lambda: running(engine_url) == 0, 5)
-    assert good(server) == 200
+    # On a busy machine a look at the engine's health may have been missed.
+    until(lambda: good(server) == 200, 15)
 
 
 def test_kill_9_of_the_engine_ends_streams_in_an_error_and_it_is_back_by_itself(
