@@ -16,7 +16,7 @@ from pipeline.core.stage import StageContext
 from serve.bundle import BUNDLE_FILE
 from serve.export_card import export_card
 from serve.golden import write_golden
-from serve.stage import gates_of, own_card, rendering_of
+from serve.stage import chat_settings, gates_of, own_card, rendering_of
 
 EXPORT_FILE = "export.json"
 CARD = "README.md"
@@ -60,10 +60,7 @@ class BundleExport:
             },
             "max_model_len": config["max_model_len"],
             "system": config["system"],
-            "chat_template_kwargs": config["chat_template_kwargs"]
-            if rendering.get("render", "text") == "text"
-            else rendering["chat_template_kwargs"],
-            "controls": rendering.get("controls"),
+            **chat_settings(config, rendering),
             "gates": [*gates, *own],
             "adapters": [],
             "heads": [],

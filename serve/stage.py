@@ -64,10 +64,7 @@ class MakeBundle:
             "chat_template": template,
             "max_model_len": config["max_model_len"],
             "system": config["system"],
-            "chat_template_kwargs": config["chat_template_kwargs"]
-            if rendering.get("render", "text") == "text"
-            else rendering["chat_template_kwargs"],
-            "controls": rendering.get("controls"),
+            **chat_settings(config, rendering),
             "stop_token_ids": [],
             "gates": gates,
             "ungated": ungated,
@@ -169,6 +166,16 @@ def own_card(inputs: Mapping[str, Artifact], name: str) -> Path | None:
         if tree.get("title") == name and (folder / "README.md").is_file():
             return folder / "README.md"
     return None
+
+
+def chat_settings(config: Mapping[str, Any], rendering: Mapping[str, Any]) -> dict[str, Any]:
+    """bundle.json's words on how a conversation is rendered: as rows were, where any were."""
+    plain = rendering.get("render", "text") == "text"
+    told = config if plain else rendering
+    return {
+        "chat_template_kwargs": told["chat_template_kwargs"],
+        "controls": rendering.get("controls"),
+    }
 
 
 def rendering_of(data: Artifact | None) -> dict[str, Any]:
