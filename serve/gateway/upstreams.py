@@ -13,6 +13,9 @@ from serve.gateway.errors import away
 
 _CHECK_S = 1.0
 _CHECK_LIMIT = aiohttp.ClientTimeout(total=5)
+_MAX_MISSED = 3
+"""Looks without an answer in time, one after another, until a replica counts as away: a busy one
+may miss one. What refuses the connection, or says that it is not well, is away at once."""
 # No total: a long answer is bounded by the door's own deadlines.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 # Less than the 5 s after which uvicorn, below vLLM, closes one that is idle: a request sent at
@@ -44,6 +47,7 @@ class Upstream:
     well: bool = True
     scores_alone: bool = False
     _alone: bool = False
+    _missed: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     session: aiohttp.ClientSession | None = None
 
@@ -72,8 +76,11 @@ class Upstream:
         assert self.session is not None
         try:
             async with self.session.get("/health", timeout=_CHECK_LIMIT) as answer:
-                self.well = answer.status == 200
-        except (aiohttp.ClientError, TimeoutError, OSError):
+                self.well, self._missed = answer.status == 200, 0
+        except TimeoutError:
+            self._missed += 1
+            self.well = self.well and self._missed < _MAX_MISSED
+        except (aiohttp.ClientError, OSError):
             self.well = False
 
     async def enter(self, *, alone: bool) -> None:

@@ -142,7 +142,12 @@ def streams(server: Any, count: int, **more: Any) -> list[Stream]:
     """Streams of all models in turn, each of them well under way."""
     names = ("demo-l0", "demo-l1", "demo-l2")
     made = [Stream(server.url, names[n % 3], {**ENDLESS, **more}) for n in range(count)]
-    until(lambda: all(len(stream.events) > 20 for stream in made), 60)
+
+    def well_under_way() -> bool:
+        assert not any(stream.failed for stream in made), [stream.failed for stream in made]
+        return all(len(stream.events) > 20 for stream in made)
+
+    until(well_under_way, 120)
     return made
 
 

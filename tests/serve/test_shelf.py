@@ -83,7 +83,7 @@ def test_a_call_under_way_holds_its_version(
     gateway: Callable[..., Running], tmp_path: Path
 ) -> None:
     """What is counted as used is what the follower must not take out."""
-    stub = Stub(delay_s=0.5)
+    stub = Stub(chunk_s=0.2)
     running = gateway(stub)
     table = running.door.directory
     assert isinstance(table, Table)
