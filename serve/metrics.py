@@ -32,6 +32,7 @@ class Metrics:
                 stands beside what is answered.
         """
         self._registry = made = CollectorRegistry()
+        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._started = Counter(
             "gradus_requests_started", "Requests admitted", ["route", "model"], registry=made
         )
@@ -78,7 +79,14 @@ class Metrics:
 
     def started(self, route: str, model: str) -> None:
         """A request of a known model is admitted."""
-        self._started.labels(route, model).inc()
+        self._of(self._started, route, model).inc()
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """A metric's child, which takes the library longer to find than to count with."""
+        found = self._children.get((metric, labels))
+        if found is None:
+            found = self._children[metric, labels] = metric.labels(*labels)
+        return found
 
     def finished(
         self,
@@ -92,14 +100,14 @@ class Metrics:
     ) -> None:
         """A request is over. ``model`` is empty where none was found: names of clients' own
         making are no labels. ``first_byte_s``: of a stream."""
-        self._finished.labels(route, model, str(status)).inc()
+        self._of(self._finished, route, model, str(status)).inc()
         if not model:
             return
-        self._seconds.labels(route, model).observe(latency_s)
+        self._of(self._seconds, route, model).observe(latency_s)
         if first_byte_s is not None:
-            self._first.labels(route, model).observe(first_byte_s)
-        self._tokens.labels(model, "prompt").inc(prompt_tokens)
-        self._tokens.labels(model, "completion").inc(completion_tokens)
+            self._of(self._first, route, model).observe(first_byte_s)
+        self._of(self._tokens, model, "prompt").inc(prompt_tokens)
+        self._of(self._tokens, model, "completion").inc(completion_tokens)
 
     def shed(self, why: str) -> None:
         """A request was told to come again."""

@@ -175,6 +175,8 @@ def _server(door: Door) -> uvicorn.Server:
         log_level="error",
         access_log=False,
         server_header=False,
+        # What others say of a client's address is not looked at.
+        proxy_headers=False,
         timeout_graceful_shutdown=2,
         backlog=512,
     )

@@ -15,8 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
@@ -57,8 +57,7 @@ USED = sql.Table(
 )
 
 
-@dataclass(frozen=True)
-class Used:
+class Used(NamedTuple):
     """One answered request.
 
     Attributes:
@@ -224,7 +223,7 @@ class UsageStore:
         return True
 
     def _keep(self, rows: Sequence[tuple[str, Used]]) -> None:
-        values: list[dict[str, Any]] = [{"row": number, **asdict(row)} for number, row in rows]
+        values: list[dict[str, Any]] = [{"row": number, **row._asdict()} for number, row in rows]
         with self._engine.begin() as connection:
             connection.execute(self._insert, values)
 

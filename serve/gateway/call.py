@@ -6,16 +6,18 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
+from starlette.types import Receive, Scope
 
 from serve.gateway.directory import Route
 from serve.gateway.door import Door
 from serve.gateway.errors import ApiError, no_model, own_id
 from serve.gateway.host import require_own_host
-from serve.gateway.reading import parse_object, read_body
+from serve.gateway.reading import parse_object, read_body, read_slowly, require_json
 from serve.gateway.stream import Counted
+from serve.gateway.wire import WIRE, Wire
 
 if TYPE_CHECKING:
     from serve.keys import Key
@@ -44,31 +46,36 @@ class Call:
     """
 
     door: Door
-    request: Request
-    path: str
-    id: str
-    began: float
+    scope: Scope
+    receive: Receive
     key: Key | None = None
     route: Route | None = None
     ticket: Ticket | None = None
     body: dict[str, Any] = field(default_factory=dict)
     gone: bool = False
-    _watch: asyncio.Task[None] | None = None
+    _wire: Wire | None = None
     _held: bool = False
     _ended: bool = False
 
-    @classmethod
-    def of(cls, door: Door, request: Request) -> Call:
-        """A call that has just come in."""
-        path = str(request.scope["path"])
-        return cls(door, request, path, own_id(request.headers), time.monotonic())
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        self.path: str = self.scope["path"]
+        # Of a header that stands twice the first counts.
+        self._head = dict(reversed(self.scope["headers"]))
+        self.id = own_id(self.header(b"x-request-id"))
+
+    def header(self, name: bytes) -> str:
+        """What the client sent under a name in lower case; empty where it did not."""
+        value: bytes | None = self._head.get(name)
+        return "" if value is None else value.decode("latin-1")
 
     @property
     def caller(self) -> str:
         """Who is given a trial version always or never: the key, or the address."""
         if self.key is not None:
             return self.key.id
-        return self.request.client.host if self.request.client else ""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -83,9 +90,9 @@ class Call:
             ApiError: 401 or 403.
         """
         if self.door.keys is None:
-            require_own_host(self.request.headers.get("host", ""))
+            require_own_host(self.header(b"host"))
             return
-        scheme, _, token = self.request.headers.get("authorization", "").partition(" ")
+        scheme, _, token = self.header(b"authorization").partition(" ")
         # Header text is latin-1 on the way in; a key's own bytes are UTF-8.
         given = token.strip().encode("latin-1")
         if scheme.lower() == "bearer" and given:
@@ -109,18 +116,21 @@ class Call:
             raise self._shed("full", f"{door.in_flight} requests are under way; come again")
         door.in_flight += 1
         self._held = True
-        raw = await read_body(self.request, door.limits.body_bytes, door.limits.body_s)
+        limits, wire = door.limits, self.scope.get(WIRE)
+        require_json(self.header, limits.body_bytes)
+        if wire is not None and wire.body_is_here:
+            raw = await read_body(self.receive, limits.body_bytes)
+        else:
+            raw = await read_slowly(self.receive, limits.body_bytes, limits.body_s)
         self.body = parse_object(raw)
         serves = asyncio.current_task()
-        if serves is not None:
-            self._watch = asyncio.create_task(self._until_gone(serves))
+        if wire is not None and serves is not None:
+            self._wire = wire
+            wire.when_gone(partial(self._client_gone, serves))
         return self.body
 
-    async def _until_gone(self, serves: asyncio.Task[Any]) -> None:
+    def _client_gone(self, serves: asyncio.Task[Any]) -> None:
         """Ends the work, and so the engine's, for a client that does not wait for it."""
-        while (await self.request.receive())["type"] != "http.disconnect":
-            # What comes after a body is nothing.
-            pass
         if not self._ended:
             self.gone = True
             serves.cancel()
@@ -188,8 +198,8 @@ class Call:
         door, seconds = self.door, time.monotonic() - self.began
         if self._held:
             door.in_flight -= 1
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._wire is not None:
+            self._wire.when_gone(None)
         prompt, answer = counted.prompt or 0, counted.answer or 0
         if counted.prompt is None and (counted.events or (self.gone and self.route is not None)):
             # The engine tells at the end only, and there was none: an estimate, marked by its
@@ -213,7 +223,7 @@ class Call:
         if door.log is not None:
             fields = {
                 "request_id": self.id, "key": self.key.id if self.key else None,
-                "method": self.request.method, "path": self.path[:256], "model": name or None,
+                "method": self.scope["method"], "path": self.path[:256], "model": name or None,
                 "version": version or None, "status": status, "latency_s": round(seconds, 4),
                 "prompt_tokens": counted.prompt, "completion_tokens": counted.answer,
                 "stream": streamed,

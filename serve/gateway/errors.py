@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-import uuid
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
+_PROCESS, _NUMBERS = secrets.token_hex(11), itertools.count()
 _OWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KINDS = {
     401: "authentication_error",
@@ -55,10 +57,14 @@ class ApiError(Exception):
         }
 
 
-def own_id(headers: Mapping[str, str]) -> str:
-    """The id of a request: the client's own where it is a plain word, else a new one."""
-    given = headers.get("x-request-id", "")
-    return given if _OWN_ID.fullmatch(given) else uuid.uuid4().hex
+def own_id(given: str) -> str:
+    """The id of a request: the client's own x-request-id where it is a plain word, else a new one.
+
+    New ones are numbered, after a word of this process that no other has.
+    """
+    if given and _OWN_ID.fullmatch(given):
+        return given
+    return f"{_PROCESS}{next(_NUMBERS):010x}"
 
 
 def no_model(name: str) -> ApiError:

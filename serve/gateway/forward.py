@@ -6,9 +6,8 @@ import json
 import time
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
-
 from serve.engine import Unsupported
+from serve.gateway.answer import Answer, told
 from serve.gateway.call import Call
 from serve.gateway.conversation import as_rendered
 from serve.gateway.directory import Route
@@ -16,7 +15,7 @@ from serve.gateway.door import DoorLimits
 from serve.gateway.errors import ApiError
 from serve.gateway.passing import Passing
 from serve.gateway.reading import to_bytes
-from serve.gateway.stream import Counted, Renamer, events
+from serve.gateway.stream import Counted, events, renamer
 from serve.gateway.upstreams import Begun
 
 _CHAT = "/v1/chat/completions"
@@ -91,7 +90,7 @@ async def asked(route: Route, path: str, data: bytes, limits: DoorLimits, **more
         ) from None
 
 
-async def forwarded(call: Call, route: Route) -> Response:
+async def forwarded(call: Call, route: Route) -> Answer | Passing:
     """Sends a checked request and gives what is to be answered; ends the call with the answer.
 
     Raises:
@@ -104,7 +103,7 @@ async def forwarded(call: Call, route: Route) -> Response:
         _require_one(body, route)
     data = rebuilt(path, body, route)
     begun = await asked(route, path, data, call.door.limits, alone=scored, stream=streamed)
-    renamed, counted = Renamer(route.echo, route.name), Counted()
+    renamed, counted = renamer(route.echo, route.name), Counted()
     if begun.status == 200 and streamed:
         options = body.get("stream_options") or {}
         chunks = events(
@@ -118,8 +117,8 @@ async def forwarded(call: Call, route: Route) -> Response:
     counted.read(begun.first)
     call.end(begun.status, counted)
     if begun.status == 200:
-        return Response(renamed(begun.first), media_type="application/json")
-    return JSONResponse(refusal(begun.status, begun.first), begun.status)
+        return Answer(200, renamed(begun.first))
+    return told(begun.status, refusal(begun.status, begun.first))
 
 
 def refusal(status: int, raw: bytes) -> Any:

@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from serve.gateway.answer import pairs
 from serve.gateway.call import CLIENT_GONE, Call
 from serve.gateway.stream import DONE, Counted, gone
 from serve.gateway.upstreams import Begun
-from serve.gateway.wire import ABORT
+from serve.gateway.wire import WIRE
 
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
 FAILED = 502
 """What is written down of a stream that its engine did not end; its client has read 200."""
 
 
-class Passing(Response):
-    """Sends chunks on as they come, and ends the call however the stream ends."""
+class Passing:
+    """Sends chunks on as they come, and ends the call however the stream ends.
 
-    media_type = "text/event-stream"
+    Attributes:
+        headers: of the answer.
+    """
 
     def __init__(
         self, call: Call, begun: Begun, chunks: AsyncIterator[bytes], counted: Counted
@@ -35,15 +41,15 @@ class Passing(Response):
             chunks: what the client gets.
             counted: what it costs, filled while the chunks come.
         """
-        self.status_code, self.background = 200, None
         self._call, self._begun, self._chunks, self._counted = call, begun, chunks, counted
         self._sending_since: float | None = None
-        self.init_headers(_HEADERS)
+        self.headers: Mapping[str, str] = _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         limits, loop = self._call.door.limits, asyncio.get_running_loop()
-        abort = scope.get(ABORT, _no_abort)
+        # Another server's connections end by themselves.
+        abort = scope[WIRE].abort if WIRE in scope else _nothing
         watch: asyncio.TimerHandle
 
         def look() -> None:
@@ -87,7 +93,8 @@ class Passing(Response):
     async def _pass(self, send: Send, loop: asyncio.AbstractEventLoop) -> None:
         left_s = self._call.door.limits.total_s - (time.monotonic() - self._call.began)
         async with asyncio.timeout(left_s):
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            head = pairs(self.headers)
+            await send({"type": "http.response.start", "status": 200, "headers": head})
             async for chunk in self._chunks:
                 if DONE in chunk[-64:]:
                     # Before the last bytes go: whoever has them may ask again at once, and the
@@ -98,8 +105,8 @@ class Passing(Response):
                 self._sending_since = None
 
 
-def _no_abort() -> None:
-    """Another server's connections end by themselves."""
+def _nothing() -> None:
+    pass
 
 
 def _event(data: bytes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import aiohttp
 
@@ -73,6 +74,10 @@ class Renamer:
             return data
         found = data.replace(self._tight, self._public)
         return self._loose.sub(lambda _: self._public, data) if found == data else found
+
+
+renamer = lru_cache(maxsize=1024)(Renamer)
+"""One that was made before, where there is one."""
 
 
 async def events(

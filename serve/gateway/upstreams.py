@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
+from yarl import URL
 
 from serve.gateway.errors import away
 
@@ -50,20 +51,27 @@ class Upstream:
     _missed: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     session: aiohttp.ClientSession | None = None
+    _urls: dict[str, URL] = field(default_factory=dict)
 
     async def open(self) -> None:
         """Before the first request; inside the loop that sends it."""
         if self.session is None:
             self.session = aiohttp.ClientSession(
-                base_url=self.base_url,
                 timeout=_TIMEOUT,
                 # Waiting for a free connection would be a queue without an end.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self.headers,
+                headers={**self.headers, **_HEADERS},
                 # A proxy of the environment must not see what clients say.
                 trust_env=False,
             )
+
+    def url(self, path: str) -> URL:
+        """Where a path of it is."""
+        found = self._urls.get(path)
+        if found is None:
+            found = self._urls[path] = URL(self.base_url + path)
+        return found
 
     async def close(self) -> None:
         """Ends its connections."""
@@ -75,7 +83,7 @@ class Upstream:
         """Asks /health once."""
         assert self.session is not None
         try:
-            async with self.session.get("/health", timeout=_CHECK_LIMIT) as answer:
+            async with self.session.get(self.url("/health"), timeout=_CHECK_LIMIT) as answer:
                 self.well, self._missed = answer.status == 200, 0
         except TimeoutError:
             self._missed += 1
@@ -221,7 +229,7 @@ class UpstreamGroup:
         assert chosen.session is not None
         await chosen.enter(alone=alone)
         try:
-            answer = await chosen.session.post(path, data=data, headers=_HEADERS)
+            answer = await chosen.session.post(chosen.url(path), data=data, allow_redirects=False)
         except BaseException:
             chosen.leave()
             raise

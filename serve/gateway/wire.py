@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
+from collections.abc import Callable
 from typing import Any, cast
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serve.gateway.answer import refused
 from serve.gateway.errors import ApiError, own_id
 
 HEAD_S = 15.0
 """From a request's first byte, or the connection's beginning, to the end of its head."""
 HEAD_BYTES = 64 << 10
-ABORT = "gradus.abort"
-"""The part of a request's scope that ends its connection, whatever waits to be sent."""
+WIRE = "gradus.wire"
+"""The part of a request's scope that is its connection, a ``Wire``."""
 BACKLOG_REQUESTS = 4
 """Pipelined requests that may wait behind one another on a connection."""
 
@@ -27,6 +28,8 @@ class Wire(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """A client has come."""
+        self._told: Callable[[], None] | None = None
+        self._lost = False
         super().connection_made(transport)
         self._head_bytes = 0
         self._in_head = True
@@ -35,15 +38,38 @@ class Wire(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
         self._disarm()
+        self._lost = True
         super().connection_lost(exc)
+        if self._told is not None:
+            self._told()
+
+    def when_gone(self, told: Callable[[], None] | None) -> None:
+        """Calls ``told`` when the client goes; None: it is not waited for any more."""
+        self._told = told
+        if told is None:
+            return
+        # A large body may have stopped it, and what is not read does not end.
+        self.flow.resume_reading()
+        if self._lost:
+            self.loop.call_soon(told)
+
+    def abort(self) -> None:
+        """Ends it, whatever waits to be sent."""
+        self.transport.abort()
+
+    @property
+    def body_is_here(self) -> bool:
+        """Whether all of the body of the request that is served now has come."""
+        # Where another waits behind it, it is whole; else it is the newest.
+        return bool(self.pipeline) or not self.cycle.more_body
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a head or of a body."""
         if self._in_head:
             self._head_bytes += len(data)
-            if self._deadline is None:
-                self._deadline = self.loop.call_later(HEAD_S, self._late)
         super().data_received(data)
+        if self._in_head and self._head_bytes and self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_S, self._late)
         # What came with the head of a small request is no head.
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self._refuse(431, f"The head is larger than {HEAD_BYTES} bytes")
@@ -57,7 +83,7 @@ class Wire(HttpToolsProtocol):
         super().on_headers_complete()
         # The request is not served before the loop's next turn.
         scope: dict[str, Any] = cast("dict[str, Any]", self.scope)
-        scope[ABORT] = self.transport.abort
+        scope[WIRE] = self
 
     def on_message_complete(self) -> None:
         """The body is over: what comes next is a head."""
@@ -82,7 +108,7 @@ class Wire(HttpToolsProtocol):
         body = json.dumps(ApiError(status, message).body()).encode()
         head = (
             f"HTTP/1.1 {status} {_WORDS[status]}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nx-request-id: {uuid.uuid4().hex}\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {own_id('')}\r\n"
             "connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
@@ -109,14 +135,7 @@ class PlainPaths:
             raw = scope.get("raw_path") or scope["path"].encode()
             if b"%" in raw or b"//" in raw or b"/." in raw or b"\\" in raw:
                 error = ApiError(404, "Not Found: a path with escapes, dots or doubled slashes")
-                await _answer(send, error, own_id(Headers(scope=scope)))
+                given = Headers(scope=scope).get("x-request-id", "")
+                await refused(error, own_id(given))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-async def _answer(send: Send, error: ApiError, call_id: str) -> None:
-    body = json.dumps(error.body()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)),
-               (b"x-request-id", call_id.encode())]  # fmt: skip
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -33,6 +33,7 @@ class Stub:
         die_after: a stream's connection is cut after so many chunks; 0: never.
         fails_after: a stream tells an error after so many chunks, and [DONE] like vLLM's; 0: never.
         healthy: what /health says.
+        health_s: before it says it.
         states: how wide the model is that it pools.
         seen: (path, body) of all requests, newest last.
         open, cancelled: requests under way, and those whose client went away.
@@ -48,6 +49,7 @@ class Stub:
     fails_after: int = 0
     breaks: str = ""
     healthy: bool = True
+    health_s: float = 0.0
     states: int = 4
     keep_seen: bool = True
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -78,6 +80,7 @@ def stub_app(stub: Stub) -> web.Application:
 
 
 async def _health(request: web.Request) -> web.Response:
+    await asyncio.sleep(request.app[STUB].health_s)
     return web.Response(status=200 if request.app[STUB].healthy else 503)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
 
+import aiohttp
 import pytest
 import requests
 from stub_engine import Stub
@@ -125,3 +127,26 @@ def test_one_whose_health_is_bad_is_not_asked_until_it_is_well(before: Start) ->
         time.sleep(0.05)
     assert posted(running, stream=False).status_code == 200
     assert len(sick.seen) == 1
+
+
+def test_a_busy_one_may_miss_two_looks_at_its_health_and_no_third(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serve.gateway.upstreams._CHECK_LIMIT", aiohttp.ClientTimeout(total=0.1))
+    stub = Stub()
+
+    async def looks(port: int) -> list[bool]:
+        member, seen = Upstream(f"http://127.0.0.1:{port}"), []
+        await member.open()
+        for slow in (True, True, False, True, True, True, False):
+            stub.health_s = 1.0 if slow else 0.0
+            await member.look()
+            seen.append(member.usable)
+        stub.healthy = False
+        await member.look()
+        await member.close()
+        return [*seen, member.usable]
+
+    with serving_stub(stub) as port:
+        found = asyncio.run(looks(port))
+    assert found == [True, True, True, True, True, False, True, False]

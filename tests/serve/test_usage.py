@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def test_a_row_that_no_database_takes_is_lost_alone(tmp_path: Path) -> None:
     lost: list[str] = []
     place = tmp_path / "usage.db"
     store = UsageStore(f"sqlite:///{place}", lost.append)
-    bad = {7: replace(row(7), prompt_tokens=1 << 80), 90: replace(row(90), model="\ud800")}
+    bad = {7: row(7)._replace(prompt_tokens=1 << 80), 90: row(90)._replace(model="\ud800")}
     for number in range(200):
         store.add(bad.get(number, row(number)))
     store.start()

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -167,9 +167,9 @@ def test_a_row_that_it_does_not_take_is_lost_alone(empty: Server) -> None:
     lost: list[str] = []
     store = UsageStore(empty.url, lost.append)
     bad = {
-        3: replace(row(3), model="a\x00b"),
-        50: replace(row(50), prompt_tokens=1 << 80),
-        51: replace(row(51), version="v" * 100),
+        3: row(3)._replace(model="a\x00b"),
+        50: row(50)._replace(prompt_tokens=1 << 80),
+        51: row(51)._replace(version="v" * 100),
     }
     for number in range(100):
         store.add(bad.get(number, row(number)))
