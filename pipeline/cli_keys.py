@@ -38,6 +38,7 @@ def keys() -> None:
 @click.option("--rpm", type=int, help="Requests a minute.")
 @click.option("--tpm", type=int, help="Tokens a minute.")
 @click.option("--concurrency", type=int, help="Requests at once.")
+@click.option("--metrics", is_flag=True, help="It may read /metrics, which tells of all traffic.")
 @click.option("--expires", help="A span (30d, 12h) or a day (2027-01-31).")
 @_FILE
 @json_option
@@ -48,6 +49,7 @@ def add(
     rpm: int | None,
     tpm: int | None,
     concurrency: int | None,
+    metrics: bool,
     expires: str | None,
     path: Path | None,
     as_json: bool,
@@ -60,7 +62,7 @@ def add(
         raise UserError(f"--models {models}: give names with commas between")
     place = _place(path)
     token, key = add_key(
-        place, name, models=listed, rpm=rpm, tpm=tpm, concurrency=concurrency,
+        place, name, models=listed, rpm=rpm, tpm=tpm, concurrency=concurrency, metrics=metrics,
         expires_at=None if expires is None else ends_at(expires, time.time()),
     )  # fmt: skip
     if as_json:
@@ -89,6 +91,7 @@ def list_keys(path: Path | None, as_json: bool) -> None:
         bounds += [f"{value} {what}" for what, value in (
             ("requests/min", key.rpm), ("tokens/min", key.tpm), ("at once", key.concurrency),
         ) if value is not None]  # fmt: skip
+        bounds += ["reads /metrics"] if key.metrics else []
         if key.expires_at is not None:
             day = datetime.fromtimestamp(key.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
             bounds.append(("EXPIRED " if key.expires_at <= now else "until ") + day)

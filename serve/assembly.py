@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core.errors import UserError
-from serve.attached import attach, engine_headers
+from pipeline.core.errors import GradusError, UserError
+from serve.attached import AttachedEngine, attach, engine_headers, require_same
 from serve.bundle import Bundle
 from serve.engine import Engine, EngineChoice, choose_engine, head_engines
 from serve.supervisor import Supervisor
@@ -118,11 +118,24 @@ def following_of(
 def engines_of(bundle: Bundle, told: Serving, releases: Releases | None) -> list[Engine]:
     """Engines of our own, not yet started, or those that run elsewhere; a writer first."""
     if told.engine_urls:
-        found = attach(bundle, told.engine_urls)
-        return [*sorted(found, key=lambda engine: engine.pooling is not None)]
+        found = attach(bundle, told.engine_urls, tell)
+        return [*sorted(found, key=lambda engine: (engine.pooling is not None, engine.away))]
     room, rank = room_for(releases, bundle)
     main = choose_engine(bundle, told.engine, room=room, rank=rank)
     return [main, *head_engines(bundle, main, room=room, rank=rank)]
+
+
+def _compared(bundle: Bundle, engine: AttachedEngine) -> bool:
+    """Whether an engine elsewhere that answers again serves this bundle; what differs is told."""
+    from serve.parity_again import checked_again
+
+    try:
+        require_same(bundle, engine)
+        checked_again(bundle, tell)(replace(engine, away=False))
+    except GradusError as error:
+        tell(f"{engine.base_url} is not asked: {error}")
+        return False
+    return True
 
 
 def door_of(
@@ -143,9 +156,11 @@ def door_of(
         way = getattr(engine, "pooling", None) or ""
         alone = engine.name == "vllm" and bool(bundle.adapters)
         counts = partial(supervisor.counts, engine)
-        members.setdefault(way, []).append(
-            Upstream(engine.base_url, counts, dict(headers), scores_alone=alone)
-        )
+        upstream = Upstream(engine.base_url, counts, dict(headers), scores_alone=alone)
+        if isinstance(engine, AttachedEngine):
+            upstream.well = not engine.away
+            upstream.compared = partial(_compared, bundle, engine)
+        members.setdefault(way, []).append(upstream)
     group = UpstreamGroup(members.pop(""))
     groups = {way: UpstreamGroup(replicas) for way, replicas in members.items()}
     parts = kept_of(bundle, told.usage_url, told.access_log, prompts=told.log_prompts)

@@ -6,7 +6,7 @@ import json
 import os
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class AttachedEngine:
         base_url: without a path.
         models: public name to its name there, which is the same.
         pooling: it reads for heads, and pools states so; None: it writes.
+        away: it did not answer yet: what it serves is looked at when it does.
     """
 
     base_url: str
@@ -35,6 +36,7 @@ class AttachedEngine:
     pooling: str | None = None
     name: str = "vllm"
     log_path: Path | None = None
+    away: bool = False
 
     @property
     def echoes(self) -> Mapping[str, str]:
@@ -56,6 +58,8 @@ class AttachedEngine:
         """
         import time
 
+        if self.away:
+            return
         await_http(self, "/health", time.monotonic() + timeout_s)
 
     def alive(self) -> bool:
@@ -76,33 +80,72 @@ def engine_headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def attach(bundle: Bundle, urls: Sequence[str]) -> list[AttachedEngine]:
+def attach(
+    bundle: Bundle, urls: Sequence[str], told: Callable[[str], None] = lambda _: None
+) -> list[AttachedEngine]:
     """The engines at these URLs, each with the part of the bundle that it serves.
+
+    Args:
+        told: of each that does not answer. It counts when it does, as one that writes: a gateway
+            starts with the replicas that are there.
 
     Raises:
         UserError: a URL that is none, an engine that serves something else, or none that writes.
         EngineError: nobody answers there.
     """
-    writers = {model.name: model.name for model in bundle.models}
-    heads: dict[str, dict[str, str]] = {}
-    for head in bundle.heads:
-        heads.setdefault(read_head(head).pooling, {})[head.name] = head.name
-    found = []
-    for url in urls:
-        base = _plain(url)
-        served = _served(base)
-        if writers.keys() <= served:
-            found.append(AttachedEngine(base, writers))
-            continue
-        ways = [way for way, names in heads.items() if names.keys() <= served]
-        if not ways:
-            raise UserError(
-                f"--engine-url {url}: serves {', '.join(sorted(served)) or 'nothing'}; the bundle "
-                f"has {', '.join(writers)}; start it with `gradus engine start BUNDLE`"
-            )
-        found.append(AttachedEngine(base, heads[ways[0]], ways[0], f"vllm-{ways[0]}"))
+    plain = [_plain(url) for url in urls]
+    found, silent = [], []
+    for base in plain:
+        try:
+            found.append(_part(bundle, base, _served(base)))
+        except EngineError as error:
+            silent.append((base, error))
+    if silent and (not found or {e.pooling for e in found} < {None, *_ways(bundle)}):
+        # It may be the very one without which a part of the family is not served.
+        raise silent[0][1]
     if all(engine.pooling is not None for engine in found):
         raise UserError("--engine-url: none of them writes; name one that serves the base")
+    for base, why in silent:
+        told(f"{why}; it is asked again, and counts when it serves what the others do")
+        writers = {model.name: model.name for model in bundle.models}
+        found.append(AttachedEngine(base, writers, away=True))
+    return found
+
+
+def require_same(bundle: Bundle, engine: AttachedEngine) -> None:
+    """Pass where an engine serves the part of the bundle that it is known for.
+
+    Raises:
+        UserError: it serves another.
+        EngineError: it does not answer.
+    """
+    now = _part(bundle, engine.base_url, _served(engine.base_url))
+    if now.models != engine.models:
+        raise UserError(
+            f"--engine-url {engine.base_url}: serves {', '.join(now.models)} now, and "
+            f"{', '.join(engine.models)} before; start the gateway again"
+        )
+
+
+def _part(bundle: Bundle, base: str, served: set[str]) -> AttachedEngine:
+    """What of the bundle an engine is for that serves these names."""
+    writers = {model.name: model.name for model in bundle.models}
+    if writers.keys() <= served:
+        return AttachedEngine(base, writers)
+    for way, names in _ways(bundle).items():
+        if names.keys() <= served:
+            return AttachedEngine(base, names, way, name=f"vllm-{way}")
+    raise UserError(
+        f"--engine-url {base}: serves {', '.join(sorted(served)) or 'nothing'}; the bundle "
+        f"has {', '.join(writers)}; start it with `gradus engine start BUNDLE`"
+    )
+
+
+def _ways(bundle: Bundle) -> dict[str, dict[str, str]]:
+    """Ways of pooling to the names of the heads that read so."""
+    found: dict[str, dict[str, str]] = {}
+    for head in bundle.heads:
+        found.setdefault(read_head(head).pooling, {})[head.name] = head.name
     return found
 
 

@@ -44,6 +44,7 @@ class Key(BaseModel):
         models: names that it may ask; empty: all.
         rpm, tpm: requests and tokens a minute.
         concurrency: requests at once.
+        metrics: it may read /metrics, which tells of all models and of everybody's traffic.
         expires_at: seconds since the epoch.
         created_at: likewise.
     """
@@ -57,6 +58,7 @@ class Key(BaseModel):
     rpm: _Bound | None = None
     tpm: _Bound | None = None
     concurrency: _Bound | None = None
+    metrics: bool = False
     expires_at: float | None = Field(None, ge=0, lt=_YEAR_10000)
     created_at: float = 0.0
 
@@ -93,7 +95,7 @@ class OneKey:
         digest = hashlib.sha256(self.token.encode()).hexdigest()
         if not hmac.compare_digest(hashlib.sha256(token).hexdigest(), digest):
             return None
-        return Key(id="api-key", name="--api-key", sha256=digest)
+        return Key(id="api-key", name="--api-key", sha256=digest, metrics=True)
 
 
 class KeyFile:
@@ -181,7 +183,7 @@ def add_key(path: Path, name: str, **bounds: object) -> tuple[str, Key]:
     """Makes a key; its token is told once, here, and never written.
 
     Args:
-        bounds: models, rpm, tpm, concurrency, expires_at, as of ``Key``.
+        bounds: models, rpm, tpm, concurrency, metrics, expires_at, as of ``Key``.
 
     Returns:
         (token, key).

@@ -75,9 +75,28 @@ class Ticket:
 
     headers: Mapping[str, str]
     _of: _Of
-    _estimate: float
     _clock: Callable[[], float]
+    _taken: float = 0.0
     _open: bool = field(default=True)
+
+    def charge(self, tokens: int) -> None:
+        """Takes what the request may cost, once its body is known.
+
+        Args:
+            tokens: an estimate of prompt and answer.
+
+        Raises:
+            TooMany: the key has had its tokens; none are taken then.
+        """
+        bucket = self._of.tokens
+        if bucket is None:
+            return
+        bucket.fill(self._clock())
+        _require(bucket, "tokens", float(tokens), self._of)
+        # No more than all of it: an estimate alone must not lock a key for hours.
+        self._taken = min(float(tokens), bucket.size)
+        bucket.level -= self._taken
+        self.headers = _headers(self._of)
 
     def done(self, tokens: int | None) -> None:
         """The request is over; may be called twice.
@@ -94,7 +113,7 @@ class Ticket:
             # What came while it was answered counts first: a full bucket pays no debt by waiting.
             bucket.fill(self._clock())
             # What was taken too much comes back, and what was too little goes.
-            bucket.level = min(bucket.size, bucket.level + self._estimate - tokens)
+            bucket.level = min(bucket.size, bucket.level + self._taken - tokens)
 
 
 class Limiter:
@@ -104,42 +123,24 @@ class Limiter:
         self._clock = clock
         self._keys: dict[str, _Of] = {}
 
-    def admit(self, key: Key, tokens: int) -> Ticket:
-        """Takes one request and its tokens.
-
-        Args:
-            tokens: an estimate of prompt and answer.
+    def admit(self, key: Key) -> Ticket:
+        """Takes one request, as soon as its key is known.
 
         Raises:
             TooMany: one of the key's limits is reached; nothing is taken then.
         """
-        now = self._clock()
-        of = self._of(key, now)
+        of = self._of(key, self._clock())
         if key.concurrency is not None and of.at_once >= key.concurrency:
             raise TooMany(
                 f"{key.concurrency} requests of this key are under way; that is its limit",
                 1.0,
-                self._headers(of),
+                _headers(of),
             )
-        for what, bucket, amount in (
-            ("requests", of.requests, 1.0),
-            ("tokens", of.tokens, float(tokens)),
-        ):
-            if bucket is not None and bucket.wait_s(amount) > 1e-9:
-                raise TooMany(
-                    f"This key may have {bucket.size:,.0f} {what} a minute, and has had them",
-                    bucket.wait_s(amount),
-                    self._headers(of),
-                )
         if of.requests is not None:
+            _require(of.requests, "requests", 1.0, of)
             of.requests.level -= 1
-        taken = 0.0
-        if of.tokens is not None:
-            # No more than all of it: an estimate alone must not lock a key for hours.
-            taken = min(float(tokens), of.tokens.size)
-            of.tokens.level -= taken
         of.at_once += 1
-        return Ticket(self._headers(of), of, taken, self._clock)
+        return Ticket(_headers(of), of, self._clock)
 
     def _of(self, key: Key, now: float) -> _Of:
         of = self._keys.get(key.id)
@@ -159,15 +160,24 @@ class Limiter:
             if not of.at_once and all(b.level >= b.size for b in buckets):
                 del self._keys[name]
 
-    @staticmethod
-    def _headers(of: _Of) -> dict[str, str]:
-        made = {}
-        for what, bucket in (("requests", of.requests), ("tokens", of.tokens)):
-            if bucket is not None:
-                made[f"x-ratelimit-limit-{what}"] = f"{bucket.size:.0f}"
-                made[f"x-ratelimit-remaining-{what}"] = str(max(0, math.floor(bucket.level)))
-                made[f"x-ratelimit-reset-{what}"] = f"{bucket.full_s:.1f}s"
-        return made
+
+def _require(bucket: Bucket, what: str, amount: float, of: _Of) -> None:
+    if (wait_s := bucket.wait_s(amount)) > 1e-9:
+        raise TooMany(
+            f"This key may have {bucket.size:,.0f} {what} a minute, and has had them",
+            wait_s,
+            _headers(of),
+        )
+
+
+def _headers(of: _Of) -> dict[str, str]:
+    made = {}
+    for what, bucket in (("requests", of.requests), ("tokens", of.tokens)):
+        if bucket is not None:
+            made[f"x-ratelimit-limit-{what}"] = f"{bucket.size:.0f}"
+            made[f"x-ratelimit-remaining-{what}"] = str(max(0, math.floor(bucket.level)))
+            made[f"x-ratelimit-reset-{what}"] = f"{bucket.full_s:.1f}s"
+    return made
 
 
 def _sized(bucket: Bucket | None, size: int | None, now: float) -> Bucket | None:

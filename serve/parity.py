@@ -168,6 +168,7 @@ def announce(bundle: Bundle, engines: Sequence[Engine], echo: Callable[[str], No
     Raises:
         EngineError, UserError: as ``check`` and ``check_heads``.
     """
+    engines = [engine for engine in engines if not getattr(engine, "away", False)]
     if engines[0].name != "vllm":
         echo(f"parity: not compared: {engines[0].name} tells no ids and no log-probabilities")
         return

@@ -95,9 +95,12 @@ class _Handlers:
         return JSONResponse({"status": what}, 503, headers)
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus' text; with keys, for one of them only."""
+        """Prometheus' text; with keys, for one that may read it."""
         call = Call(self._door, request.scope, request.receive)
         call.admit()
+        if call.key is not None and not call.key.metrics:
+            # It names everybody's models, and what they are asked.
+            raise ApiError(403, "This key may not read /metrics; `gradus keys add --metrics`")
         metrics = self._door.metrics
         if metrics is None:
             raise HTTPException(404, "Not Found")

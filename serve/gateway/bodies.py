@@ -203,6 +203,13 @@ def check_body(path: str, body: dict[str, Any]) -> dict[str, Any]:
             400, "max_tokens: 0 asks for nothing; set echo too, or at least 1",
             param="max_tokens", code="invalid_value",
         )  # fmt: skip
+    prompts = made.get("prompt")
+    many = len(prompts) if isinstance(prompts, list) and not isinstance(prompts[0], int) else 1
+    if many * made.get("n", 1) > MAX_PROMPTS:
+        raise ApiError(
+            400, f"n: at most {MAX_PROMPTS} answers for all prompts together",
+            param="n", code="invalid_value",
+        )  # fmt: skip
     _require_short_scores(made)
     require_small_shapes(made)
     return made

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -107,13 +108,18 @@ class Call:
         """Takes a place among those under way, and the body.
 
         Raises:
-            ApiError: 503 where the door is full or closing; what is wrong with the body.
+            ApiError: 503 where the door is full or closing, 429 where the key has had its
+                requests; what is wrong with the body.
         """
         door = self.door
         if door.draining:
             raise self._shed("draining", "The server is stopping; try another or come again")
         if door.in_flight >= door.limits.in_flight:
             raise self._shed("full", f"{door.in_flight} requests are under way; come again")
+        # Before the body: whoever sends it slowly, or sends one that is refused, is bounded too.
+        if self.key is not None and door.limiter is not None:
+            with _told_when():
+                self.ticket = door.limiter.admit(self.key)
         door.in_flight += 1
         self._held = True
         limits, wire = door.limits, self.scope.get(WIRE)
@@ -156,37 +162,30 @@ class Call:
         return route
 
     def charge(self) -> None:
-        """Takes the call out of the key's limits.
+        """Takes what the call may cost out of the key's tokens.
 
         Raises:
             ApiError: 429.
         """
-        if self.key is None or self.door.limiter is None:
-            return
-        from serve.limits import TooMany
-
-        try:
-            self.ticket = self.door.limiter.admit(self.key, self._estimate())
-        except TooMany as error:
-            wait = {"Retry-After": str(max(1, round(error.retry_after_s + 0.5)))}
-            raise ApiError(
-                429, str(error), code="rate_limit_exceeded", headers={**error.headers, **wait}
-            ) from None
+        if self.ticket is not None:
+            with _told_when():
+                self.ticket.charge(self._estimate())
 
     def _estimate(self) -> int:
-        """Tokens before anybody has counted them: the prompt's, and the answer's bound."""
+        """Tokens before anybody has counted them: the prompts', and the bound of each answer."""
         if self.path not in _WRITES:
             return self._estimated_prompt()
         body = self.body
         bounds = (body.get(name) for name in _WRITES[self.path])
         answer = next((bound for bound in bounds if bound is not None), _UNBOUNDED)
-        return self._estimated_prompt() + int(answer) * int(body.get("n") or 1)
+        prompt = body.get("prompt")
+        many = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
+        return self._estimated_prompt() + int(answer) * int(body.get("n") or 1) * many
 
     def _estimated_prompt(self) -> int:
-        """Four bytes a token."""
+        """Ids as they are; of text four bytes a token."""
         body = self.body
-        said = body.get("messages") or body.get("prompt") or body.get("input") or ""
-        return len(str(said)) // 4
+        return _tokens(body.get("messages") or body.get("prompt") or body.get("input") or "")
 
     def end(self, status: int, counted: Counted, answers: Any = None) -> None:
         """The call is over: its place, its limits, its usage, its line in the log."""
@@ -234,3 +233,26 @@ class Call:
         if self.door.metrics is not None:
             self.door.metrics.shed(reason)
         return ApiError(503, message, code="overloaded", headers={"Retry-After": "1"})
+
+
+def _tokens(said: Any) -> int:
+    if isinstance(said, list) and said and isinstance(said[0], int):
+        return len(said)
+    if isinstance(said, list) and said and isinstance(said[0], list | str):
+        return sum(_tokens(one) for one in said)
+    text = said if isinstance(said, str) else str(said)
+    return len(text.encode("utf-8", "surrogatepass")) // 4
+
+
+@contextlib.contextmanager
+def _told_when() -> Iterator[None]:
+    """A limit's end, as clients are told of it."""
+    from serve.limits import TooMany
+
+    try:
+        yield
+    except TooMany as error:
+        wait = {"Retry-After": str(max(1, round(error.retry_after_s + 0.5)))}
+        raise ApiError(
+            429, str(error), code="rate_limit_exceeded", headers={**error.headers, **wait}
+        ) from None

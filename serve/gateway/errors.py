@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+import random
 import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
-_PROCESS, _NUMBERS = secrets.token_hex(11), itertools.count()
+# Ids are no secrets: they are only to differ, and to tell nothing of how many there were.
+_RANDOM = random.Random(secrets.randbits(256))
 _OWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KINDS = {
     401: "authentication_error",
@@ -58,13 +59,10 @@ class ApiError(Exception):
 
 
 def own_id(given: str) -> str:
-    """The id of a request: the client's own x-request-id where it is a plain word, else a new one.
-
-    New ones are numbered, after a word of this process that no other has.
-    """
+    """The id of a request: the client's x-request-id where it is a plain word, else a new one."""
     if given and _OWN_ID.fullmatch(given):
         return given
-    return f"{_PROCESS}{next(_NUMBERS):010x}"
+    return f"{_RANDOM.getrandbits(128):032x}"
 
 
 def no_model(name: str) -> ApiError:

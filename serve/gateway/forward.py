@@ -18,7 +18,7 @@ from serve.gateway.reading import to_bytes
 from serve.gateway.stream import Counted, events, renamer
 from serve.gateway.upstreams import Begun
 
-_CHAT = "/v1/chat/completions"
+_CHAT, _RESPONSES = "/v1/chat/completions", "/v1/responses"
 
 
 def rebuilt(path: str, body: dict[str, Any], route: Route) -> bytes:
@@ -108,13 +108,16 @@ async def forwarded(call: Call, route: Route) -> Answer | Passing:
         options = body.get("stream_options") or {}
         chunks = events(
             begun.first, begun.answer.content, renamed, counted,
-            keep_usage=bool(options.get("include_usage")) or path == "/v1/responses",
-            ends_with_done=path != "/v1/responses", says_done=route.writes_more,
+            keep_usage=bool(options.get("include_usage")) or path == _RESPONSES,
+            responses=path == _RESPONSES, says_done=route.writes_more,
         )  # fmt: skip
         counted.first_at = time.monotonic()
         return Passing(call, begun, chunks, counted)
     begun.close()
-    counted.read(begun.first)
+    if path == _RESPONSES:
+        counted.read_response(begun.first)
+    else:
+        counted.read(begun.first)
     call.end(begun.status, counted)
     if begun.status == 200:
         return Answer(200, renamed(begun.first))

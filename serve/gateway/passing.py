@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.gateway.answer import pairs
 from serve.gateway.call import CLIENT_GONE, Call
-from serve.gateway.stream import DONE, Counted, gone
+from serve.gateway.stream import Counted, gone
 from serve.gateway.upstreams import Begun
 from serve.gateway.wire import WIRE
 
@@ -96,7 +96,7 @@ class Passing:
             head = pairs(self.headers)
             await send({"type": "http.response.start", "status": 200, "headers": head})
             async for chunk in self._chunks:
-                if DONE in chunk[-64:]:
+                if self._counted.ended:
                     # Before the last bytes go: whoever has them may ask again at once, and the
                     # place among those under way has to be free by then.
                     self._call.end(200, self._counted)

@@ -77,10 +77,12 @@ def _small(name: str, value: Any) -> None:
         if nodes > MAX_SCHEMA_NODES:
             raise _no(name, f"more than {MAX_SCHEMA_NODES} parts")
         if isinstance(item, dict):
-            for key in ("pattern", "patternProperties"):
-                given = item.get(key)
-                for one in [given] if isinstance(given, str) else given or ():
-                    _pattern(f"{name}: {key}", one)
+            # Elsewhere, as under "properties", the words are names, and what they hold a schema.
+            if isinstance(given := item.get("pattern"), str):
+                _pattern(f"{name}: pattern", given)
+            if isinstance(given := item.get("patternProperties"), dict):
+                for one in given:
+                    _pattern(f"{name}: patternProperties", one)
             _bounded(name, item)
             waiting.extend(item.values())
         elif isinstance(item, list):

@@ -20,6 +20,12 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
 _ANSWER = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d+)')
 DONE = b"data: [DONE]"
+# Line ends stand escaped inside JSON: no text of a client's or a model's makes an event.
+_DONE_EVENT = DONE + b"\n\n"
+_RESPONSE_EVENT = re.compile(
+    rb"(?:\A|(?<=\n\n))event: response\.(?:completed|incomplete|failed|cancelled)\n"
+    rb"data: ([^\n]*)\n\n"
+)
 
 
 @dataclass
@@ -31,6 +37,7 @@ class Counted:
         first_at: when a stream's first byte came, on the monotonic clock.
         events: of a stream, passed until now: about one for each token.
         failed: the engine did not end the stream as it should.
+        ended: the event that ends a stream has come.
     """
 
     prompt: int | None = None
@@ -38,6 +45,7 @@ class Counted:
     first_at: float | None = None
     events: int = 0
     failed: bool = False
+    ended: bool = False
 
     def read(self, data: bytes) -> None:
         """Takes the last usage in these bytes.
@@ -53,6 +61,31 @@ class Counted:
         prompt, answer = _PROMPT.search(part), _ANSWER.search(part)
         self.prompt = int(prompt[1]) if prompt else self.prompt
         self.answer = int(answer[1]) if answer else self.answer
+
+    def read_response(self, data: bytes) -> None:
+        """Takes the usage of a response, or of the event that ends its stream.
+
+        It repeats the client's own schemas, in which a key may have any name: its own place counts.
+        """
+        try:
+            tree = json.loads(data)
+            usage = tree.get("response", tree)["usage"]
+            self.prompt, self.answer = int(usage["input_tokens"]), int(usage["output_tokens"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return
+
+    def look(self, data: bytes, *, responses: bool) -> None:
+        """Looks at whole events of a stream."""
+        self.events += data.count(b"\n\n")
+        if responses:
+            for found in _RESPONSE_EVENT.finditer(data):
+                self.ended = True
+                self.read_response(found[1])
+            return
+        if b'"usage"' in data:
+            self.read(data)
+        if data == _DONE_EVENT or data.endswith(b"\n\n" + _DONE_EVENT):
+            self.ended = True
 
 
 class Renamer:
@@ -87,7 +120,7 @@ async def events(
     counted: Counted,
     *,
     keep_usage: bool,
-    ends_with_done: bool = True,
+    responses: bool = False,
     says_done: bool = True,
 ) -> AsyncIterator[bytes]:
     """The engine's events, in chunks as they come.
@@ -97,13 +130,14 @@ async def events(
         content: the others.
         counted: is told the usage.
         keep_usage: the client asked for the chunk of usage.
-        ends_with_done: streams of this route end in [DONE].
+        responses: the events are those of /v1/responses, which end in one of their own, and not
+            in [DONE].
         says_done: the engine says it, so what ends otherwise was cut off; else it is said here.
 
     Yields:
         Bytes. An error event, never a clean end, where the engine goes away.
     """
-    last, rest, chunk = b"", b"", first
+    rest, chunk = b"", first
     try:
         while chunk:
             data = rest + chunk if rest else chunk
@@ -113,17 +147,14 @@ async def events(
                 cut = data.rfind(b"\n\n") + 2
                 data, rest = (data[:cut], data[cut:]) if cut > 1 else (b"", data)
             if data:
-                counted.events += data.count(b"\n\n")
-                if b'"usage"' in data:
-                    counted.read(data)
-                    if not keep_usage:
-                        data = _without_usage(data)
+                counted.look(data, responses=responses)
+                if not keep_usage and b'"usage"' in data:
+                    data = _without_usage(data)
                 if b'data: {"error"' in data:
                     counted.failed = True
                 if counted.failed:
                     # An engine may say [DONE] after its error: that would be a clean end.
-                    data = data.replace(DONE + b"\n\n", b"")
-                last = data or last
+                    data = data.replace(_DONE_EVENT, b"")
                 if data:
                     yield renamed(data)
             chunk = await content.readany()
@@ -131,13 +162,16 @@ async def events(
         counted.failed = True
         yield gone()
         return
-    if rest:
-        last = rest
-        yield renamed(rest)
-    if ends_with_done and not counted.failed and DONE not in last[-64:]:
-        # The connection ended as it should, or there had been an exception.
-        counted.failed = says_done
-        yield gone() if says_done else DONE + b"\n\n"
+    if counted.ended or counted.failed:
+        return
+    # The connection ended as it should, or there had been an exception.
+    if rest.strip() == DONE or not (responses or says_done):
+        counted.ended = True
+        yield (b"" if rest.strip() == DONE or not rest else renamed(rest) + b"\n\n") + _DONE_EVENT
+    else:
+        # An event that was cut off is none, and clients would stumble over half of it.
+        counted.failed = True
+        yield gone()
 
 
 def _without_usage(data: bytes) -> bytes:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 import aiohttp
 from yarl import URL
 
-from serve.gateway.errors import away
+from serve.gateway.errors import ApiError, away
 
 _CHECK_S = 1.0
+_DIFFERS_S = 30.0
+"""Until one that came back as another is compared again."""
 _CHECK_LIMIT = aiohttp.ClientTimeout(total=5)
 _MAX_MISSED = 3
 """Looks without an answer in time, one after another, until a replica counts as away: a busy one
@@ -24,6 +26,10 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _IDLE_S = 3.0
 # A request that ends the engine which reads it must not end all of them.
 _MAX_BROKEN = 2
+_ALONE_S = 30.0
+_MAX_ALONE = 16
+"""How long, and how many at a time, requests wait that an engine must have to themselves. Others
+go first: who asks for such must not stop everybody else."""
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -37,6 +43,8 @@ class Upstream:
         headers: sent with every request: the key of an engine that runs elsewhere.
         in_flight: requests under way.
         well: what the last look at /health said.
+        compared: asked in a thread when it answers after it was away, before it is asked anything;
+            None: it cannot come back as another one.
         scores_alone: a request for log-probabilities of its prompt gets the engine for itself:
             beside any other request one ends a vLLM that holds adapters (vllm #16668).
     """
@@ -47,8 +55,11 @@ class Upstream:
     in_flight: int = 0
     well: bool = True
     scores_alone: bool = False
+    compared: Callable[[], bool] | None = None
+    _comparing: asyncio.Task[None] | None = None
     _alone: bool = False
     _missed: int = 0
+    _waiting: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     session: aiohttp.ClientSession | None = None
     _urls: dict[str, URL] = field(default_factory=dict)
@@ -75,6 +86,8 @@ class Upstream:
 
     async def close(self) -> None:
         """Ends its connections."""
+        if self._comparing is not None:
+            self._comparing.cancel()
         if self.session is not None:
             await self.session.close()
             self.session = None
@@ -84,21 +97,54 @@ class Upstream:
         assert self.session is not None
         try:
             async with self.session.get(self.url("/health"), timeout=_CHECK_LIMIT) as answer:
-                self.well, self._missed = answer.status == 200, 0
+                self._missed = 0
+                self._answers(well=answer.status == 200)
         except TimeoutError:
             self._missed += 1
             self.well = self.well and self._missed < _MAX_MISSED
         except (aiohttp.ClientError, OSError):
             self.well = False
 
+    def _answers(self, *, well: bool) -> None:
+        if self.well or not well or self.compared is None:
+            self.well = well
+        elif self._comparing is None or self._comparing.done():
+            # Others are looked at meanwhile.
+            self._comparing = asyncio.create_task(self._compare(self.compared))
+
+    async def _compare(self, compared: Callable[[], bool]) -> None:
+        if await asyncio.to_thread(compared):
+            self.well = True
+        else:
+            await asyncio.sleep(_DIFFERS_S)
+
     async def enter(self, *, alone: bool) -> None:
-        """Takes a place; one that must be alone waits until nothing else is under way."""
+        """Takes a place; one that must be alone waits until nothing else is under way.
+
+        Raises:
+            ApiError: 503 where that does not come.
+        """
         alone = alone and self.scores_alone
-        while self._alone or (alone and self.in_flight):
-            self._changed.clear()
-            await self._changed.wait()
+        if self._alone or (alone and self.in_flight):
+            await self._free(alone=alone)
         self.in_flight += 1
         self._alone = alone
+
+    async def _free(self, *, alone: bool) -> None:
+        if alone and self._waiting >= _MAX_ALONE:
+            raise _too_busy(f"{_MAX_ALONE} requests wait to have the engine to themselves already")
+        self._waiting += alone
+        try:
+            async with asyncio.timeout(_ALONE_S if alone else None):
+                while self._alone or (alone and self.in_flight):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            if not alone:
+                raise
+            raise _too_busy(f"The engine was not idle for a moment in {_ALONE_S:g} s") from None
+        finally:
+            self._waiting -= alone
 
     def leave(self) -> None:
         """Gives the place back."""
@@ -110,6 +156,13 @@ class Upstream:
     def usable(self) -> bool:
         """Whether a request may be sent there now."""
         return self.well and self.alive()
+
+
+def _too_busy(why: str) -> ApiError:
+    return ApiError(
+        503, f"{why}, and log-probabilities of prompts need that; come again",
+        code="overloaded", headers={"Retry-After": "5"},
+    )  # fmt: skip
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ from stub_gateway import free_port, serving_door, serving_stub
 from tiny_family import HEAD, Family, make_headed
 
 from pipeline.core.errors import EngineError, UserError
-from serve.attached import KEY_VARIABLE, attach, engine_headers
+from serve.attached import KEY_VARIABLE, attach, engine_headers, require_same
 from serve.bundle import read_bundle
 from serve.gateway.directory import table_of
 from serve.gateway.door import Door
@@ -45,6 +45,34 @@ def test_an_engine_of_another_family_or_none_is_told(family: Family) -> None:
         attach(bundle, [f"http://127.0.0.1:{port}"])
     with pytest.raises(EngineError, match="does not answer"):
         attach(bundle, [f"http://127.0.0.1:{free_port()}"])
+
+
+def test_a_gateway_starts_with_the_replicas_that_are_there(family: Family) -> None:
+    bundle, told = read_bundle(family.bundle), list[str]()
+    gone = f"http://127.0.0.1:{free_port()}"
+    with serving_stub(Stub()) as port:
+        here = f"http://127.0.0.1:{port}"
+        found = attach(bundle, [gone, here], told.append)
+    assert [(engine.base_url, engine.away) for engine in found] == [(here, False), (gone, True)]
+    assert len(told) == 1
+    assert gone in told[0]
+    assert "does not answer" in told[0]
+
+
+def test_the_only_reader_of_heads_must_answer_at_the_start(family: Family, tmp_path: Path) -> None:
+    bundle = read_bundle(make_headed(family, tmp_path, "mean"))
+    with serving_stub(Stub()) as writer, pytest.raises(EngineError, match="does not answer"):
+        attach(bundle, [f"http://127.0.0.1:{p}" for p in (writer, free_port())])
+
+
+def test_a_replica_that_comes_back_as_another_is_known(family: Family) -> None:
+    bundle, stub = read_bundle(family.bundle), Stub()
+    with serving_stub(stub) as port:
+        (engine,) = attach(bundle, [f"http://127.0.0.1:{port}"])
+        require_same(bundle, engine)
+        stub.models = ("other",)
+        with pytest.raises(UserError, match="serves other"):
+            require_same(bundle, engine)
 
 
 def test_the_engines_own_key_is_taken_from_the_environment(

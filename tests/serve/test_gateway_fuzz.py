@@ -27,7 +27,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         **CHAT, "stream": True, "stop": ["a"], "n": 2, "logprobs": True, "top_logprobs": 2,
         "response_format": {"type": "json_object"}, "logit_bias": {"1": 1.0},
-        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {
+            "properties": {"a": {"pattern": "x"}}}}}],
     },
     "/v1/completions": {"model": "demo-l1", "prompt": [[1, 2], [3]], "max_tokens": 3},
     "/v1/responses": {"model": "demo-l0", "input": [{"role": "user", "content": "x"}]},
@@ -38,7 +39,8 @@ ODD: list[Any] = [
     None, True, -1, 0, 10**9, 10**30, 1e308, -0.0, "", "x" * 5000, "\u0000", "\ud800", "../x", [],
     {}, [[]], [None], {"a": {"a": {}}}, [[[[[[]]]]]], "\u202e", {"type": "image_url"}, [1] * 3000,
 ]  # fmt: skip
-NAMES = ["cache_salt", "priority", "echo", "logprobs", "stream", "messages", "prompt", "model", "n"]
+NAMES = ["cache_salt", "priority", "echo", "logprobs", "stream", "messages", "prompt", "model", "n",
+         "pattern", "patternProperties", "$ref", "maxLength", "usage"]  # fmt: skip
 
 
 def mutated(rng: random.Random, tree: Any) -> Any:

@@ -150,3 +150,53 @@ def test_a_busy_one_may_miss_two_looks_at_its_health_and_no_third(
     with serving_stub(stub) as port:
         found = asyncio.run(looks(port))
     assert found == [True, True, True, True, True, False, True, False]
+
+
+def test_one_that_must_be_alone_waits_so_long_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody waits for it: else a single key could stop all others."""
+    monkeypatch.setattr("serve.gateway.upstreams._ALONE_S", 0.2)
+    member = Upstream("http://127.0.0.1:1", scores_alone=True)
+
+    async def crowd() -> tuple[list[str], bool]:
+        await member.enter(alone=False)
+        waiting = [asyncio.create_task(member.enter(alone=True)) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(member.enter(alone=False), 0.05)
+        told = [str(each) for each in await asyncio.gather(*waiting, return_exceptions=True)]
+        member.leave()
+        member.leave()
+        await asyncio.wait_for(member.enter(alone=True), 0.05)
+        others = asyncio.create_task(member.enter(alone=False))
+        await asyncio.sleep(0.05)
+        had_it = not others.done()
+        member.leave()
+        await asyncio.wait_for(others, 0.05)
+        return told, had_it
+
+    told, had_it = asyncio.run(crowd())
+    assert sum("wait to have the engine" in text for text in told) == 4
+    assert sum("not idle for a moment" in text for text in told) == 16
+    assert had_it
+
+
+def test_one_that_comes_back_is_compared_before_it_is_asked() -> None:
+    stub, compared = Stub(), list[bool]()
+
+    async def comes_back(port: int) -> list[bool]:
+        member = Upstream(f"http://127.0.0.1:{port}", compared=lambda: compared.pop(0))
+        await member.open()
+        seen = []
+        # In this order: it is well; it is away; it is back, and another; back, and the same.
+        for healthy, same in ((True, []), (False, []), (True, [False]), (True, [True])):
+            stub.healthy, compared[:] = healthy, same
+            await member.look()
+            while compared:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            seen.append(member.usable)
+        await member.close()
+        return seen
+
+    with pytest.MonkeyPatch.context() as patch, serving_stub(stub) as port:
+        patch.setattr("serve.gateway.upstreams._DIFFERS_S", 0.0)
+        assert asyncio.run(comes_back(port)) == [True, False, False, True]

@@ -36,6 +36,8 @@ def as_format(schema: Any) -> dict[str, Any]:
     [
         as_format(INTENTS),
         {"structured_outputs": {"json": INTENTS}},
+        # Properties of these names, whose schemas are no patterns.
+        as_format({"properties": {"pattern": True, "patternProperties": {"type": "string"}}}),
         {"structured_outputs": {"choice": ["a", "b"]}},
         {"structured_outputs": {"regex": "(yes|no)+"}},
         {"response_format": {"type": "json_object"}},
@@ -63,6 +65,7 @@ def test_everyday_shapes_pass_unchanged(more: dict[str, Any]) -> None:
         as_format({"$ref": "http://169.254.169.254/latest"}),
         as_format({"allOf": [{"$ref": "file:///etc/passwd"}]}),
         as_format({"patternProperties": {NESTED: {}}}),
+        as_format({"pattern": 5, "patternProperties": 3, "items": {"pattern": NESTED}}),
         # Structural tags hold grammars and patterns in places of their own.
         {"response_format": {"type": "structural_tag", "structures": [], "triggers": []}},
         {"response_format": {"type": "grammar", "grammar": "root ::= x"}},

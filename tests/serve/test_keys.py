@@ -16,6 +16,7 @@ import requests
 
 from pipeline.core.errors import UserError
 from serve.keys import PREFIX, KeyFile, add_key, read_keys, revoke_key
+from serve.metrics import Metrics
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_the_gateway_asks_for_a_key_and_shows_each_its_own_models(
     gateway: Any, place: Path
 ) -> None:
     token, key = add_key(place, "ada", models=("demo-l1",))
-    running = gateway(keys=KeyFile(place))
+    running = gateway(keys=KeyFile(place), metrics=Metrics())
     client = running.client(token)
     assert [model.id for model in client.models.list().data] == ["demo-l1"]
     assert client.chat.completions.create(model="demo-l1", messages=ASKED).model == "demo-l1"
@@ -225,7 +226,15 @@ def test_the_gateway_asks_for_a_key_and_shows_each_its_own_models(
         )
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
-    assert requests.get(f"{running.url}/metrics", timeout=5).status_code == 401
+    metrics = f"{running.url}/metrics"
+    assert requests.get(metrics, timeout=5).status_code == 401
+    bearer = {"Authorization": f"Bearer {token}"}
+    # They tell of everybody's models.
+    assert requests.get(metrics, headers=bearer, timeout=5).status_code == 403
+    reads, _ = add_key(place, "prometheus", models=("none",), metrics=True)
+    time.sleep(1.0)
+    bearer = {"Authorization": f"Bearer {reads}"}
+    assert "gradus_requests" in requests.get(metrics, headers=bearer, timeout=5).text
     revoke_key(place, key.id)
     time.sleep(1.0)
     with pytest.raises(openai.AuthenticationError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from fractions import Fraction
@@ -9,16 +10,29 @@ from typing import Any
 
 import openai
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from stub_engine import Stub
 
+from serve.gateway.door import DoorLimits
 from serve.keys import Key, OneKey
-from serve.limits import Limiter, TooMany
+from serve.limits import Limiter, Ticket, TooMany
 
 
 def key(**bounds: Any) -> Key:
     return Key(id="k", name="k", sha256="0" * 64, **bounds)
+
+
+def asked(limiter: Limiter, own: Key, tokens: int) -> Ticket:
+    """One request, as the gateway asks for it."""
+    ticket = limiter.admit(own)
+    try:
+        ticket.charge(tokens)
+    except TooMany:
+        ticket.done(None)
+        raise
+    return ticket
 
 
 class Clock:
@@ -39,7 +53,7 @@ def test_no_more_are_admitted_than_the_closed_form_allows(rpm: int, gaps: list[f
     for gap in gaps:
         clock.now += gap
         try:
-            limiter.admit(own, 0).done(0)
+            asked(limiter, own, 0).done(0)
         except TooMany:
             continue
         admitted += 1
@@ -52,31 +66,31 @@ def test_waiting_as_long_as_told_is_enough(rpm: int) -> None:
     clock = Clock()
     limiter, own = Limiter(clock), key(rpm=rpm)
     for _ in range(rpm):
-        limiter.admit(own, 0)
+        asked(limiter, own, 0)
     with pytest.raises(TooMany) as caught:
-        limiter.admit(own, 0)
+        asked(limiter, own, 0)
     assert caught.value.retry_after_s == pytest.approx(60 / rpm)
     clock.now += caught.value.retry_after_s + 1e-6
-    limiter.admit(own, 0)
+    asked(limiter, own, 0)
 
 
 def test_tokens_are_settled_by_what_was_used() -> None:
     clock = Clock()
     limiter, own = Limiter(clock), key(tpm=100)
-    ticket = limiter.admit(own, 90)
+    ticket = asked(limiter, own, 90)
     with pytest.raises(TooMany, match="tokens a minute"):
-        limiter.admit(own, 20)
+        asked(limiter, own, 20)
     ticket.done(10)
     ticket.done(10)
-    assert limiter.admit(own, 80).headers["x-ratelimit-remaining-tokens"] == "10"
+    assert asked(limiter, own, 80).headers["x-ratelimit-remaining-tokens"] == "10"
 
 
 def test_an_answer_that_cost_more_than_estimated_is_paid_later() -> None:
     clock = Clock()
     limiter, own = Limiter(clock), key(tpm=60)
-    limiter.admit(own, 1).done(100)
+    asked(limiter, own, 1).done(100)
     with pytest.raises(TooMany) as caught:
-        limiter.admit(own, 1)
+        asked(limiter, own, 1)
     # 60 - 100 tokens are owed, at one a second.
     assert caught.value.retry_after_s == pytest.approx(41)
 
@@ -84,15 +98,15 @@ def test_an_answer_that_cost_more_than_estimated_is_paid_later() -> None:
 def test_a_request_larger_than_the_bucket_waits_for_a_full_one_and_no_longer() -> None:
     clock = Clock()
     limiter, own = Limiter(clock), key(tpm=60)
-    limiter.admit(own, 5000).done(3)
+    asked(limiter, own, 5000).done(3)
     with pytest.raises(TooMany) as caught:
-        limiter.admit(own, 5000)
+        asked(limiter, own, 5000)
     assert caught.value.retry_after_s == pytest.approx(3)
     clock.now += 3
     # What it would have cost is not known: all of the bucket is gone, and no more.
-    limiter.admit(own, 10**9).done(None)
+    asked(limiter, own, 10**9).done(None)
     with pytest.raises(TooMany) as caught:
-        limiter.admit(own, 60)
+        asked(limiter, own, 60)
     assert caught.value.retry_after_s == pytest.approx(60)
 
 
@@ -115,21 +129,21 @@ class Exact:
     ),
 )
 def test_tokens_are_taken_and_settled_as_exact_arithmetic_says(
-    tpm: int, asked: list[tuple[int, int, int, int]]
+    tpm: int, calls: list[tuple[int, int, int, int]]
 ) -> None:
     clock, exact = Clock(), Exact(tpm)
     limiter, own = Limiter(clock), key(tpm=tpm)
-    for gap, estimate, used, lasts in asked:
+    for gap, estimate, used, lasts in calls:
         clock.now += gap
         exact.to(int(clock.now))
         taken = min(Fraction(estimate), exact.size)
         if exact.level < taken:
             with pytest.raises(TooMany) as caught:
-                limiter.admit(own, estimate)
+                asked(limiter, own, estimate)
             waits = (taken - exact.level) * 60 / exact.size
             assert caught.value.retry_after_s == pytest.approx(float(waits), abs=1e-6)
             continue
-        ticket = limiter.admit(own, estimate)
+        ticket = asked(limiter, own, estimate)
         exact.level -= taken
         clock.now += lasts
         exact.to(int(clock.now))
@@ -139,16 +153,16 @@ def test_tokens_are_taken_and_settled_as_exact_arithmetic_says(
 
 def test_limits_of_one_key_are_not_those_of_another() -> None:
     limiter = Limiter(Clock())
-    limiter.admit(key(rpm=1), 0)
+    asked(limiter, key(rpm=1), 0)
     other = key(rpm=1).model_copy(update={"id": "other"})
-    assert limiter.admit(other, 0).headers["x-ratelimit-remaining-requests"] == "0"
+    assert asked(limiter, other, 0).headers["x-ratelimit-remaining-requests"] == "0"
 
 
 def test_the_default_clock_is_not_the_wall() -> None:
     """So that a set clock neither locks a key nor lets it through."""
     before = time.monotonic()
     limiter, own = Limiter(), key(rpm=1)
-    limiter.admit(own, 0)
+    asked(limiter, own, 0)
     (of,) = limiter._keys.values()
     assert of.requests is not None
     assert before <= of.requests.at <= time.monotonic()
@@ -158,32 +172,32 @@ def test_a_clock_that_jumps_back_gives_and_takes_nothing() -> None:
     clock = Clock()
     limiter, own = Limiter(clock), key(rpm=2)
     clock.now = 1000.0
-    limiter.admit(own, 0)
+    asked(limiter, own, 0)
     clock.now = 0.0
-    limiter.admit(own, 0)
+    asked(limiter, own, 0)
     with pytest.raises(TooMany):
-        limiter.admit(own, 0)
+        asked(limiter, own, 0)
 
 
 def test_a_bound_that_is_changed_keeps_what_was_taken() -> None:
     limiter = Limiter(Clock())
     for _ in range(3):
-        limiter.admit(key(rpm=3), 0)
-    limiter.admit(key(rpm=4), 0)
+        asked(limiter, key(rpm=3), 0)
+    asked(limiter, key(rpm=4), 0)
     with pytest.raises(TooMany):
-        limiter.admit(key(rpm=4), 0)
+        asked(limiter, key(rpm=4), 0)
 
 
 def test_places_at_once_come_back_however_a_request_ends() -> None:
     limiter, own = Limiter(Clock()), key(concurrency=1)
-    ticket = limiter.admit(own, 0)
+    ticket = asked(limiter, own, 0)
     with pytest.raises(TooMany, match="under way"):
-        limiter.admit(own, 0)
+        asked(limiter, own, 0)
     ticket.done(None)
     ticket.done(None)
-    second = limiter.admit(own, 0)
+    second = asked(limiter, own, 0)
     with pytest.raises(TooMany):
-        limiter.admit(own, 0)
+        asked(limiter, own, 0)
     second.done(3)
 
 
@@ -259,3 +273,76 @@ def test_a_client_that_goes_gives_its_place_back(
         time.sleep(0.02)
     running.stub.delay_s = running.stub.chunk_s = 0
     running.client("t").chat.completions.create(model="demo-l2", messages=ASKED)
+
+
+def test_a_slow_body_holds_its_own_keys_place_and_no_others(gateway: Any) -> None:
+    """Limits are looked at before the body: who sends it slowly must not fill the door."""
+
+    class Two(Bounded):
+        def find(self, token: bytes) -> Key | None:
+            if token == b"other":
+                return Key(id="other", name="other", sha256="0" * 64)
+            return super().find(token)
+
+    keys = Two("t")
+    object.__setattr__(keys, "bounds", {"concurrency": 1})
+    running = gateway(keys=keys, limiter=Limiter(), limits=DoorLimits(in_flight=3))
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    with contextlib.ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.port)))
+            for _ in range(8)
+        ]
+        for one in slow:
+            one.sendall(head)
+        for refused in slow[1:]:
+            refused.settimeout(5)
+        answers = [b""] * 8
+        ends = time.monotonic() + 5
+        while sum(map(bool, answers)) < 7 and time.monotonic() < ends:
+            for place, one in enumerate(slow):
+                one.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    answers[place] = answers[place] or one.recv(100)
+        assert sum(answer.startswith(b"HTTP/1.1 429") for answer in answers) == 7
+        assert running.door.in_flight == 1
+        made = running.client("other").chat.completions.create(model="demo-l2", messages=ASKED)
+        assert made.choices[0].finish_reason == "stop"
+
+
+def test_a_request_that_is_refused_is_one_of_the_minutes(gateway: Any) -> None:
+    """Else a key could have bodies read without an end."""
+    running = gateway(keys=ring(rpm=2), limiter=Limiter())
+    statuses = [
+        requests.post(
+            f"{running.url}/v1/chat/completions", data=b"[]", timeout=5,
+            headers={"Authorization": "Bearer t", "Content-Type": "application/json"},
+        ).status_code
+        for _ in range(3)
+    ]  # fmt: skip
+    assert statuses == [400, 400, 429]
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "tokens"),
+    [
+        ("/v1/completions", {"prompt": ["x" * 40] * 3, "max_tokens": 50, "n": 2}, 30 + 300),
+        ("/v1/completions", {"prompt": [[5] * 7] * 4, "max_tokens": 10}, 28 + 40),
+        ("/v1/completions", {"prompt": [5] * 7, "max_tokens": 10}, 7 + 10),
+        # Three bytes each in UTF-8.
+        ("/v1/completions", {"prompt": "\u4f60" * 400, "max_tokens": 1}, 300 + 1),
+        ("/v1/embeddings", {"input": ["x" * 40] * 2}, 20),
+    ],
+)
+def test_what_a_request_may_cost_counts_all_its_prompts(
+    gateway: Any, path: str, more: dict[str, Any], tokens: int
+) -> None:
+    running = gateway(Stub(fail=500), keys=ring(tpm=1000), limiter=Limiter())
+    answer = requests.post(
+        f"{running.url}{path}", json={"model": "demo-l2", **more}, timeout=5,
+        headers={"Authorization": "Bearer t"},
+    )  # fmt: skip
+    assert 1000 - int(answer.headers["x-ratelimit-remaining-tokens"]) == tokens
