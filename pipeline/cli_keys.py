@@ -29,7 +29,10 @@ _SPAN_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 @click.group()
 def keys() -> None:
-    """Keys of a gateway: made, listed, revoked. A running server follows within a second."""
+    """Keys of a gateway: made, listed, revoked. A running server follows within a second.
+
+    What a key has begun to stream runs to its end.
+    """
 
 
 @keys.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,3 @@ class Door:
         if self.draining or not self.healthy():
             return False
         return all(group.ready for group in self.directory.groups())
-
-
-RateHeaders = Mapping[str, str]
