@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.core.artifact import MANIFEST, Artifact, read_artifact
 from pipeline.core.digest import file_digest
 from pipeline.core.errors import GateFailed, IntegrityError, UserError
+from pipeline.core.nearest import nearest
 from pipeline.core.store import Store
 from serve.bundle import BUNDLE_FILE, Bundle, read_bundle
 from serve.golden_file import GOLDEN_FILE
@@ -107,8 +108,11 @@ def _artifact(target: str, store: Store, *, export: bool) -> Artifact:
         return found
     model = store.model(target)
     if model is None:
-        known = ", ".join(m["name"] for m in store.models()) or "none yet"
-        raise UserError(f"{target}: no bundle's folder and no model of the store (there: {known})")
+        names = [m["name"] for m in store.models()]
+        raise UserError(
+            f"{target}: no bundle's folder and no model of the store{nearest(target, names)} "
+            f"(there: {', '.join(names) or 'none yet'})"
+        )
     kind = "export" if export else "bundle"
     key = model["keys"].get(kind)
     artifact = None if key is None else store.get(key)
@@ -119,7 +123,11 @@ def _artifact(target: str, store: Store, *, export: bool) -> Artifact:
 
 
 def _require_gated(bundle: Bundle) -> None:
-    broken = [str(gate["text"]) for gate in bundle.gates if gate["status"] != "pass"]
+    broken = [
+        str(gate.get("text", "a gate without its words, which no report of ours writes"))
+        for gate in bundle.gates
+        if gate.get("status") != "pass"
+    ]
     if bundle.ungated or broken or not bundle.gates:
         why = broken[0] if broken else "its gates were overridden, or it has none"
         raise GateFailed(f"{bundle.name}: not pushed: {why}")

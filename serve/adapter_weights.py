@@ -24,6 +24,10 @@ _WIDTHS = {
 }  # fmt: skip
 # Of a base whose weights are whole numbers the shape says how they are packed.
 _FLOATS = {name for name in _WIDTHS if name.startswith(("F", "BF"))}
+# All that a head which others wrote can do to who reads it: nested without end, numbers beyond any.
+_TORN = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
+)  # fmt: skip
 _LORA = re.compile(r"^base_model\.model\.(.+)\.lora_(A|B)(?:\.[^.]+)?\.weight$")
 
 
@@ -43,7 +47,7 @@ def tensors_of(file: Path) -> Mapping[str, tuple[str, tuple[int, ...]]]:
         found = {name: _tensor(told) for name, told in tree.items() if name != "__metadata__"}
         if size != 8 + length + max((end for *_, end in found.values()), default=0):
             raise ValueError("the file is shorter or longer than its tensors")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _TORN as error:
         raise ModelError(
             f"{file}: torn, or no safetensors ({error}); copy the file again or run the recipe"
         ) from None

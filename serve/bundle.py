@@ -18,7 +18,16 @@ from typing import Any
 from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError, UserError
 from serve.adapter_weights import check_adapter_weights
-from serve.bundle_file import AdapterFile, BaseFile, BundleFile, DType, HeadFile, Level, parse
+from serve.bundle_file import (
+    AdapterFile,
+    BaseFile,
+    BundleFile,
+    DType,
+    HeadFile,
+    Level,
+    parse,
+    refusing_broken,
+)
 
 BUNDLE_FILE = "bundle.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -159,11 +168,6 @@ class Bundle:
         """Adapters and heads: what has versions."""
         return (*self.adapters, *self.heads)
 
-    @property
-    def max_rank(self) -> int:
-        """The largest adapter rank; 0 without adapters."""
-        return max((adapter.rank for adapter in self.adapters), default=0)
-
 
 def validation_of(about: BundleAdapter | BundleHead) -> Mapping[str, Any] | None:
     """What a model that classifies answered on validation; None of one that does not."""
@@ -172,6 +176,7 @@ def validation_of(about: BundleAdapter | BundleHead) -> Mapping[str, Any] | None
     return None if about.labels is None else about.labels.validation or {}
 
 
+@refusing_broken
 def read_bundle(path: Path) -> Bundle:
     """Read and check a bundle's folder.
 
@@ -295,7 +300,7 @@ def _refuse_links_and_pickles(folder: Path, root: Path, name: str) -> None:
 def _check_config(place: Path, adapter: AdapterFile | HeadFile) -> None:
     try:
         config = json.loads(place.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError(f"{place}: not JSON; run the recipe again") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise ModelError(f"{place}: not a LoRA adapter; engines serve LoRA over a base")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -15,7 +17,10 @@ from pydantic import (
 )
 
 from pipeline.core.controls import Controls
-from pipeline.core.errors import UserError
+from pipeline.core.errors import ModelError, UserError
+
+if TYPE_CHECKING:
+    from serve.bundle import Bundle
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
@@ -100,6 +105,25 @@ class BundleFile(_Edge):
     dtype: DType = "float32"
 
 
+def refusing_broken(read: Callable[[Path], Bundle]) -> Callable[[Path], Bundle]:
+    """Turns what an operating system or a parser says of a bundle's files into one line.
+
+    A path of 5,000 letters or with a NUL, links in a circle, a folder that may not be read.
+    """
+
+    @wraps(read)
+    def reading(path: Path) -> Bundle:
+        try:
+            return read(path)
+        except (OSError, ValueError, ArithmeticError, RuntimeError) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ModelError(
+                f"{path}: the bundle cannot be read ({why}); build it again, or mend its files"
+            ) from None
+
+    return reading
+
+
 def parse(place: Path) -> BundleFile:
     """Reads and checks the file.
 
@@ -110,8 +134,9 @@ def parse(place: Path) -> BundleFile:
         raw = place.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{place}: no such file; point at a folder made by `gradus run`") from None
-    except OSError as error:
-        raise UserError(f"{place}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{place}: cannot be read ({why})") from None
     try:
         return BundleFile.model_validate_json(raw)
     except ValidationError as error:

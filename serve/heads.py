@@ -155,9 +155,9 @@ def read_head(about: BundleHead) -> Head:
         features = tree["features"] or {"specs": [], "mean": [], "std": []}
         weight = load_file(about.path / HEAD_FILES[1])[_SCORE].astype(np.float32)
         head = Head(
-            kind=tree["kind"],
+            kind=str(tree["kind"]),
             labels=tuple(str(label) for label in tree["labels"]),
-            pooling=tree["pooling"],
+            pooling=str(tree["pooling"]),
             weight=weight,
             specs=tuple(features["specs"]),
             mean=tuple(float(value) for value in features["mean"]),
@@ -168,7 +168,10 @@ def read_head(about: BundleHead) -> Head:
             threshold=about.threshold,
         )
         inputs = int(tree["hidden_size"]) + len(head.specs)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
+        SafetensorError,
+    ) as error:  # fmt: skip
         what = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise ModelError(f"{place}: cannot be read ({what}); run the recipe again") from None
     outputs = 1 if head.kind == "regress" else len(head.labels)

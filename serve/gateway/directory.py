@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.core.controls import Controls
+from pipeline.core.errors import ModelError
 from serve.bundle import Bundle, BundleAdapter, BundleBase, BundleHead
 from serve.gateway.classify import Reading
 from serve.gateway.label_scores import LabelScores
@@ -221,7 +222,12 @@ def renders(bundle: Bundle) -> bool:
 def _json(place: Path) -> Mapping[str, Any]:
     import json
 
-    tree: Mapping[str, Any] = json.loads(place.read_bytes())
+    try:
+        tree: Any = json.loads(place.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{place}: torn, or no JSON ({error}); run the recipe again") from None
+    if not isinstance(tree, dict):
+        raise ModelError(f"{place}: holds no object; run the recipe again")
     return tree
 
 

@@ -36,7 +36,7 @@ def edited(family: Any, tmp_path: Path) -> Callable[[Change], Path]:
 def test_a_whole_bundle_is_read(family: Any) -> None:
     bundle = read_bundle(family.bundle)
     assert [model.name for model in bundle.models] == family.names
-    assert bundle.max_rank == 12
+    assert [adapter.rank for adapter in bundle.adapters] == [4, 12]
     assert bundle.base.path == family.base
 
 
@@ -118,6 +118,26 @@ def outside_place(content: dict[str, Any], root: Path) -> None:
     weights(content, root).write_bytes(len(head).to_bytes(8, "little") + head + b"0000")
 
 
+def a_number_beyond_any(content: dict[str, Any], root: Path) -> None:
+    head = b'{"a":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,4]}}'
+    weights(content, root).write_bytes(len(head).to_bytes(8, "little") + head + b"0000")
+
+
+def nested_head(content: dict[str, Any], root: Path) -> None:
+    head = b"[" * 200_000
+    weights(content, root).write_bytes(len(head).to_bytes(8, "little") + head)
+
+
+def nested_config(content: dict[str, Any], root: Path) -> None:
+    (root / content["adapters"][0]["path"] / "adapter_config.json").write_bytes(b"[" * 200_000)
+
+
+def links_in_a_circle(content: dict[str, Any], root: Path) -> None:
+    (root / "one").symlink_to("two")
+    (root / "two").symlink_to("one")
+    content["base"].update(path="one/base")
+
+
 def no_lora(content: dict[str, Any], root: Path) -> None:
     import torch
 
@@ -181,6 +201,26 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "weights of another rank": (of_another_rank, "says rank 4"),
     "weights of a wider base": (of_a_wider_base, "another base"),
     "weights of a deeper base": (of_a_deeper_base, "another base"),
+    "weights with a number beyond any": (a_number_beyond_any, "torn"),
+    "weights' head nested without end": (nested_head, "torn"),
+    "a config nested without end": (nested_config, "not JSON"),
+    "a base by links in a circle": (links_in_a_circle, "cannot be read"),
+    "a base whose path holds a NUL": (
+        lambda c, _: c["base"].update(path="a\0b"),
+        "cannot be read",
+    ),
+    "a base of 5,000 letters": (
+        lambda c, _: c["base"].update(path="x" * 5000),
+        "File name too long",
+    ),
+    "an adapter whose path holds a NUL": (
+        lambda c, _: c["adapters"][0].update(path="adapters/a\0b"),
+        "a",
+    ),
+    "an adapter of 5,000 letters": (
+        lambda c, _: c["adapters"][0].update(path="x" * 5000),
+        "File name too long",
+    ),
     "scale not folded in": (other_scale, "lora_alpha 99"),
     "rank-stabilised scale": (rslora, "use_rslora"),
 }

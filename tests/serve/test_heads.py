@@ -125,12 +125,23 @@ def broken(change: str, folder: Path) -> None:
         place.write_text(json.dumps({**tree, "labels": tree["labels"][:-1]}))
     elif change == "kind":
         place.write_text(json.dumps({**tree, "kind": "tag"}))
+    elif change == "kinds":
+        place.write_text(json.dumps({**tree, "kind": ["single"], "pooling": {}}))
+    elif change == "nested":
+        place.write_text("[" * 200_000)
+    elif change == "beyond":
+        place.write_text(json.dumps({**tree, "value_mean": 10**400}))
+    elif change == "list":
+        place.write_text("[]")
     elif change == "numbers":
         weight = torch.full((4, 6), float("inf"))
         save_file({"score.weight": weight}, str(folder / "head.safetensors"))
 
 
-@pytest.mark.parametrize("change", ["torn", "weights", "labels", "kind", "numbers"])
+@pytest.mark.parametrize(
+    "change",
+    ["torn", "weights", "labels", "kind", "kinds", "nested", "beyond", "list", "numbers"],
+)
 def test_a_head_whose_files_do_not_go_together_is_refused(tmp_path: Path, change: str) -> None:
     folder = trained(tmp_path, "single")[1]
     broken(change, folder)
