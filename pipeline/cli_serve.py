@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from pipeline.cli_options import json_option, recipe_argument, reported, set_option
 from pipeline.cli_releases import releases_file
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
-    "--api-key", envvar="GRADUS_API_KEY", help="One key; needed on any host but loopback."
+    "--api-key",
+    envvar="GRADUS_API_KEY",
+    help="One key, or --keys; needed on any host but loopback.",
 )
 @click.option("--engine-url", "engine_urls", multiple=True, metavar="URL",
               help="An engine that runs elsewhere; several: replicas.")  # fmt: skip
@@ -63,25 +67,48 @@ def serve(
     printed: bool,
 ) -> int:
     """Start an engine and the gateway for a recipe's family, or for a bundle's folder."""
-    bundle = _bundle(recipe, overrides, ungated=ungated, make=not printed)
     from pipeline.cli_usage import usage_place
     from serve.assembly import Serving
+    from serve.run import require_door
+    from serve.run import serve as serve_bundle
 
     if log_prompts and access_log is None:
         raise UserError("--log-prompts: there is no log to write to; give --access-log FILE")
-    if releases is None and bundle != recipe and not engine_urls:
-        releases = releases_file()
     settings = Serving(
-        engine, host, port, api_key, keys, usage_url if printed else usage_place(usage_url),
+        engine, host, port, _one_key(api_key, keys), keys,
+        usage_url if printed else usage_place(usage_url),
         access_log, log_prompts, drain_seconds, max_in_flight, engine_urls, releases,
     )  # fmt: skip
+    if not printed:
+        # Before a recipe's hours.
+        require_door(settings)
+    bundle = _bundle(recipe, overrides, ungated=ungated, make=not printed)
+    if releases is None and bundle != recipe and not engine_urls:
+        settings = replace(settings, releases=releases_file())
     if printed:
         from serve.printing import print_serving
 
         return print_serving(bundle, settings, click.echo)
-    from serve.run import serve as serve_bundle
-
     return serve_bundle(bundle, settings, click.echo)
+
+
+def _one_key(api_key: str | None, keys: Path | None) -> str | None:
+    """The one key that is used: none beside a file of keys, and never in silence.
+
+    An operator's environment may hold a key for other verbs; two options are a contradiction.
+
+    Raises:
+        UserError: both are options.
+    """
+    from serve.open_files import BOTH
+
+    if api_key is None or keys is None:
+        return api_key
+    source = click.get_current_context().get_parameter_source("api_key")
+    if source is not ParameterSource.ENVIRONMENT:
+        raise UserError(BOTH)
+    click.echo("GRADUS_API_KEY is not used: --keys says who may ask", err=True)
+    return None
 
 
 def _bundle(place: Path, overrides: tuple[str, ...], *, ungated: bool, make: bool) -> Path:
@@ -89,11 +116,24 @@ def _bundle(place: Path, overrides: tuple[str, ...], *, ungated: bool, make: boo
     if not (place / "bundle.json").is_file():
         from pipeline.conduct import bundle_of
 
+        _require_no_model(place)
         return bundle_of(place, overrides, ungated=ungated, make=make)
     if overrides or ungated:
         option = "--set" if overrides else "--ungated"
         raise UserError(f"{option}: {place} is made already; name its recipe to change it")
     return place
+
+
+def _require_no_model(place: Path) -> None:
+    """A name of the store is what others verbs take: it is no file here."""
+    from pipeline.core.store import Store
+
+    entry = None if place.exists() else Store().model(str(place))
+    if entry is not None:
+        raise UserError(
+            f"{place}: is a model of the store; a family is served by its recipe: "
+            f"gradus serve {entry['recipe']}"
+        )
 
 
 @click.group()

@@ -19,6 +19,7 @@ from serve.versions import room_for
 if TYPE_CHECKING:
     from serve.following import Following
     from serve.gateway.door import Door
+    from serve.open_files import Kept
     from serve.releases import Releases
 
 
@@ -143,11 +144,16 @@ def door_of(
     engines: Sequence[Engine],
     told: Serving,
     supervisor: Supervisor,
+    kept: Kept,
 ) -> Door:
+    """The gateway before engines that run.
+
+    Args:
+        kept: its keys, limits, usage, log and counters, opened before the engines were started.
+    """
     from serve.gateway.directory import table_of
     from serve.gateway.door import Door, DoorLimits
     from serve.gateway.upstreams import Upstream, UpstreamGroup
-    from serve.open_files import kept_of, ring_of
     from serve.parity_again import checked_again
 
     headers = engine_headers() if told.engine_urls else {}
@@ -163,13 +169,11 @@ def door_of(
         members.setdefault(way, []).append(upstream)
     group = UpstreamGroup(members.pop(""))
     groups = {way: UpstreamGroup(replicas) for way, replicas in members.items()}
-    parts = kept_of(bundle, told.usage_url, told.access_log, prompts=told.log_prompts)
-    supervisor.restarted = parts["metrics"].engine_restarts
+    supervisor.restarted = kept["metrics"].engine_restarts
     supervisor.checked = checked_again(bundle, tell)
     return Door(
         directory=table_of(bundle, engines[0], group, groups),
-        keys=ring_of(told.api_key, told.keys, tell),
         limits=DoorLimits(in_flight=told.in_flight),
         healthy=supervisor.alive,
-        **parts,
+        **kept,
     )

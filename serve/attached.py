@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import EngineError, UserError
+from serve.addresses import engine_address
 from serve.bundle import Bundle
 from serve.engine import await_http
 from serve.heads import read_head
 
+# Whoever listens there may be no engine, or speak something else than HTTP.
+_NO_ANSWER = (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError)
 KEY_VARIABLE = "GRADUS_ENGINE_KEY"
 """The bearer that engines elsewhere ask for, where they do."""
 
@@ -93,7 +96,7 @@ def attach(
         UserError: a URL that is none, an engine that serves something else, or none that writes.
         EngineError: nobody answers there.
     """
-    plain = [_plain(url) for url in urls]
+    plain = [engine_address(url) for url in urls]
     found, silent = [], []
     for base in plain:
         try:
@@ -149,18 +152,11 @@ def _ways(bundle: Bundle) -> dict[str, dict[str, str]]:
     return found
 
 
-def _plain(url: str) -> str:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
-        raise UserError(f"--engine-url {url}: give http://HOST:PORT, without a path")
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 def _served(base: str) -> set[str]:
     request = urllib.request.Request(f"{base}/v1/models", headers=engine_headers())  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=10) as answer:
             return {str(model["id"]) for model in json.load(answer)["data"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _NO_ANSWER as error:
         raise EngineError(f"--engine-url {base}: /v1/models does not answer ({error})") from None

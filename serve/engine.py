@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -190,8 +191,11 @@ def _http(
     engine: Engine, method: str, path: str, body: dict[str, Any] | None, timeout_s: float
 ) -> tuple[int, bytes]:
     # http.client and not urllib: a proxy from the environment must not see loopback traffic.
-    host = engine.base_url.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=timeout_s)
+    parts = urllib.parse.urlsplit(engine.base_url)
+    # One that runs elsewhere may be behind TLS.
+    secure = parts.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = kind(parts.netloc, timeout=timeout_s)
     try:
         data = None if body is None else json.dumps(body).encode()
         connection.request(method, path, data, {"Content-Type": "application/json"})

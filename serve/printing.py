@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import EngineError, UserError
+from serve.addresses import engine_address
 from serve.bundle import ADAPTER_FILES, Bundle, BundleAdapter, BundleHead, adapter_config
 from serve.bundle import read_bundle as read
 from serve.child import DROPPED, own_environment
 from serve.engine_install import EngineHome, find_home
 from serve.heads import read_head
-from serve.printing_gateway import gateway_lines, masked
+from serve.printing_gateway import gateway_lines
 from serve.releases import Releases
 from serve.versions import room_for
 
@@ -39,14 +40,16 @@ def print_serving(bundle_path: Path, settings: Serving, echo: Callable[[str], No
         0.
 
     Raises:
-        UserError: The bundle or the port will not do.
+        UserError: The bundle, the port or an engine's address will not do.
         EngineError: vLLM was asked for and is not installed.
     """
     bundle = read(bundle_path)
     home = None if settings.engine == "transformers" else find_home()
     lines = [f"# {bundle.name}: {bundle.root}; its base: {bundle.base.path}"]
     if settings.engine_urls:
-        lines += gateway_lines(bundle, settings, [masked(url) for url in settings.engine_urls])
+        lines += gateway_lines(
+            bundle, settings, [engine_address(url) for url in settings.engine_urls]
+        )
     elif home is not None:
         ways = sorted({read_head(head).pooling for head in bundle.heads})
         ports = range(settings.port + 1, settings.port + 2 + len(ways))

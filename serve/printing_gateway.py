@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve.addresses import masked
 from serve.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -50,15 +50,6 @@ def gateway_lines(bundle: Bundle, settings: Serving, urls: Sequence[str]) -> Ite
             yield f"# usage: {shown!r}"
             secrets.append(_asked("GRADUS_USAGE_URL", "the database with its password"))
     yield " ".join([*secrets, *map(shlex.quote, words)])
-
-
-def masked(url: str) -> str:
-    """A URL with stars for its password."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
 
 
 def _asked(variable: str, what: str) -> str:

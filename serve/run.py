@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import UserError
+from serve.addresses import engine_address
 from serve.assembly import Serving, door_of, engines_of, following_of, releases_of
 from serve.bundle import Bundle, read_bundle
 from serve.engine import Engine
 from serve.listening import bind, shown_url
+from serve.open_files import kept_open, ring_of
 from serve.supervisor import Supervisor
 from serve.telling import tell
 
@@ -48,23 +50,22 @@ def serve(
     """
     import uvloop
 
-    from serve.gateway.host import is_loopback
-
     told = settings or Serving()
+    require_door(told)
     keyed = told.api_key is not None or told.keys is not None
-    if not is_loopback(told.host) and not keyed:
-        raise UserError(
-            f"--host {told.host}: reachable from outside; give --keys or --api-key, or 127.0.0.1"
-        )
     bundle = read_bundle(bundle_path)
-    releases = releases_of(bundle, told, echo)
-    # Before the engine's minute: a port in use should say so at once.
-    with bind(told.host, told.port) as listener, _stoppable():
+    # Before the engine's minute: a port in use or a file that will not do should say so at once.
+    with (
+        bind(told.host, told.port) as listener,
+        _stoppable(),
+        kept_open(bundle, told, tell) as kept,
+    ):
+        releases = releases_of(bundle, told, echo)
         engines = engines_of(bundle, told, releases)
         supervisor = Supervisor(engines, tell)
         try:
             _start(bundle, engines, echo)
-            door = door_of(bundle, engines, told, supervisor)
+            door = door_of(bundle, engines, told, supervisor, kept)
             following = following_of(bundle, engines, releases, door, supervisor)
             url = shown_url(told.host, listener.getsockname()[1])
             ready = _ready_text(bundle, url, keyed=keyed)
@@ -79,8 +80,25 @@ def serve(
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             supervisor.stop()
-        echo("stopped")
+    echo("stopped")
     return 0
+
+
+def require_door(told: Serving) -> None:
+    """Passes where a gateway could be opened so; nothing is made, started or kept open.
+
+    Raises:
+        UserError: a host that others reach without keys, keys that are none, no engine's address.
+    """
+    from serve.gateway.host import is_loopback
+
+    if not is_loopback(told.host) and told.api_key is None and told.keys is None:
+        raise UserError(
+            f"--host {told.host}: reachable from outside; give --keys or --api-key, or 127.0.0.1"
+        )
+    ring_of(told.api_key, told.keys, tell)
+    for url in told.engine_urls:
+        engine_address(url)
 
 
 def _start(bundle: Bundle, engines: list[Engine], echo: Callable[[str], None]) -> None:
@@ -141,9 +159,6 @@ async def _run(
         await serving
         # Before the loop waits for its threads: in one of them an engine may be starting.
         await asyncio.to_thread(supervisor.stop)
-        for kept in (door.usage, door.log):
-            if kept is not None:
-                kept.close()
 
 
 async def _drained(door: Door, again: asyncio.Event, drain_s: float) -> None:

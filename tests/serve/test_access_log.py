@@ -17,7 +17,8 @@ from small_disk import fill, small_disk
 
 from pipeline.core.errors import UserError
 from serve.access_log import AccessLog
-from serve.open_files import kept_of
+from serve.assembly import Serving
+from serve.open_files import kept_open
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -170,10 +171,9 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_dash_is_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     bundle: Any = SimpleNamespace(trained=())
-    kept = kept_of(bundle, None, Path("-"), prompts=False)
-    assert kept["log"] is not None
-    kept["log"].write({"request_id": "r"})
-    kept["log"].close()
-    kept["log"].close()
+    with kept_open(bundle, Serving(access_log=Path("-")), print) as kept:
+        assert kept["log"] is not None
+        kept["log"].write({"request_id": "r"})
+        kept["log"].close()
     assert json.loads(capfd.readouterr().err)["request_id"] == "r"
     assert not Path("-").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,15 @@ def test_engines_are_told_apart_by_what_they_serve(family: Family, tmp_path: Pat
             attach(bundle, [f"http://127.0.0.1:{reader}"])
 
 
-@pytest.mark.parametrize("url", ["", "localhost:1", "ftp://x", "http://x/v1", "http://"])
+@pytest.mark.parametrize("url", [
+    "", "localhost:1", "ftp://x", "http://x/v1", "http://", "http://[::1", "http://h:abc",
+    "http://h:99999", "http://h?x", "http://h#x", "http://a b", "http://[not an address]:1",
+    "http://ada:hunter2@h:1", "http://ada:hunter2@[::1", "\0", "http://\0",
+])  # fmt: skip
 def test_a_url_that_is_none_is_told(family: Family, url: str) -> None:
-    with pytest.raises(UserError, match="--engine-url"):
+    with pytest.raises(UserError, match="--engine-url") as caught:
         attach(read_bundle(family.bundle), [url])
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_engine_of_another_family_or_none_is_told(family: Family) -> None:
@@ -73,6 +80,25 @@ def test_a_replica_that_comes_back_as_another_is_known(family: Family) -> None:
         stub.models = ("other",)
         with pytest.raises(UserError, match="serves other"):
             require_same(bundle, engine)
+
+
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 200_000]
+)
+def test_what_listens_there_and_is_no_engine_is_told(family: Family, said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as client:
+                client.recv(4096)
+                client.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(EngineError, match="/v1/models does not answer"):
+            attach(read_bundle(family.bundle), [url])
+        thread.join(5)
 
 
 def test_the_engines_own_key_is_taken_from_the_environment(

@@ -275,10 +275,12 @@ def test_no_secret_is_printed_and_a_paste_without_them_says_what_is_missing(
     printed = cli("serve", family.bundle, "--print", **secrets).output
     away = ["--engine-url", "http://ada:hunter2@gpu:8001", "--api-key", "sk-very-secret"]
     printed += (remote := cli("serve", family.bundle, "--print", *away).output)
+    away[1] = "http://gpu:8001"
+    printed += cli("serve", family.bundle, "--print", *away).output
     for secret in ("sk-very-secret", "engine-secret", "hunter2"):
         assert secret not in printed
     assert "postgresql+psycopg://ada:***@db/usage" in printed
-    assert "http://ada:***@gpu:8001" in remote
+    assert "http://ada:***@gpu:8001: names a user; leave that out" in remote
     bare = {name: value for name, value in os.environ.items() if name not in secrets}
     done = subprocess.run(
         ["bash", "-c", gateway_line(printed)], env=bare, capture_output=True, text=True, check=False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,6 +17,7 @@ from pipeline.core.errors import EngineError, GradusError, UserError
 from serve.assembly import Serving
 from serve.bundle import read_bundle
 from serve.engine import choose_engine
+from serve.keys import add_key
 from serve.run import serve
 from serve.transformers_engine import TransformersEngine
 
@@ -39,6 +42,109 @@ def test_a_host_that_others_reach_needs_a_key(family: Any, host: str) -> None:
 def test_an_address_of_another_machine_is_one_line(family: Any) -> None:
     with pytest.raises(UserError, match="cannot listen"):
         serve(family.bundle, Serving(host="192.0.2.7", port=0, api_key="k"))
+
+
+class Never:
+    """An engine that must not be started, or that cannot be."""
+
+    name, base_url, log_path = "transformers", "http://127.0.0.1:9", None
+    models: ClassVar[dict[str, str]] = {"demo-l0": "demo-l0"}
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
+        raise EngineError("engine: cannot be started")
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> Never:
+    engine = Never()
+    monkeypatch.setattr("serve.run.engines_of", lambda *_: [engine])
+    return engine
+
+
+def _bad_keys(folder: Path) -> dict[str, Any]:
+    (folder / "keys.json").write_text('{"keys": [{"id": 1}]}')
+    return {"keys": folder / "keys.json"}
+
+
+def _bad_usage(folder: Path) -> dict[str, Any]:
+    (folder / "usage.db").write_bytes(b"no database, but long enough to be looked at" * 99)
+    return {"usage_url": f"sqlite:///{folder / 'usage.db'}"}
+
+
+def _bad_releases(folder: Path) -> dict[str, Any]:
+    (folder / "releases.json").write_text("[]")
+    return {"releases": folder / "releases.json"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        _bad_keys,
+        _bad_usage,
+        _bad_releases,
+        lambda folder: {"keys": folder / "nowhere.json"},
+        lambda folder: {"access_log": folder},
+        lambda _: {"usage_url": "mysql://x/y"},
+        lambda folder: {"usage_url": f"sqlite:///{folder}/no/such/folder/usage.db"},
+    ],
+)
+def test_a_file_that_will_not_do_is_told_before_an_engine_is_started(
+    family: Any, tmp_path: Path, never: Never, settings: Callable[[Path], dict[str, Any]]
+) -> None:
+    with pytest.raises(UserError):
+        serve(family.bundle, Serving(port=0, **settings(tmp_path)))
+    assert never.starts == 0
+    assert not _open(tmp_path)
+
+
+def _open(folder: Path) -> set[str]:
+    """What of a folder this process holds open, and the threads that would write there."""
+    links = {os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()}
+    threads = {thread.name for thread in threading.enumerate()}
+    return {link for link in links if link.startswith(str(folder))} | (
+        threads & {"usage", "access-log"}
+    )
+
+
+def test_what_was_opened_is_closed_where_the_start_fails(
+    family: Any, tmp_path: Path, never: Never
+) -> None:
+    add_key(tmp_path / "keys.json", "ada")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = Serving(
+        port=port, keys=tmp_path / "keys.json", access_log=tmp_path / "log",
+        usage_url=f"sqlite:///{tmp_path / 'usage.db'}",
+    )  # fmt: skip
+    with pytest.raises(EngineError, match="cannot be started"):
+        serve(family.bundle, settings)
+    assert never.starts == 1
+    assert (tmp_path / "log").exists()
+    assert (tmp_path / "usage.db").exists()
+    assert not _open(tmp_path)
+    with socket.socket() as again:
+        again.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("key", ["", " ", " sk-x", "sk-x ", "sk\nx", "sk\0x"])
+def test_a_key_that_no_client_can_send_is_refused(family: Any, key: str) -> None:
+    with pytest.raises(UserError, match="--api-key"):
+        serve(family.bundle, Serving(port=0, api_key=key))
+
+
+def test_one_key_beside_a_file_of_keys_is_refused(family: Any, tmp_path: Path) -> None:
+    add_key(tmp_path / "keys.json", "ada")
+    settings = Serving(port=0, api_key="sk-x", keys=tmp_path / "keys.json")
+    with pytest.raises(UserError, match="--api-key beside --keys"):
+        serve(family.bundle, settings)
 
 
 def test_auto_takes_transformers_where_vllm_is_not_installed(
