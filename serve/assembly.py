@@ -81,6 +81,39 @@ def releases_of(bundle: Bundle, told: Serving, echo: Callable[[str], None]) -> R
     return releases
 
 
+def followed(
+    bundle: Bundle,
+    engines: Sequence[Engine],
+    releases: Releases | None,
+    echo: Callable[[str], None],
+) -> Releases | None:
+    """The file where these engines can follow it; said where they cannot.
+
+    Raises:
+        UserError: they cannot, and a name stands for another version than the bundle's.
+    """
+    if releases is None or engines[0].name == "vllm":
+        return releases
+    from serve.versions import is_version
+
+    known = releases.read()
+    for about in bundle.adapters:
+        if (release := known.get(about.name)) is None:
+            continue
+        own = [v.number for v in release.versions.values() if is_version(v, bundle, about)]
+        if release.live not in own:
+            raise UserError(
+                f"{about.name}: version {release.live} is live, and {engines[0].name} serves this "
+                "bundle's own alone: install vLLM (`gradus engine install`), or make that live "
+                f"with `gradus promote {about.name} {own[0] if own else 'VERSION'}`"
+            )
+    echo(
+        f"releases are not followed: {engines[0].name} loads nothing while it runs; "
+        "promotions and trials need vLLM (`gradus engine install`)"
+    )
+    return None
+
+
 def following_of(
     bundle: Bundle,
     engines: Sequence[Engine],
@@ -95,12 +128,12 @@ def following_of(
     from serve.gateway.directory import Table
     from serve.vllm_engine import VllmEngine
 
-    able = [engine for engine in engines if isinstance(engine, VllmEngine)]
-    if releases is None or not able:
+    if releases is None:
         return None
     from serve.following import Following
 
     assert isinstance(door.directory, Table)
+    able = [engine for engine in engines if isinstance(engine, VllmEngine)]
     following = Following(
         releases, bundle, able, door.directory, tell,
         counts=supervisor.counts, metrics=door.metrics,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.errors import UserError
 from serve.addresses import engine_address
-from serve.assembly import Serving, door_of, engines_of, following_of, releases_of
+from serve.assembly import Serving, door_of, engines_of, followed, following_of, releases_of
 from serve.bundle import Bundle, read_bundle
 from serve.engine import Engine
 from serve.listening import bind, shown_url
@@ -62,6 +62,7 @@ def serve(
     ):
         releases = releases_of(bundle, told, echo)
         engines = engines_of(bundle, told, releases)
+        releases = followed(bundle, engines, releases, echo)
         supervisor = Supervisor(engines, tell)
         try:
             _start(bundle, engines, echo)
