@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli_options import reported
+from pipeline.core.errors import GradusError, UserError
 
 if TYPE_CHECKING:
-    from serve.releases import Release, Releases
+    from serve.release_file import Release
+    from serve.releases import Releases
 
 _FILE = click.option(
     "--releases",
@@ -40,7 +43,11 @@ def promote(name: str, version: int, canary: float | None, path: Path | None) ->
 @reported
 def rollback(name: str, path: Path | None) -> None:
     """End a trial of NAME, or go back to the version that was live before."""
-    _say(name, _file(path).rollback(name))
+    file = _file(path)
+    release = file.read().get(name)
+    if release is not None and release.canary is None and release.before:
+        _require_servable(file, name, release.before[-1])
+    _say(name, file.rollback(name))
 
 
 @click.command("releases")
@@ -53,17 +60,24 @@ def releases_of(name: str | None, path: Path | None) -> None:
     found = file.read()
     if not found:
         click.echo(f"{file.path}: nothing was released yet; `gradus serve RECIPE` adds versions")
+    elif name is not None and name not in found:
+        there = ", ".join(sorted(found))
+        raise UserError(f"{name}: no released model of that name; there are {there}")
     for each, release in sorted(found.items()):
         if name in {None, each}:
             _say(each, release)
+            _say_refused(file, each, release)
             for version in sorted(release.versions.values(), key=lambda v: v.number):
                 gate = "gated" if version.gated else "UNGATED"
+                told = (version.identity or version.digest)[:8]
                 at = time.strftime("%Y-%m-%d %H:%M", time.localtime(version.added_at))
-                click.echo(f"  {version.number}  {version.digest[:8]}  {gate}  {at}")
+                weights = f"weights {version.digest[:8]}"
+                click.echo(f"  {version.number}  {told}  {weights}  {gate}  {at}")
     for line in file.log() if name is not None else ():
         if line["name"] == name:
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["at"]))
-            click.echo(f"  {at}  {line['by']}: {line['what']}, {line['from']} to {line['to']}")
+            why = f": {line['reason']}" if "reason" in line else ""
+            click.echo(f"  {at}  {line['by']}: {line['what']}, {line['from']} to {line['to']}{why}")
 
 
 def releases_file() -> Path:
@@ -89,13 +103,30 @@ def _require_servable(file: Releases, name: str, number: int) -> None:
     if release is None or version is None or not version.gated:
         # The change itself says it better.
         return
-    live = release.version(release.live)
     held = find_held(name, version)
-    if live is not None and live.number != number:
-        require_beside(held, find_held(name, live).bundle)
+    live = release.version(release.live)
+    if live is None or live.number == number:
+        return
+    beside = None
+    with contextlib.suppress(GradusError):
+        # One that is gone or torn must not keep another from taking its place.
+        beside = find_held(name, live).bundle
+    if beside is not None:
+        require_beside(held, beside)
 
 
 def _say(name: str, release: Release) -> None:
     trial = release.canary
     more = "" if trial is None else f", version {trial.version} for {trial.percent:g} % of callers"
     click.echo(f"{name}: version {release.live} is live{more}")
+
+
+def _say_refused(file: Releases, name: str, release: Release) -> None:
+    """What a server has written of versions that should be served, and are not."""
+    for number, line in sorted(file.refused(name).items()):
+        if number in release.wanted:
+            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.at))
+            click.echo(
+                f"  REFUSED: a server could not serve version {number} at {at}, and serves "
+                f"version {line.new}: {line.reason}"
+            )

@@ -6,20 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import EngineError, GradusError, ModelError, UserError
 from serve.adapter_slots import EngineAway
-from serve.attached import AttachedEngine
-from serve.bundle import Bundle, BundleHead, validation_of
-from serve.gateway.directory import Route, Table, chat_route, head_route
+from serve.bundle import Bundle, validation_of
+from serve.gateway.directory import Table
 from serve.gateway.shelf import Alias, Shelf
-from serve.heads import read_head
-from serve.parity import check
-from serve.parity_heads import check_heads, served_heads
-from serve.releases import Release, Releases, Version
-from serve.versions import Held, find_held, require_beside
+from serve.loaded import Loaded, Loading
+from serve.release_file import Release, Version
+from serve.releases import Releases
 
 if TYPE_CHECKING:
     from serve.engine import Engine
@@ -29,18 +25,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("gradus.releases")
 LOOK_S = 0.25
 _AWAY_S = 1.0
+# Until what is live is there: a start does not wait longer, and its names stand for the bundle's.
+_BEGIN_S = 60.0
 # What a client left behind may be in the engine's next batch.
 _UNUSED_S = 1.0
 _Key = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class _Served:
-    """A version that an engine holds, and by which name."""
-
-    route: Route
-    held: Held
-    engine: VllmEngine
+_Tried = tuple[Version, int]
+"""A version and how often its name was changed: it is tried once."""
 
 
 class Following:
@@ -68,30 +59,39 @@ class Following:
             metrics: told which head is live: drift is measured by its own validation.
         """
         self.shelf = Shelf(fixed)
-        self._releases, self._bundle, self._fixed = releases, bundle, fixed
+        self._releases, self._loading = releases, Loading(bundle, engines, fixed, echo)
         self._echo, self._counts, self._metrics = echo, counts, metrics
-        self._engines = {engine.pooling: engine for engine in engines}
-        self._own = {each.name: each for each in bundle.trained}
-        self._served: dict[_Key, _Served] = {}
+        self._served: dict[_Key, Loaded] = {}
         self._aliases: dict[str, Alias] = {}
-        self._refused: set[_Key] = set()
+        self._refused: dict[_Key, _Tried] = {}
+        self._seen: dict[_Key, str | None] = {}
         self._unused: dict[_Key, float] = {}
         self._told: set[str] = set()
 
     async def begin(self) -> None:
         """Before the first request.
 
+        What is live and cannot be served keeps nothing from being served: its name stands for
+        what was live before, or for the bundle's own version.
+
         Raises:
-            GradusError: what is live cannot be served.
+            UserError: the file is none of releases.
         """
-        await self._settle(strict=True)
-        for name in self._aliases:
-            own = self._own[name].digest
-            release = self._aliases[name].release
-            number = next((v.number for v in release.versions.values() if v.digest == own), None)
-            if number not in {None, *release.wanted}:
+        releases = await self._read()
+        for name, release in releases.items():
+            if (own := self._loading.own(name, release)) is not None:
+                # It is there already: what no name stands for leaves its slot.
+                await self._want((name, own), release)
+        ends = time.monotonic() + _BEGIN_S
+        while not await self._settle() and time.monotonic() < ends:
+            if releases.keys() <= self._aliases.keys():
+                break
+            await asyncio.sleep(LOOK_S)
+        for name, alias in self._aliases.items():
+            release, number = alias.release, self._loading.own(name, alias.release)
+            if number not in {None, alias.live, *release.wanted}:
                 self._echo(
-                    f"{name}: version {release.live} is live, and this bundle's is version "
+                    f"{name}: version {alias.live} is live, and this bundle's is version "
                     f"{number}: `gradus promote {name} {number}` makes it live"
                 )
 
@@ -103,13 +103,12 @@ class Following:
             stamp = self._stamp()
             if stamp == seen and done:
                 continue
-            if not all(self._counts(engine) for engine in self._engines.values()):
+            if not all(self._counts(engine) for engine in self._loading.engines.values()):
                 # One that is being compared has itself to itself: log-probabilities of prompts
                 # beside other requests would end it.
                 continue
             if stamp != seen:
                 seen = stamp
-                self._refused.clear()
                 self._told.clear()
             try:
                 done = await self._settle()
@@ -131,68 +130,84 @@ class Following:
             return ()
         return found.st_ino, found.st_mtime_ns, found.st_size
 
-    async def _settle(self, *, strict: bool = False) -> bool:
+    async def _read(self) -> dict[str, Release]:
+        told = await asyncio.to_thread(self._releases.read)
+        return {name: release for name, release in told.items() if self._loading.knows(name)}
+
+    async def _settle(self) -> bool:
         """One step towards what the file says; True: nothing is left to do.
 
         Raises:
-            UserError: the file will not do; with ``strict`` also what of it will not.
+            UserError: the file is none of releases.
         """
-        told = await asyncio.to_thread(self._releases.read)
-        releases = {name: r for name, r in told.items() if self._has(name)}
-        wanted = [(name, r.live) for name, r in releases.items()]
-        wanted += [(n, r.canary.version) for n, r in releases.items() if r.canary is not None]
-        done = True
-        for key in wanted:
-            done = await self._want(key, releases[key[0]], strict=strict) and done
-        self._switch(releases)
-        return await self._clear(set(wanted)) and done
+        releases, done = await self._read(), True
+        standing: dict[str, int] = {}
+        wanted: set[_Key] = set()
+        for name, release in releases.items():
+            number, waits = await self._stand(name, release)
+            done = done and not waits
+            if number is not None:
+                standing[name] = number
+                wanted.add((name, number))
+            wanted.add((name, release.live))
+            if release.canary is not None:
+                wanted.add(trial := (name, release.canary.version))
+                done = await self._want(trial, release) and done
+        self._switch(releases, standing)
+        await self._write_down()
+        return await self._clear(wanted) and done
 
-    def _has(self, name: str) -> bool:
-        return name in self._own and self._fixed.find(name, "") is not None
+    async def _stand(self, name: str, release: Release) -> tuple[int | None, bool]:
+        """The number that a name stands for, and whether that waits for an engine.
 
-    async def _want(self, key: _Key, release: Release, *, strict: bool) -> bool:
+        It is what is live, or what takes its place where that cannot be served; None: whatever
+        is served stays.
+        """
+        now, own = self._aliases.get(name), self._loading.own(name, release)
+        places = [release.live, *(() if now is None else (now.live,))]
+        places += [n for n in reversed(release.before) if (v := release.version(n)) and v.gated]
+        for number in (*places, *(() if own is None else (own,))):
+            if not await self._want((name, number), release):
+                return None, True
+            if (name, number) in self._served:
+                return number, False
+        return None, False
+
+    async def _want(self, key: _Key, release: Release) -> bool:
         """Has a version served, where that can be; False: it is to be tried again."""
-        if key in self._served or key in self._refused:
+        name, number = key
+        version = release.version(number)
+        if key in self._served or version is None:
             return True
-        version = release.version(key[1])
-        assert version is not None, key
+        if self._refused.get(key) == (version, release.change):
+            return True
         try:
-            self._served[key] = await asyncio.to_thread(self._take, key[0], version)
+            self._served[key] = await asyncio.to_thread(self._loading.take, name, version)
+            self._seen[key] = None
         except EngineAway as error:
-            if strict:
-                raise
-            self._tell(f"{key[0]}: version {key[1]} has to wait: {error}")
+            self._tell(f"{name}: version {number} has to wait: {error}")
             return False
         except (UserError, ModelError, EngineError) as error:
-            if strict:
-                raise
-            self._refused.add(key)
-            self._tell(f"{error}\n{key[0]}: version {key[1]} is not served; what was live stays")
+            self._refused[key] = (version, release.change)
+            self._seen[key] = str(error)
         return True
 
-    def _take(self, name: str, version: Version) -> _Served:
-        """Loads one version and holds it against its golden answers."""
-        held = find_held(name, version)
-        require_beside(held, self._bundle)
-        own = held.about.digest == self._own[name].digest
-        served = name if own else f"{name}@{held.about.digest[:8]}"
-        fixed = self._fixed.find(name, "")
-        assert fixed is not None
-        if isinstance(held.about, BundleHead):
-            head = read_head(held.about)
-            engine = self._engines[head.pooling]
-            route = head_route(held.bundle, held.about, head, fixed.group, served)
-        else:
-            engine = self._engines[None]
-            route = chat_route(held.bundle, held.about, engine, fixed.group, served)
-        if served not in engine.slots.held:
-            engine.slots.load(served, held.about)
+    async def _write_down(self) -> None:
+        """Says what will not do, on stderr and in the file's own log, and there what does."""
+        seen, self._seen = self._seen, {}
+        for (name, number), error in seen.items():
+            alias = self._aliases.get(name)
+            serves = number if alias is None else alias.live
             try:
-                self._compare(held, engine, served)
-            except BaseException:
-                engine.slots.unload(served)
-                raise
-        return _Served(route, held, engine)
+                if error is None:
+                    await asyncio.to_thread(self._releases.accept, name, number)
+                    continue
+                reason, *more = error.splitlines() or [""]
+                text = f"{name}: version {number} is refused, and version {serves} is served"
+                self._tell("\n".join([f"{text}: {reason}", *more]))
+                await asyncio.to_thread(self._releases.refuse, name, number, serves, reason)
+            except UserError as unwritten:
+                self._tell(str(unwritten))
 
     def compare_again(self, engine: Engine) -> None:
         """Holds what an engine was given since its start against its golden answers.
@@ -200,28 +215,15 @@ class Following:
         Raises:
             EngineError: it gives other ids or answers than training's.
         """
-        for served in list(self._served.values()):
-            if served.engine is engine and served.route.served not in engine.models:
-                self._compare(served.held, served.engine, served.route.served)
+        self._loading.compare_again(list(self._served.values()), engine)
 
-    def _compare(self, held: Held, engine: VllmEngine, served: str) -> None:
-        named = {held.name: served}
-        if isinstance(held.about, BundleHead):
-            only = replace(held.bundle, heads=(held.about,))
-            line = check_heads(only, served_heads(only, [AttachedEngine(engine.base_url, named)]))
-            self._echo(f"{held.name}: version {held.number}: {line.line()}")
-            return
-        # Beside traffic: no target is forced.
-        report = check(held.bundle, engine.base_url, named, alone=False)
-        self._echo(f"{held.name}: version {held.number}: {report.line()}")
-
-    def _switch(self, releases: Mapping[str, Release]) -> None:
+    def _switch(self, releases: Mapping[str, Release], standing: Mapping[str, int]) -> None:
         """Names stand for what is served of what the file says, all at once."""
         aliases = dict(self._aliases)
-        for name, release in releases.items():
-            routes = {n: s.route for n in release.wanted if (s := self._served.get((name, n)))}
-            if release.live in routes:
-                aliases[name] = Alias(release, routes, release.live)
+        for name, number in standing.items():
+            numbers = (number, *releases[name].wanted)
+            routes = {n: s.route for n in numbers if (s := self._served.get((name, n)))}
+            aliases[name] = Alias(releases[name], routes, number)
         self.shelf.put(aliases)
         before, self._aliases = self._aliases, aliases
         for name, alias in aliases.items():
@@ -231,10 +233,11 @@ class Following:
 
     def _changed(self, name: str, before: Alias | None, now: Alias) -> None:
         if before is None or before.live != now.live:
-            about = self._served[name, now.live].held.about
+            loaded = self._served[name, now.live]
             if self._metrics is not None:
-                self._metrics.measured_by(name, validation_of(about) or {})
-            self._echo(f"{name}: version {now.live} ({about.digest[:8]}) is live")
+                self._metrics.measured_by(name, validation_of(loaded.held.about) or {})
+            how = "live" if now.live == now.release.live else "served"
+            self._echo(f"{name}: version {now.live} ({loaded.route.version}) is {how}")
         trial = now.release.canary
         if trial is not None and trial.version in now.routes:
             self._echo(f"{name}: version {trial.version} for {trial.percent:g} % of callers")
@@ -252,7 +255,8 @@ class Following:
                 continue
             del self._unused[key]
             try:
-                await asyncio.to_thread(served.engine.slots.unload, served.route.served)
+                others = [each for other, each in self._served.items() if other != key]
+                await asyncio.to_thread(self._loading.drop, served, others)
             except EngineError as error:
                 self._tell(str(error))
                 done = False

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import getpass
-import hashlib
 import json
 import os
 import tempfile
@@ -18,93 +17,53 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any, Protocol
 
 from pipeline.core.errors import UserError
+from serve.release_file import (
+    REFUSED,
+    Canary,
+    Line,
+    Release,
+    ReleaseFile,
+    Version,
+    read_releases,
+)
 
-_BUCKETS = 10_000
-
-
-class Version(BaseModel):
-    """One immutable version of a model.
-
-    Attributes:
-        number: from 1.
-        bundle: the folder that it is served from.
-        digest: SHA-256 of the adapter's or head's artifact.
-        gated: its gates had passed when its bundle was made.
-        added_at: seconds since the epoch.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    number: int = Field(ge=1)
-    bundle: str
-    digest: str
-    gated: bool
-    added_at: float
+_ACCEPTED = "served after all"
+_REASON = 300
 
 
-class Canary(BaseModel):
-    """A version that a share of the callers is given.
+class _Write(Protocol):
+    """Writes one line of the log, and the release that it is about."""
 
-    Attributes:
-        version: its number.
-        percent: of the callers, by a hash of who they are: the same ones each time.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    version: int
-    percent: float = Field(gt=0, lt=100)
+    def __call__(
+        self, name: str, release: Release, what: str, old: int | None, new: int | None, **more: Any
+    ) -> None: ...
 
 
-class Release(BaseModel):
-    """What one name stands for.
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user may have no name.
+        return f"uid {os.getuid()}"
 
-    Attributes:
-        versions: by their number, in words of JSON.
-        live: the number that callers get.
-        canary: the version on trial, or None.
-        before: what was live before, newest last: where a rollback goes.
-        pinned: somebody has promoted or rolled back: a newer version waits for its promotion.
-    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    versions: dict[str, Version]
-    live: int
-    canary: Canary | None = None
-    before: tuple[int, ...] = Field((), strict=False)
-    pinned: bool = False
+def _stands(version: Version) -> bool:
+    return Path(version.bundle).is_dir()
 
-    def version(self, number: int) -> Version | None:
-        """The version of that number."""
-        return self.versions.get(str(number))
 
-    def chosen(self, name: str, caller: str) -> int:
-        """The number that a caller is given: always the same one while nothing is changed."""
-        if self.canary is None:
-            return self.live
-        hashed = hashlib.sha256(f"{name}\n{self.canary.version}\n{caller}".encode()).digest()
-        share = int.from_bytes(hashed[:8], "big") % _BUCKETS / _BUCKETS * 100
-        return self.canary.version if share < self.canary.percent else self.live
-
-    @property
-    def wanted(self) -> tuple[int, ...]:
-        """Numbers that a server has to hold: live, and on trial."""
-        return (self.live,) if self.canary is None else (self.live, self.canary.version)
+def _changed(release: Release, **update: Any) -> Release:
+    """What the name stands for is changed: also by a promotion of what is live, which tries it
+    again where servers refuse it."""
+    return release.model_copy(update={**update, "change": release.change + 1})
 
 
 def _live(release: Release, number: int) -> Release:
     """Another version live, and no trial; a rollback goes to the one before."""
     before = release.before if number == release.live else (*release.before, release.live)
-    return release.model_copy(update={"live": number, "canary": None, "before": before})
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    models: dict[str, Release] = {}
-    log: list[dict[str, Any]] = []
+    return _changed(release, live=number, canary=None, before=before)
 
 
 @dataclass
@@ -118,7 +77,7 @@ class Releases:
 
     path: Path
     clock: Callable[[], float] = time.time
-    who: Callable[[], str] = field(default=getpass.getuser)
+    who: Callable[[], str] = field(default=_account)
 
     def read(self) -> Mapping[str, Release]:
         """Name to release; empty where nothing was ever released.
@@ -126,28 +85,43 @@ class Releases:
         Raises:
             UserError: the file is no file of releases.
         """
-        return self._read().models
+        return read_releases(self.path).models
 
     def log(self) -> list[dict[str, Any]]:
         """Every change, oldest first: ``at``, ``by``, ``name``, ``what``, ``from``, ``to``."""
-        return list(self._read().log)
+        lines = read_releases(self.path).log
+        return [line.model_dump(by_alias=True, exclude_unset=True) for line in lines]
 
     def register(
-        self, name: str, digest: str, bundle: Path, *, gated: bool, served: bool = True
+        self,
+        name: str,
+        digest: str,
+        bundle: Path,
+        *,
+        identity: str,
+        gated: bool,
+        served: bool = True,
+        stands: Callable[[Version], bool] = _stands,
     ) -> int:
-        """The number of these weights under this name; a new one where they are new.
+        """The number of a version under this name; a new one where it is new.
+
+        What is known keeps the bundle that it was registered with, unless that is gone or the
+        new one's gates have passed and its own had not.
 
         Args:
-            served: they are being served: a name that nobody has promoted stands for what was
+            digest: of the weights.
+            identity: of the weights and of all that shapes their answers.
+            served: it is being served: a name that nobody has promoted stands for what was
                 served last. False: the version waits for its promotion, but for the first.
+            stands: whether a version can still be found in its bundle.
         """
         with self._changing() as (tree, write):
             release = tree.models.get(name)
             known = {} if release is None else release.versions
             folder = str(bundle.resolve())
-            same = next((v for v in known.values() if v.digest == digest), None)
+            same = next((v for v in known.values() if v.is_of(digest, identity, folder)), None)
             if release is not None and same is not None:
-                told = same.model_copy(update={"bundle": folder, "gated": gated})
+                told = _again(same, folder, identity, gated=gated, stands=stands)
                 changed = release.model_copy(update={"versions": {**known, str(same.number): told}})
                 if served and not release.pinned and release.live != same.number:
                     changed = _live(changed, same.number)
@@ -157,8 +131,9 @@ class Releases:
                 return same.number
             number = 1 + max((v.number for v in known.values()), default=0)
             made = Version(
-                number=number, bundle=folder, digest=digest, gated=gated, added_at=self.clock()
-            )
+                number=number, bundle=folder, digest=digest, identity=identity, gated=gated,
+                added_at=self.clock(),
+            )  # fmt: skip
             versions = {**known, str(number): made}
             if release is None:
                 write(name, Release(versions=versions, live=number), "added", None, number)
@@ -181,22 +156,17 @@ class Releases:
         """
         with self._changing() as (tree, write):
             release = self._known(tree, name)
-            version = release.version(number)
-            if version is None:
+            if release.version(number) is None:
                 there = ", ".join(sorted(release.versions, key=int))
                 raise UserError(f"{name}: has no version {number}; there are {there}")
-            if not version.gated:
-                raise UserError(
-                    f"{name}: version {number} is ungated: its gates did not pass; run the recipe "
-                    "until they do, and promote what comes of it"
-                )
+            _require_gated(name, release, number)
             if percent is not None:
                 if not 0 < percent < 100:
                     raise UserError(f"--canary {percent:g}: give a share above 0 and below 100")
                 if number == release.live:
                     raise UserError(f"{name}: version {number} is live; try another one on a few")
                 canary = Canary(version=number, percent=float(percent))
-                changed = release.model_copy(update={"canary": canary, "pinned": True})
+                changed = _changed(release, canary=canary, pinned=True)
                 write(name, changed, f"canary {percent:g} %", release.live, number)
                 return changed
             changed = _live(release, number).model_copy(update={"pinned": True})
@@ -207,73 +177,121 @@ class Releases:
         """Ends a trial; without one, goes back to what was live before.
 
         Raises:
-            UserError: no such name, or nothing to go back to.
+            UserError: no such name, nothing to go back to, or that is ungated.
         """
         with self._changing() as (tree, write):
             release = self._known(tree, name)
             if release.canary is not None:
-                changed = release.model_copy(update={"canary": None, "pinned": True})
+                changed = _changed(release, canary=None, pinned=True)
                 write(name, changed, "canary ended", release.canary.version, release.live)
                 return changed
             if not release.before:
                 raise UserError(f"{name}: version {release.live} was the first; promote another")
             target = release.before[-1]
-            changed = release.model_copy(
-                update={"live": target, "before": release.before[:-1], "pinned": True}
-            )
+            _require_gated(name, release, target)
+            changed = _changed(release, live=target, before=release.before[:-1], pinned=True)
             write(name, changed, "rolled back", release.live, target)
             return changed
 
+    def refuse(self, name: str, number: int, serves: int, reason: str) -> None:
+        """Writes down that a server cannot serve a version; once until the name is changed.
+
+        Args:
+            serves: the number that it serves instead.
+            reason: one line.
+        """
+        self._tell(name, number, serves, REFUSED, reason=reason[:_REASON])
+
+    def accept(self, name: str, number: int) -> None:
+        """Writes down that a server serves a version that was refused, where it was."""
+        if number in self.refused(name):
+            self._tell(name, number, number, _ACCEPTED)
+
+    def refused(self, name: str) -> Mapping[int, Line]:
+        """Numbers of this name that a server refuses as the name stands now, and its line."""
+        return read_releases(self.path).refused(name)
+
+    def _tell(self, name: str, number: int, serves: int, what: str, **more: str) -> None:
+        with self._changing() as (tree, write):
+            release = tree.models.get(name)
+            known = number in tree.refused(name)
+            if release is not None and known != (what == REFUSED):
+                write(name, release, what, number, serves, version=number, change=release.change,
+                      **more)  # fmt: skip
+
     @staticmethod
-    def _known(tree: _File, name: str) -> Release:
+    def _known(tree: ReleaseFile, name: str) -> Release:
         release = tree.models.get(name)
         if release is None:
             there = ", ".join(sorted(tree.models)) or "none; `gradus serve RECIPE` adds them"
             raise UserError(f"{name}: no released model of that name; there are {there}")
         return release
 
-    def _read(self) -> _File:
-        try:
-            raw = self.path.read_bytes()
-        except FileNotFoundError:
-            return _File()
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror})") from None
-        try:
-            return _File.model_validate_json(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "file"
-            raise UserError(
-                f"{self.path}: {where}: {first['msg'].lower()}; put the file of before back"
-            ) from None
-
     @contextlib.contextmanager
-    def _changing(
-        self,
-    ) -> Iterator[tuple[_File, Callable[[str, Release, str, int | None, int], None]]]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            tree = self._read()
+    def _changing(self) -> Iterator[tuple[ReleaseFile, _Write]]:
+        with contextlib.ExitStack() as held:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context(self.path.with_suffix(".lock").open("a"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except (OSError, ValueError) as error:
+                raise self._unwritten(error) from None
+            tree = read_releases(self.path)
 
-            def write(name: str, release: Release, what: str, old: int | None, new: int) -> None:
-                line = {"at": self.clock(), "by": self.who(), "name": name, "what": what,
-                        "from": old, "to": new}  # fmt: skip
+            def write(
+                name: str, release: Release, what: str, old: int | None, new: int | None,
+                **more: Any,
+            ) -> None:  # fmt: skip
+                told = {"at": self.clock(), "by": self.who(), "name": name, "what": what,
+                        "from": old, "to": new, **more}  # fmt: skip
                 models = {**tree.models, name: release}
-                self._replace(tree.model_copy(update={"models": models, "log": [*tree.log, line]}))
+                log = [*tree.log, Line.model_validate(told)]
+                self._replace(tree.model_copy(update={"models": models, "log": log}))
 
             yield tree, write
 
-    def _replace(self, tree: _File) -> None:
-        handle, place = tempfile.mkstemp(prefix=".releases-", dir=self.path.parent)
+    def _replace(self, tree: ReleaseFile) -> None:
+        place: Path | None = None
         try:
+            handle, made = tempfile.mkstemp(prefix=".releases-", dir=self.path.parent)
+            place = Path(made)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(tree.model_dump(mode="json"), file, indent=1, sort_keys=True)
+                json.dump(tree.json_tree(), file, indent=1, sort_keys=True)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
-            Path(place).replace(self.path)
+            place.replace(self.path)
         except OSError as error:
-            Path(place).unlink(missing_ok=True)
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+            if place is not None:
+                place.unlink(missing_ok=True)
+            raise self._unwritten(error) from None
+
+    def _unwritten(self, error: OSError | ValueError) -> UserError:
+        why = getattr(error, "strerror", None) or error
+        return UserError(f"{self.path}: cannot be written ({why}); give --releases another file")
+
+
+def _again(
+    version: Version,
+    folder: str,
+    identity: str,
+    *,
+    gated: bool,
+    stands: Callable[[Version], bool],
+) -> Version:
+    """A version that is known, in its own bundle or a better one."""
+    told = version.model_copy(update={"identity": identity})
+    if folder == version.bundle:
+        return told.model_copy(update={"gated": gated})
+    if gated > version.gated or (gated == version.gated and not stands(version)):
+        return told.model_copy(update={"bundle": folder, "gated": gated})
+    return told
+
+
+def _require_gated(name: str, release: Release, number: int) -> None:
+    version = release.version(number)
+    if version is None or not version.gated:
+        raise UserError(
+            f"{name}: version {number} is ungated: its gates did not pass; run the recipe "
+            "until they do, and promote what comes of it"
+        )

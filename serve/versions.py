@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import GradusError, UserError
 from serve.bundle import Bundle, BundleAdapter, BundleHead, read_bundle
 from serve.heads import read_head
-from serve.releases import Releases, Version
+from serve.identity import identity_of
+from serve.release_file import Version
+from serve.releases import Releases
 
 RELEASES_FILE = "releases.json"
 """In the store: what every name stands for."""
@@ -43,11 +46,21 @@ def register_all(releases: Releases, bundle: Bundle, *, served: bool) -> dict[st
     Returns:
         Name to number.
     """
-    gated, root = not bundle.ungated, bundle.root
     return {
-        each.name: releases.register(each.name, each.digest, root, gated=gated, served=served)
+        each.name: releases.register(
+            each.name, each.digest, bundle.root, identity=identity_of(bundle, each),
+            gated=not bundle.ungated, served=served, stands=partial(_stands, each.name),
+        )
         for each in bundle.trained
-    }
+    }  # fmt: skip
+
+
+def _stands(name: str, version: Version) -> bool:
+    try:
+        find_held(name, version)
+    except GradusError:
+        return False
+    return True
 
 
 def room_for(releases: Releases | None, bundle: Bundle) -> tuple[int, int]:
@@ -74,23 +87,36 @@ def find_held(name: str, version: Version) -> Held:
     """A version in the bundle that the file of releases names.
 
     Raises:
-        UserError: the bundle is gone, or holds other weights by now.
+        UserError: the bundle is gone, or holds another version by now.
         ModelError: it is not whole, or not safe.
     """
     root = Path(version.bundle)
-    if not root.is_dir():
+    if not _is_folder(root):
         raise UserError(
             f"{name}: version {version.number}: {root} is gone; run its recipe again, and the "
             "number stays"
         )
     bundle = read_bundle(root)
     for about in bundle.trained:
-        if (about.name, about.digest) == (name, version.digest):
+        if about.name == name and is_version(version, bundle, about):
             return Held(name, version.number, about, bundle)
     raise UserError(
-        f"{name}: version {version.number}: {root} holds other weights by now; run the recipe "
-        "of that version again"
+        f"{name}: version {version.number}: {root} holds other weights or settings by now; run the "
+        "recipe of that version again"
     )
+
+
+def is_version(version: Version, bundle: Bundle, about: BundleAdapter | BundleHead) -> bool:
+    """Whether an adapter or head of a bundle is that version."""
+    return version.is_of(about.digest, identity_of(bundle, about), str(bundle.root))
+
+
+def _is_folder(place: Path) -> bool:
+    try:
+        return place.is_dir()
+    except OSError:
+        # A name that no file system takes.
+        return False
 
 
 def require_beside(held: Held, running: Bundle) -> None:
@@ -106,6 +132,7 @@ def require_beside(held: Held, running: Bundle) -> None:
         (
             what
             for what, a, b in (
+                ("way of answering", *_kinds(held, running)),
                 ("base", other.base.digest, running.base.digest),
                 ("chat template", _text(other.chat_template), _text(running.chat_template)),
                 ("type of weights", other.dtype, running.dtype),
@@ -121,6 +148,12 @@ def require_beside(held: Held, running: Bundle) -> None:
             f"{held.name}: version {held.number} has another {differs} than {running.root}; one "
             f"engine cannot serve both: start its own with `gradus serve {other.root}`"
         )
+
+
+def _kinds(held: Held, running: Bundle) -> tuple[type, type]:
+    """Of a version, and of what stands under its name: one writes, the other reads."""
+    same = next((each for each in running.trained if each.name == held.name), held.about)
+    return type(held.about), type(same)
 
 
 def _pooling(held: Held, running: Bundle) -> tuple[str | None, str | None]:

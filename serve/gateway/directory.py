@@ -14,6 +14,7 @@ from serve.gateway.classify import Reading
 from serve.gateway.label_scores import LabelScores
 from serve.gateway.upstreams import UpstreamGroup
 from serve.heads import Head, read_head
+from serve.identity import version_of
 
 Rewrite = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -54,7 +55,7 @@ class Route:
 
     Attributes:
         name: as clients write it.
-        version: eight characters of the digest.
+        version: eight characters of its identity, of the base of its digest.
         card: its entry in /v1/models.
         group: the replicas that serve it.
         served: the engine's name for it.
@@ -65,6 +66,8 @@ class Route:
         reading: how the engine is asked for a head's states, or for a prompt's ids.
         writes_more: the engine takes more than chat (completions, responses, embeddings).
         use: of the version, under all of its names.
+        counted_as: under which name its labels are counted, where that is not its own: of a
+            version on trial, whose answers say nothing of the live one's drift.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Route:
     reading: Reading | None = None
     writes_more: bool = True
     use: Use = field(default_factory=Use)
+    counted_as: str | None = None
 
 
 class Directory(Protocol):
@@ -179,7 +183,7 @@ def chat_route(
     labels = model.labels if isinstance(model, BundleAdapter) else None
     return Route(
         model.name,
-        model.digest[:8],
+        version_of(bundle, model),
         card_of(bundle, model, "chat"),
         group,
         served,
@@ -197,7 +201,7 @@ def head_route(
     """The route of a model that reads; arguments as of ``chat_route``."""
     card = card_of(bundle, about, "classify")
     return Route(
-        about.name, about.digest[:8], card, group, served, served, head=head,
+        about.name, version_of(bundle, about), card, group, served, served, head=head,
         reading=_reading(bundle, served),
     )  # fmt: skip
 
@@ -243,7 +247,7 @@ def card_of(bundle: Bundle, model: Any, task: str) -> dict[str, Any]:
         "metadata": {
             "level": model.level,
             "base": None if isinstance(model, BundleBase) else bundle.base.name,
-            "version": model.digest[:8],
+            "version": version_of(bundle, model),
             "bundle": bundle.name,
             "ungated": bundle.ungated,
             "task": task,

@@ -120,7 +120,8 @@ async def classify(call: Call) -> Answer:
                 continue
             likeliest = max(one.probabilities, key=one.probabilities.__getitem__)
             door.metrics.classified(
-                route.name, likeliest, one.probabilities[likeliest], abstained=one.abstained
-            )
+                route.counted_as or route.name, likeliest, one.probabilities[likeliest],
+                abstained=one.abstained,
+            )  # fmt: skip
     call.end(200, Counted(tokens, 0), tree["data"])
     return told(200, tree)

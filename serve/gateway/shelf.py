@@ -10,7 +10,7 @@ from serve.gateway.directory import Route, Table
 
 if TYPE_CHECKING:
     from serve.gateway.upstreams import UpstreamGroup
-    from serve.releases import Release
+    from serve.release_file import Release
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Alias:
         return {**card, "metadata": {**card["metadata"], "release": told}}
 
 
+def _counted(name: str, alias: Alias) -> Alias:
+    """What is not live answers under the public name, and is counted under its own."""
+    routes = {
+        number: route if number == alias.live else replace(route, counted_as=f"{name}@{number}")
+        for number, route in alias.routes.items()
+    }
+    return replace(alias, routes=routes)
+
+
 class Shelf:
     """See ``serve.gateway.directory.Directory``.
 
@@ -55,11 +64,13 @@ class Shelf:
     def put(self, aliases: Mapping[str, Alias]) -> None:
         """From now on names stand for these; each version also has its own name, NAME@NUMBER."""
         exact = {
-            f"{name}@{number}": replace(route, name=f"{name}@{number}")
+            exactly: replace(route, name=exactly, counted_as=exactly)
             for name, alias in aliases.items()
             for number, route in alias.routes.items()
+            for exactly in (f"{name}@{number}",)
         }
-        self._aliases, self._exact = dict(aliases), exact
+        self._aliases = {name: _counted(name, alias) for name, alias in aliases.items()}
+        self._exact = exact
 
     def find(self, name: str, caller: str) -> Route | None:
         """See ``Directory``."""

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy.stats import binomtest
@@ -24,20 +25,25 @@ def releases(tmp_path: Path) -> Releases:
     return Releases(tmp_path / "releases.json", clock=lambda: 5.0, who=lambda: "ada")
 
 
+def registered(releases: Releases, number: int, folder: Path, **more: Any) -> int:
+    told = {"identity": f"identity{number}", "gated": True, **more}
+    return releases.register("intents", f"digest{number}", folder, **told)
+
+
 def added(releases: Releases, count: int, *, gated: bool = True) -> None:
     for number in range(1, count + 1):
         folder = releases.path.parent / f"bundle{number}"
-        assert releases.register("intents", f"digest{number}", folder, gated=gated) == number
+        assert registered(releases, number, folder, gated=gated) == number
 
 
 def test_the_same_weights_are_the_same_version(releases: Releases) -> None:
     added(releases, 2)
     folder = releases.path.parent / "bundle1"
-    assert releases.register("intents", "digest1", folder, gated=True, served=False) == 1
+    assert registered(releases, 1, folder, served=False) == 1
     assert [line["what"] for line in releases.log()] == ["added", "added"]
     # Made again elsewhere: the number stays, the folder is the new one.
     again = folder.parent / "again"
-    assert releases.register("intents", "digest1", again, gated=True, served=False) == 1
+    assert registered(releases, 1, again, served=False) == 1
     version = releases.read()["intents"].version(1)
     assert version is not None
     assert version.bundle == str(folder.parent / "again")
@@ -47,19 +53,19 @@ def test_a_name_that_nobody_promoted_stands_for_its_newest_version(releases: Rel
     added(releases, 3)
     assert releases.read()["intents"].live == 3
     releases.promote("intents", 2)
-    releases.register("intents", "digest4", releases.path.parent, gated=True)
+    registered(releases, 4, releases.path.parent)
     assert releases.read()["intents"].live == 2
 
 
 def test_a_name_that_nobody_promoted_stands_for_what_was_served_last(releases: Releases) -> None:
     added(releases, 2)
     folder = releases.path.parent
-    assert releases.register("intents", "digest3", folder, gated=True, served=False) == 3
+    assert registered(releases, 3, folder, served=False) == 3
     assert releases.read()["intents"].live == 2
-    assert releases.register("intents", "digest1", folder / "bundle1", gated=True) == 1
+    assert registered(releases, 1, folder / "bundle1") == 1
     assert releases.read()["intents"].live == 1
     releases.promote("intents", 2)
-    assert releases.register("intents", "digest3", folder, gated=True) == 3
+    assert registered(releases, 3, folder) == 3
     assert releases.read()["intents"].live == 2
     whats = [(line["what"], line["from"], line["to"]) for line in releases.log()]
     assert whats == [
@@ -165,5 +171,5 @@ def test_a_file_that_is_none_is_told_and_kept(releases: Releases, text: str) -> 
     with pytest.raises(UserError, match=r"releases\.json"):
         releases.read()
     with pytest.raises(UserError, match="put the file of before back"):
-        releases.register("intents", "d", releases.path.parent, gated=True)
+        registered(releases, 1, releases.path.parent)
     assert releases.path.read_text() == text

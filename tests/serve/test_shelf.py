@@ -26,7 +26,8 @@ from serve.gateway.directory import Route, Table
 from serve.gateway.shelf import Alias, Shelf
 from serve.gateway.upstreams import UpstreamGroup
 from serve.keys import Key
-from serve.releases import Release, Releases
+from serve.release_file import Release
+from serve.releases import Releases
 from serve.versions import find_held, register_all, require_beside
 
 NAME = "demo-l2"
@@ -35,7 +36,8 @@ NAME = "demo-l2"
 def release(folder: Path, **changes: Any) -> Release:
     releases = Releases(folder / "releases.json")
     for number in (1, 2):
-        releases.register(NAME, f"digest{number}", folder, gated=True, served=number == 1)
+        told = {"identity": f"identity{number}", "gated": True, "served": number == 1}
+        releases.register(NAME, f"digest{number}", folder, **told)
     return releases.read()[NAME].model_copy(update=changes)
 
 
