@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.core.errors import EngineError, GradusError, ModelError, UserError
+from pipeline.core.errors import EngineError, GradusError, UserError
 from serve.adapter_slots import EngineAway
 from serve.bundle import Bundle, validation_of
 from serve.gateway.directory import Table
@@ -187,7 +187,7 @@ class Following:
         except EngineAway as error:
             self._tell(f"{name}: version {number} has to wait: {error}")
             return False
-        except (UserError, ModelError, EngineError) as error:
+        except GradusError as error:
             self._refused[key] = (version, release.change)
             self._seen[key] = str(error)
         return True

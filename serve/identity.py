@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from serve.bundle import Bundle, BundleAdapter, BundleBase, BundleHead
 
-# Of a bundle: where it lies, who else is in it, and what was found out about it. Whatever is not
-# named here is of the identity, so that a setting which comes later cannot be forgotten.
-_NO_SETTING = {"name", "root", "base", "adapters", "heads", "gates", "ungated", "chat_template"}
+# Of a bundle: where it lies, who else is in it, and what is known about it. Whatever is not named
+# here is of the identity, so that a setting which comes later cannot be forgotten. The template is
+# a file: its text counts.
+_NO_SETTING = {
+    "name", "root", "base", "adapters", "heads", "chat_template", "gates", "ungated", "golden",
+    "lineage",
+}  # fmt: skip
 _NO_ANSWER = {"name", "level", "path", "precision", "validation"}
 
 
@@ -23,19 +29,14 @@ def identity_of(bundle: Bundle, about: BundleAdapter | BundleHead) -> str:
     Two versions of the same weights that open conversations with another text, or are unsure
     below another threshold, are two versions.
     """
-    settings = {
-        each.name: value
-        for each in fields(bundle)
-        if each.name not in _NO_SETTING and _says_something(value := getattr(bundle, each.name))
-    }
     tree = {
         "kind": "head" if isinstance(about, BundleHead) else "adapter",
-        "model": _answering(about),
+        "model": _told(about, _NO_ANSWER),
         "base": bundle.base.digest,
         "template": None if bundle.chat_template is None else _text(bundle.chat_template),
-        "settings": settings,
+        "settings": _told(bundle, _NO_SETTING),
     }
-    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), default=_plain)
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -45,25 +46,21 @@ def version_of(bundle: Bundle, model: BundleBase | BundleAdapter | BundleHead) -
     return whole[:8]
 
 
-def _answering(told: Any) -> dict[str, Any]:
-    return {
-        each.name: _answering(value) if is_dataclass(value) else value
-        for each in fields(told)
-        if each.name not in _NO_ANSWER and _says_something(value := getattr(told, each.name))
-    }
-
-
-def _says_something(value: Any) -> bool:
-    """A setting that is not set leaves the identities of versions from before it was known."""
-    return value is not None and value not in ((), [], {}, "")
+def _told(about: Any, without: set[str]) -> dict[str, Any]:
+    """What is set: a setting that is not leaves the identities from before it was known."""
+    told = {f.name: _plain(getattr(about, f.name)) for f in fields(about) if f.name not in without}
+    return {name: value for name, value in told.items() if value not in (None, "", [], {})}
 
 
 def _plain(value: Any) -> Any:
+    """In words of JSON."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if is_dataclass(value):
+        return _told(value, _NO_ANSWER)
     if isinstance(value, Mapping):
-        return dict(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    raise TypeError(f"{type(value).__name__} has no place in an identity")
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _text(template: Path) -> str:

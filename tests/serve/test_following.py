@@ -19,12 +19,17 @@ import pytest
 from golden_bundle import golden_bundle
 from tiny_family import Family, another_version, make_adapter
 
+from pipeline.core.artifact import scan_files
+from pipeline.core.digest import tree_digest
+from serve.bundle import read_bundle
 from serve.releases import Releases
+from serve.versions import register_all
 
 pytestmark = pytest.mark.engine
 NAME = "demo-l2"
 PROMPT = "My card was declined"
 TOKENS = 24
+SYSTEM = "Answer in one word."
 
 
 @dataclass
@@ -40,14 +45,15 @@ class Released:
         client: openai.OpenAI = self.server.client
         return client
 
-    def ask(self, name: str = NAME) -> Any:
+    def ask(self, name: str = NAME, system: str | None = None) -> Any:
+        opened: Any = [] if system is None else [{"role": "system", "content": system}]
         return self.client.chat.completions.create(
-            model=name, messages=[{"role": "user", "content": PROMPT}], max_tokens=TOKENS,
+            model=name, messages=[*opened, {"role": "user", "content": PROMPT}], max_tokens=TOKENS,
             temperature=0, logprobs=True,
         )  # fmt: skip
 
-    def said(self, name: str = NAME) -> list[float]:
-        return [token.logprob for token in self.ask(name).choices[0].logprobs.content]
+    def said(self, name: str = NAME, system: str | None = None) -> list[float]:
+        return [token.logprob for token in self.ask(name, system).choices[0].logprobs.content]
 
     def live(self) -> int:
         card = self.client.models.retrieve(NAME)
@@ -65,7 +71,8 @@ class Released:
 def released(
     family: Family, serve_vllm: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Released]:
-    """Version 1 is served; 2 and 3 wait, and 4 holds other weights than its golden answers."""
+    """Version 1 is served; 2 and 3 wait, 4 holds other weights than its golden answers, and 5 is
+    the weights of 1 with another system text."""
     root = tmp_path_factory.mktemp("releases")
     first = golden_bundle(family, root / "first")
     releases = Releases(root / "releases.json")
@@ -78,12 +85,13 @@ def released(
         weights[number] = bundle / entry["path"]
     wrong = weights[4] / "adapter_model.safetensors"
     shutil.copyfile(another_weights(family, root / "wrong"), wrong)
-    for number in range(1, 5):
-        entry = json.loads((bundles[number] / "bundle.json").read_text())["adapters"][-1]
-        made = releases.register(
-            NAME, entry["digest"], bundles[number], gated=True, served=number == 1
-        )
-        assert made == number
+    tree = json.loads((bundles[4] / "bundle.json").read_text())
+    tree["adapters"][-1]["digest"] = tree_digest(scan_files(weights[4]))
+    (bundles[4] / "bundle.json").write_text(json.dumps(tree))
+    bundles[5] = golden_bundle(family, root / "v5", bundle=first, system=SYSTEM)
+    for number, bundle in bundles.items():
+        made = register_all(releases, read_bundle(bundle), served=number == 1)
+        assert made[NAME] == number
     with serve_vllm(first, releases.path) as server:
         yield Released(server, releases, weights)
 
@@ -99,7 +107,7 @@ def expected(released: Released, offline: Callable[[str, str, int], Any]) -> dic
     return {
         number: offline(str(folder), PROMPT, TOKENS).logprobs
         for number, folder in released.weights.items()
-        if number < 4
+        if number in {1, 2, 3}
     }
 
 
@@ -153,11 +161,31 @@ def test_a_version_that_says_something_else_than_its_golden_answers_is_not_serve
     released: Released, expected: dict[int, list[float]]
 ) -> None:
     released.releases.promote(NAME, 4)
-    released.server.line(f"{NAME}: version 4 is not served; what was live stays", 60)
-    assert any(f"parity: {NAME}" in line for line in released.server.lines)
+    line = released.server.line(f"{NAME}: version 4 is refused, and version 1 is served", 60)
+    assert f"parity: {NAME}" in line
     assert released.live() == 1
     assert near(released.said(), expected[1])
+    ends = time.monotonic() + 10
+    while 4 not in released.releases.refused(NAME) and time.monotonic() < ends:
+        time.sleep(0.1)
+    last = released.releases.log()[-1]
+    assert (last["what"], last["from"], last["to"]) == ("refused", 4, 1)
     released.releases.rollback(NAME)
+
+
+def test_the_same_weights_with_another_system_text_are_a_version_of_their_own(
+    released: Released, expected: dict[int, list[float]]
+) -> None:
+    opened = released.said(system=SYSTEM)
+    assert not near(opened, expected[1])
+    released.releases.promote(NAME, 5)
+    released.wait_live(5)
+    line = released.server.line(f"{NAME}: version 5: parity: 16 conversations, 1 models", 5)
+    assert "ids equal" in line
+    assert near(released.said(), opened)
+    released.releases.rollback(NAME)
+    released.wait_live(1)
+    assert near(released.said(), expected[1])
 
 
 def test_a_hundred_changes_under_load_lose_nothing_and_mix_nothing(

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
+import requests
 from click.testing import CliRunner
 from scipy.stats import binomtest
 from stub_engine import Stub
@@ -20,13 +22,17 @@ from stub_gateway import Running, card
 from tiny_family import Family, another_version
 
 from pipeline.cli import main
+from pipeline.core.controls import Controls
 from pipeline.core.errors import UserError
 from serve.bundle import read_bundle
+from serve.gateway.classify import Reading
 from serve.gateway.directory import Route, Table
 from serve.gateway.shelf import Alias, Shelf
 from serve.gateway.upstreams import UpstreamGroup
+from serve.heads import Head
 from serve.keys import Key
-from serve.release_file import Release
+from serve.metrics import Metrics
+from serve.release_file import Canary, Release
 from serve.releases import Releases
 from serve.versions import find_held, register_all, require_beside
 
@@ -155,6 +161,91 @@ def test_a_version_is_found_in_its_bundle_or_said_to_be_gone(
     two[1].rename(tmp_path / "moved")
     with pytest.raises(UserError, match=f"{NAME}: version 2: .*is gone; run its recipe again"):
         find_held(NAME, version)
+
+
+def test_a_rollback_goes_to_nothing_that_cannot_be_served(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store = tmp_path / "releases.json"
+    releases = Releases(store)
+    first = Path(shutil.copytree(two[0], tmp_path / "first"))
+    register_all(releases, read_bundle(first), served=True)
+    register_all(releases, read_bundle(two[1]), served=False)
+    releases.promote(NAME, 2)
+    first.rename(tmp_path / "moved")
+    before = store.read_bytes()
+    ended = CliRunner().invoke(main, ["rollback", NAME, "--releases", str(store)])
+    assert ended.exit_code == 2
+    assert f"{NAME}: version 1: {first} is gone" in ended.output
+    assert store.read_bytes() == before
+    # What is live and gone keeps nothing else from taking its place.
+    (tmp_path / "moved").rename(first)
+    two[1].rename(tmp_path / "moved2")
+    ended = CliRunner().invoke(main, ["rollback", NAME, "--releases", str(store)])
+    assert ended.output == f"{NAME}: version 1 is live\n"
+
+
+def test_a_trial_ends_though_what_it_was_cannot_be_found(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store = tmp_path / "releases.json"
+    register_all(Releases(store), read_bundle(two[0]), served=True)
+    register_all(Releases(store), read_bundle(two[1]), served=False)
+    Releases(store).promote(NAME, 2, 5)
+    two[1].rename(tmp_path / "moved")
+    ended = CliRunner().invoke(main, ["rollback", NAME, "--releases", str(store)])
+    assert ended.output == f"{NAME}: version 1 is live\n"
+
+
+def test_a_bundle_that_was_changed_is_another_version_and_the_old_one_is_told_of(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    releases = Releases(tmp_path / "releases.json")
+    register_all(releases, read_bundle(two[1]), served=True)
+    place = two[1] / "bundle.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "system": "Be brief."}))
+    version = releases.read()[NAME].versions["1"]
+    with pytest.raises(UserError, match=r"version 1: .* holds other weights or settings by now"):
+        find_held(NAME, version)
+    assert register_all(releases, read_bundle(two[1]), served=False)[NAME] == 2
+
+
+def test_what_a_trial_answers_is_counted_by_itself_and_is_no_drift_of_the_live_version(
+    gateway: Callable[..., Running], tmp_path: Path
+) -> None:
+    metrics = Metrics({NAME: {"labels": {"a": 1.0}, "confidence": 0.5, "abstained": 0.0}})
+    running = gateway(Stub(), keys=OneName(), metrics=metrics)
+    fixed = running.door.directory.find(NAME, "")
+    assert fixed is not None
+    stands = Reading(NAME, True, None, Controls(), {})
+    weight = np.zeros((2, Stub().states), dtype=np.float32)
+    weight[:, 1] = (1.0, -1.0)
+    live = Head("single", ("a", "b"), "last", weight, (), (), (), 0.0, 1.0, 1.0, None)
+    given = {
+        1: replace(fixed, head=live, reading=stands, version="c0ffee01"),
+        2: replace(fixed, head=replace(live, weight=-weight), reading=stands, version="c0ffee02"),
+    }
+    shelf = Shelf(Table([fixed]))
+    running.door.directory = shelf
+
+    def ask() -> Any:
+        body = {"model": NAME, "input": ["x", "y"]}
+        head = {"Authorization": "Bearer k"}
+        return requests.post(f"{running.url}/v1/classify", json=body, headers=head, timeout=5)
+
+    shelf.put({NAME: Alias(release(tmp_path), given, 1)})
+    assert ask().json()["version"] == "c0ffee01"
+    # Whoever holds the trial: all callers but for a rounding.
+    trial = release(tmp_path, canary=Canary(version=2, percent=99.999))
+    shelf.put({NAME: Alias(trial, given, 1)})
+    answer = ask().json()
+    assert (answer["model"], answer["version"]) == (NAME, "c0ffee02")
+    assert {one["label"] for one in answer["data"]} == {"b"}
+    lines = metrics.render().decode().splitlines()
+    assert f'gradus_labels_total{{label="a",model="{NAME}"}} 2.0' in lines
+    assert f'gradus_labels_total{{label="b",model="{NAME}@2"}} 2.0' in lines
+    assert f'gradus_drift_answers{{model="{NAME}"}} 2.0' in lines
+    assert f'gradus_label_drift{{model="{NAME}"}} 0.0' in lines
 
 
 @pytest.mark.parametrize(
