@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pipeline.base_files import base_config, model_folder
+from pipeline.core.context_length import context_length, too_long
 from pipeline.core.model_config import model_kind
 from pipeline.core.objectives import OBJECTIVES, pooling_problem
 from pipeline.core.store import Store
@@ -26,7 +27,7 @@ def look_at_bases(
         are looked at when training begins.
 
     Raises:
-        RecipeError: an objective that needs another kind of base.
+        RecipeError: an objective that needs another kind of base, or more room than it has.
         ModelError: a base whose config.json cannot be read.
     """
     notes: dict[str, None] = {}
@@ -35,6 +36,7 @@ def look_at_bases(
         if train is None:
             continue
         _require_kind(built, nodes, store)
+        _require_served(built, nodes, store)
         root = model_folder(nodes[built.start.root], store)
         if root is None:
             continue
@@ -44,6 +46,25 @@ def look_at_bases(
             if note is not None:
                 notes[f"{built.loaded.recipe.name}: {note}"] = None
     return tuple(notes)
+
+
+def _require_served(built: Built, nodes: Mapping[str, Node], store: Store) -> None:
+    """Refuses what no engine could serve of this base, before anything is trained for it."""
+    serve = built.loaded.recipe.serve
+    config = base_config(nodes[built.first.root], nodes, store)
+    if config is None:
+        # It is still to be fetched; the training looks again.
+        return
+    problem = too_long(context_length(config), serve.max_model_len)
+    if problem is not None:
+        raise built.loaded.error("serve.max_model_len", problem)
+    text = config.get("text_config")
+    size = (text if isinstance(text, dict) else config).get("vocab_size")
+    above = [token for token in serve.stop_token_ids if isinstance(size, int) and token >= size]
+    if above:
+        raise built.loaded.error(
+            "serve.stop_token_ids", f"{above[0]}: the base has {size} ids; take one of its tokens"
+        )
 
 
 def _require_kind(built: Built, nodes: Mapping[str, Node], store: Store) -> None:

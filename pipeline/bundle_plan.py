@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.judgement_arms import judged_name
 from pipeline.plan import Built, ModelRef, Node
+from pipeline.servable import serving_config
 
 if TYPE_CHECKING:
     from pipeline.ladder import Ladder
@@ -49,7 +50,7 @@ def bundle_node(ladder: Ladder, built: Built, reports: tuple[str, ...], *, ungat
             {"name": name, "level": m.level, "rank": m.rank} for name, m in heads.items()
         ],
         "target_precision": next(iter(recipe.evaluate.target_precision), None),
-        "max_model_len": recipe.serve.max_model_len,
+        **serving_config(recipe),
         # A channel model was told nothing but the label.
         "system": recipe.data.system if recipe.data and objective != "channel" else None,
         "chat_template_kwargs": recipe.data.chat_template_kwargs if recipe.data else {},

@@ -9,6 +9,7 @@ from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.schema_export import DTYPES
 from pipeline.judgement_arms import asked_arms, evaluation_label
 from pipeline.plan import Built, Node
+from pipeline.servable import serving_config
 from pipeline.stages.quantise_install import AGAIN, export_environment, lock_file
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def export_node(ladder: Ladder, built: Built, reports: tuple[str, ...]) -> str:
         "title": name,
         "level": recipe.level,
         **{key: config[key] for key in ("scheme", "dtype")},
-        "max_model_len": recipe.serve.max_model_len,
+        **serving_config(recipe),
         # A channel model was told nothing but the label.
         "system": recipe.data.system if recipe.data and objective != "channel" else None,
         "chat_template_kwargs": recipe.data.chat_template_kwargs if recipe.data else {},

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.core.schema import Export, Serve
 from pipeline.core.schema_data import Source
 from pipeline.core.schema_evaluate import Evaluate, RecipeSuite
+from pipeline.core.schema_serve import Export, Serve
 
 
 def phase_recipes(loaded: LoadedRecipe) -> Iterator[LoadedRecipe]:

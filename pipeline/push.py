@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.artifact import MANIFEST, Artifact, read_artifact
-from pipeline.core.digest import file_digest
 from pipeline.core.errors import GateFailed, IntegrityError, UserError
 from pipeline.core.nearest import nearest
 from pipeline.core.store import Store
+from pipeline.core.sums import SUMS, sums_of
 from serve.bundle import BUNDLE_FILE, Bundle, read_bundle
 from serve.golden_file import GOLDEN_FILE
 
 CARD = "README.md"
-SUMS = "SHA256SUMS"
 _REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 # Golden conversations are rows of the data; the manifest tells of files that stay here.
 _LEFT_OUT = (GOLDEN_FILE, MANIFEST)
@@ -85,17 +83,19 @@ def parcel_of(target: str, store: Store, *, export: bool) -> Parcel:
     if CARD not in files:
         raise UserError(f"{artifact.path}: has no model card; run its recipe again")
     card = (artifact.path / CARD).read_text(encoding="utf-8")
+    tree = json.loads((artifact.path / BUNDLE_FILE).read_text(encoding="utf-8"))
+    # Whoever serves it is told that nothing could be compared.
+    tree["golden"] = False
     if bundle.base.path != artifact.path:
         files |= _base_files(bundle)
-        tree = json.loads((artifact.path / BUNDLE_FILE).read_text(encoding="utf-8"))
         # Beside the bundle, wherever it is unpacked.
         tree["base"]["path"] = _BASE
-        files[BUNDLE_FILE] = _json(tree)
         card += _how_to_fetch(bundle)
+    files[BUNDLE_FILE] = _json(tree)
     card = card.replace(_OF_REPORT, "The figures are those of the recipe's report.")
     files[CARD] = card.encode("utf-8")
     _require_no_place(files, store)
-    files[SUMS] = _sums(files)
+    files[SUMS] = sums_of(files)
     return Parcel(bundle.name, files)
 
 
@@ -184,15 +184,6 @@ def _require_no_place(files: Mapping[str, Path | bytes], store: Store) -> None:
                 f"{name}: names a folder of this machine ({place}), which nobody else has; "
                 "name sources in the recipe relative to it, and run it again"
             )
-
-
-def _sums(files: Mapping[str, Path | bytes]) -> bytes:
-    """As ``sha256sum`` writes and checks them."""
-    lines = [
-        f"{hashlib.sha256(c).hexdigest() if isinstance(c, bytes) else file_digest(c)}  {name}\n"
-        for name, c in sorted(files.items())
-    ]
-    return "".join(lines).encode("utf-8")
 
 
 def _json(tree: object) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.core.engine_limits import ENGINE, ENGINE_RANKS, engine_rank
 from pipeline.core.objectives import OBJECTIVES, model_name
 from pipeline.core.recipe import LoadedRecipe
+from pipeline.core.schema import Recipe
 from pipeline.core.schema_train import Train
 from pipeline.plan import Built, ModelRef
 
@@ -104,6 +106,20 @@ def _require_rank(loaded: LoadedRecipe, start: ModelRef, rank: int) -> None:
         f"rank {rank} over all levels ({start.rank} of {start.name}) is above {ENGINE}'s largest "
         f"({most}); {lower}, or set serve.export: merged",
     )
+
+
+def serving_config(recipe: Recipe) -> dict[str, Any]:
+    """How a recipe has its family served, as the stages that make bundles take it."""
+    serve = recipe.serve
+    return {
+        "serve": {
+            "max_model_len": serve.max_model_len,
+            "sampling": serve.sampling.stated(),
+            "stop": list(serve.stop),
+            "stop_token_ids": list(serve.stop_token_ids),
+            "engine": serve.engine.stated(),
+        }
+    }
 
 
 def serving_notes(loaded: LoadedRecipe) -> list[str]:

@@ -97,7 +97,7 @@ def trained_model(
         {**train_config(train, objective), "seed": seed},
         {**inputs, **init},
         files,
-        options={**train_options(train), "launch": launch},
+        options={**train_options(train), "launch": launch, **_served(loaded)},
         blocked=launch_problem(launch) or machine_problem(train),
         note="full weights: a new engine root" if full and start.level != recipe.level else "",
     )
@@ -134,6 +134,12 @@ def _exported(
     rank = start.rank + adapter_rank(recipe.train)
     export = Node(stem.format("export"), "export", config, inputs, rank=rank)
     return ModelRef(name, recipe.level, start.root, ladder.add(export), rank)
+
+
+def _served(loaded: LoadedRecipe) -> dict[str, int]:
+    """What a training holds its base to: one that was fetched by then may have less room."""
+    length = loaded.recipe.serve.max_model_len
+    return {} if length is None else {"serve_max_model_len": length}
 
 
 def _init(

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.controls import Controls
-from pipeline.core.errors import ModelError, UserError
+from pipeline.core.errors import GateFailed, ModelError, UserError
+from pipeline.core.generation_config import sampling_of
+from pipeline.core.schema_serve import EngineArguments, Sampling
 from serve.adapter_weights import check_adapter_weights
 from serve.bundle_file import (
     AdapterFile,
@@ -25,6 +27,7 @@ from serve.bundle_file import (
     DType,
     HeadFile,
     Level,
+    LineageFile,
     parse,
     refusing_broken,
 )
@@ -141,6 +144,11 @@ class Bundle:
         gates: The gates' results, as the evaluation wrote them.
         ungated: True where somebody overrode the gates; shown to clients.
         dtype: Type of the weights inside the engine.
+        stop: Texts that end an answer, beside a client's own.
+        sampling: What an answer is drawn by where a client says nothing.
+        engine: What vLLM is started with beside length, type and adapters.
+        golden: golden.json belongs to it; False: there is none, and nobody can compare.
+        lineage: What it was made of; None in bundles of older versions.
     """
 
     name: str
@@ -157,6 +165,16 @@ class Bundle:
     dtype: DType
     heads: tuple[BundleHead, ...] = ()
     chat_template: Path | None = None
+    stop: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: EngineArguments = field(default_factory=EngineArguments)
+    golden: bool = True
+    lineage: LineageFile | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Whether every gate passed, there was one, and nobody overrode any."""
+        return not self.ungated and unmet(self.gates) is None
 
     @property
     def models(self) -> tuple[BundleBase | BundleAdapter, ...]:
@@ -167,6 +185,14 @@ class Bundle:
     def trained(self) -> tuple[BundleAdapter | BundleHead, ...]:
         """Adapters and heads: what has versions."""
         return (*self.adapters, *self.heads)
+
+
+def unmet(gates: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first gate that did not pass, in words; None where all did and there was one."""
+    if not gates:
+        return "no gate was ever set"
+    broken = (gate for gate in gates if gate.get("status") != "pass")
+    return next((f"{gate.get('text')} ({gate.get('status')})" for gate in broken), None)
 
 
 def validation_of(about: BundleAdapter | BundleHead) -> Mapping[str, Any] | None:
@@ -189,6 +215,7 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         UserError: ``bundle.json`` is missing or does not make sense.
         ModelError: The base or an adapter is not what ``bundle.json`` says, or not safe.
+        GateFailed: It says that its gates passed, and they did not.
     """
     root = Path(path).resolve()
     place = root / BUNDLE_FILE
@@ -198,6 +225,12 @@ def read_bundle(path: Path) -> Bundle:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{place}: the model name {name} stands twice; make each name unique")
+    why = unmet(parsed.gates)
+    if why is not None and not parsed.ungated:
+        raise GateFailed(
+            f"{place}: ungated: false, and its gates did not all pass: {why}; run its recipe, or "
+            "have it made with --ungated"
+        )
     base = _base(parsed.base, root, place)
     return Bundle(
         name=parsed.name,
@@ -214,6 +247,11 @@ def read_bundle(path: Path) -> Bundle:
         gates=tuple(parsed.gates),
         ungated=parsed.ungated,
         dtype=parsed.dtype,
+        stop=tuple(parsed.stop),
+        sampling=sampling_of(base.path) if parsed.sampling is None else parsed.sampling,
+        engine=parsed.engine,
+        golden=parsed.golden,
+        lineage=parsed.lineage,
     )
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 
 from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError, UserError
+from pipeline.core.schema_serve import MAX_STOPS, EngineArguments, Sampling
 
 if TYPE_CHECKING:
     from serve.bundle import Bundle
@@ -82,6 +83,33 @@ class HeadFile(_Edge):
     validation: dict[str, Any] | None = None
 
 
+class StageFile(_Edge):
+    """One artifact on the way from the base to what is served.
+
+    Attributes:
+        stage, kind: empty of one that was deleted before the bundle was made.
+        inputs: role to the key of the artifact that went in.
+    """
+
+    stage: str
+    kind: str
+    key: str
+    digest: str
+    inputs: dict[str, str] = {}
+
+
+class LineageFile(_Edge):
+    """What a bundle was made of.
+
+    Attributes:
+        recipe: SHA-256 over all settings that change the result.
+        stages: every artifact that it stands on, each after those that went into it.
+    """
+
+    recipe: str
+    stages: list[StageFile] = []
+
+
 def _rule(tree: Any) -> Controls:
     """A base that nothing was rendered for has no rule."""
     return Controls() if tree is None else Controls.from_json(tree)
@@ -100,6 +128,13 @@ class BundleFile(_Edge):
     chat_template_kwargs: dict[str, Any] = {}
     controls: Annotated[Controls, BeforeValidator(_rule)] = Controls()
     stop_token_ids: list[Annotated[int, Field(ge=0)]] = []
+    stop: list[str] = Field([], max_length=MAX_STOPS)
+    # Null in bundles that older versions made: then the base's own counts.
+    sampling: Sampling | None = None
+    engine: EngineArguments = EngineArguments()
+    lineage: LineageFile | None = None
+    # False: golden.json was left out where it was pushed, or there is nothing to hold it to.
+    golden: bool = True
     gates: list[dict[str, Any]] = []
     ungated: bool = False
     dtype: DType = "float32"

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.core.errors import EngineError, UserError
-from serve.bundle import read_bundle
 from serve.child import clean_environment
 from serve.engine_install import find_home
+from serve.telling import tell
 from serve.vllm_engine import command_line, copies, require_current, served, variables
+from serve.whole import read_whole
 
 
 def become_engine(
@@ -31,9 +32,10 @@ def become_engine(
 
     Raises:
         UserError: The bundle will not do, or no head of it pools so.
+        IntegrityError: The bundle is not what was made.
         EngineError: vLLM is not installed, or made from another lock file.
     """
-    bundle = read_bundle(bundle_path)
+    bundle = read_whole(bundle_path, tell)
     adapters = served(bundle, pooling)
     if pooling is not None and not adapters:
         raise UserError(f"--pooling {pooling}: no head of {bundle.name} pools so; leave it out")

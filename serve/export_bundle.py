@@ -16,6 +16,8 @@ from pipeline.core.stage import StageContext
 from serve.bundle import BUNDLE_FILE
 from serve.export_card import export_card
 from serve.golden import write_golden
+from serve.made_of import lineage_of
+from serve.serving_words import serving_words
 from serve.stage import chat_settings, gates_of, own_card, rendering_of
 
 EXPORT_FILE = "export.json"
@@ -48,6 +50,7 @@ class BundleExport:
         judged = json.loads((inputs["judged"].path / "report.json").read_text(encoding="utf-8"))
         made = root.manifest.facts
         rendering = rendering_of(inputs["data"])
+        serving = serving_words(config["serve"], root.path)
         _write(out / EXPORT_FILE, {**judged, "made": dict(made), "scheme": config["scheme"]})
         tree: dict[str, Any] = {
             "name": config["name"],
@@ -58,21 +61,24 @@ class BundleExport:
                 "path": ".",
                 "digest": root.digest,
             },
-            "max_model_len": config["max_model_len"],
+            **serving,
             "system": config["system"],
             **chat_settings(config, rendering),
             "gates": [*gates, *own],
             "adapters": [],
             "heads": [],
-            "stop_token_ids": [],
             "ungated": False,
             "dtype": config["dtype"],
+            "lineage": lineage_of(inputs, config),
         }
-        _write(out / BUNDLE_FILE, tree)
         golden = write_golden(out, tree, root.path, inputs["data"])
+        _write(out / BUNDLE_FILE, {**tree, "golden": golden is not None})
         card = own_card(inputs, config["title"])
         if card is not None:
-            text = export_card(card.read_text(encoding="utf-8"), config, judged, made)
+            text = export_card(
+                card.read_text(encoding="utf-8"),
+                {**config, "max_model_len": serving["max_model_len"]}, judged, made,
+            )  # fmt: skip
             (out / CARD).write_text(text, encoding="utf-8")
         return {"scheme": config["scheme"], "gates": len(gates) + len(own), "golden": golden}
 

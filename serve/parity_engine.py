@@ -19,8 +19,12 @@ from serve.golden_file import Conversation
 AT_ONCE = 16
 """Requests under way: enough that base and adapters share batches."""
 _EXCERPT = 300
-# Greedy, and nothing of the base's own sampling defaults: a repetition penalty would move it.
-_GREEDY = {"temperature": 0, "top_p": 1, "repetition_penalty": 1.0, "return_token_ids": True}
+# Greedy, and nothing of any sampling defaults, were the engine elsewhere started with some: a
+# penalty would move it.
+_GREEDY = {
+    "temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1.0,
+    "presence_penalty": 0, "frequency_penalty": 0, "return_token_ids": True,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

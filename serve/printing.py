@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING
 from pipeline.core.errors import EngineError, UserError
 from serve.addresses import engine_address
 from serve.bundle import ADAPTER_FILES, Bundle, BundleAdapter, BundleHead, adapter_config
-from serve.bundle import read_bundle as read
 from serve.child import DROPPED, own_environment
 from serve.engine_install import EngineHome, find_home
 from serve.heads import read_head
 from serve.printing_gateway import gateway_lines
 from serve.releases import Releases
 from serve.versions import room_for
+from serve.whole import read_whole
 
 if TYPE_CHECKING:
     from serve.assembly import Serving
@@ -41,11 +42,18 @@ def print_serving(bundle_path: Path, settings: Serving, echo: Callable[[str], No
 
     Raises:
         UserError: The bundle, the port or an engine's address will not do.
+        IntegrityError: The bundle is not what was made.
         EngineError: vLLM was asked for and is not installed.
     """
-    bundle = read(bundle_path)
+    bundle = read_whole(bundle_path)
     home = None if settings.engine == "transformers" else find_home()
     lines = [f"# {bundle.name}: {bundle.root}; its base: {bundle.base.path}"]
+    # vLLM is told to have no sampling of its own: this is all there is.
+    told = json.dumps(bundle.sampling.stated(), sort_keys=True)
+    lines.append(f"# sampling, which the gateway adds where a client says nothing: {told}")
+    if bundle.stop or bundle.stop_token_ids:
+        ends = json.dumps({"stop": bundle.stop, "stop_token_ids": bundle.stop_token_ids})
+        lines.append(f"# what ends an answer beside the base's own: {ends}")
     if settings.engine_urls:
         lines += gateway_lines(
             bundle, settings, [engine_address(url) for url in settings.engine_urls]

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from pipeline.core.errors import UserError
 from serve.addresses import engine_address
 from serve.assembly import Serving, door_of, engines_of, followed, following_of, releases_of
-from serve.bundle import Bundle, read_bundle
+from serve.bundle import Bundle
 from serve.engine import Engine
 from serve.listening import bind, shown_url
 from serve.open_files import kept_open, ring_of
 from serve.supervisor import Supervisor
 from serve.telling import tell
+from serve.whole import read_whole
 
 if TYPE_CHECKING:
     import uvicorn
@@ -46,6 +47,7 @@ def serve(
 
     Raises:
         UserError: the bundle, the host, the port or a file will not do.
+        IntegrityError: the bundle is not what was made.
         EngineError: an engine is missing or does not start.
     """
     import uvloop
@@ -53,7 +55,7 @@ def serve(
     told = settings or Serving()
     require_door(told)
     keyed = told.api_key is not None or told.keys is not None
-    bundle = read_bundle(bundle_path)
+    bundle = read_whole(bundle_path, echo)
     # Before the engine's minute: a port in use or a file that will not do should say so at once.
     with (
         bind(told.host, told.port) as listener,
@@ -105,6 +107,8 @@ def require_door(told: Serving) -> None:
 def _start(bundle: Bundle, engines: list[Engine], echo: Callable[[str], None]) -> None:
     if bundle.ungated:
         echo(f"bundle {bundle.name} is UNGATED: its gates were overridden")
+    if engines[0].name != "vllm" and bundle.engine.stated():
+        echo(f"serve.engine is for vLLM, and not used: {', '.join(bundle.engine.stated())}")
     for engine in engines:
         names = ", ".join(engine.models)
         echo(f"starting {engine.name}: {names}")

@@ -15,6 +15,8 @@ from pipeline.core.stage import StageContext
 from serve.bundle import ADAPTER_FILES, HEAD_FILES, TEMPLATE_FILE
 from serve.golden import write_golden
 from serve.label_answers import label_answers
+from serve.made_of import lineage_of
+from serve.serving_words import serving_words
 
 
 class MakeBundle:
@@ -25,7 +27,12 @@ class MakeBundle:
     ) -> Mapping[str, Any]:
         """Inputs: root (Model), ``adapter.NAME`` (stacked Adapters); where there are some,
         ``head.NAME`` (Adapters with a head), reports, and ``data``: the prepared Dataset whose
-        rendering serving has to repeat."""
+        rendering serving has to repeat.
+
+        Raises:
+            GateFailed: a gate did not pass, and nobody overrode it.
+            ModelError: the base has less room than the recipe serves.
+        """
         gates = [g for role in sorted(inputs) if "report" in role for g in gates_of(inputs[role])]
         unmet = [gate for gate in gates if gate["status"] != "pass"]
         # What failed says more than what is undecided.
@@ -62,20 +69,22 @@ class MakeBundle:
             "adapters": adapters,
             "heads": heads,
             "chat_template": template,
-            "max_model_len": config["max_model_len"],
+            **serving_words(config["serve"], root.path),
             "system": config["system"],
             **chat_settings(config, rendering),
-            "stop_token_ids": [],
             "gates": gates,
             "ungated": ungated,
             "dtype": _dtype(root),
+            "lineage": lineage_of(inputs, config),
         }
-        text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
-        (context.out / "bundle.json").write_text(text + "\n", encoding="utf-8")
         card = own_card(inputs, config["name"])
         if card is not None:
             shutil.copyfile(card, context.out / "README.md")
         golden = write_golden(context.out, tree, root.path, inputs.get("data"))
+        text = json.dumps(
+            {**tree, "golden": golden is not None}, indent=1, sort_keys=True, ensure_ascii=False
+        )
+        (context.out / "bundle.json").write_text(text + "\n", encoding="utf-8")
         return {"models": 1 + len(adapters) + len(heads), "ungated": ungated, "golden": golden}
 
 

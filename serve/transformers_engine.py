@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import UserError
 from serve.bundle import ADAPTER_FILES, TEMPLATE_FILE, Bundle, copy_adapter
 from serve.child import Child, clean_environment, free_port
 from serve.engine import Unsupported, await_http, warm_up
@@ -70,8 +71,21 @@ class TransformersEngine:
     """`transformers serve` as a supervised child; see ``serve.engine.Engine``."""
 
     def __init__(self, bundle: Bundle) -> None:
+        """
+        Args:
+            bundle: What to serve.
+
+        Raises:
+            UserError: Its sampling asks for what no request could be given.
+        """
         self.name = "transformers"
         self._bundle = bundle
+        for penalty in ("presence_penalty", "frequency_penalty"):
+            if value := getattr(bundle.sampling, penalty):
+                raise UserError(
+                    f"{bundle.root}: sampling.{penalty} is {value:g}, which the transformers "
+                    "engine cannot do; install vLLM (`gradus engine install`), or leave it out"
+                )
         self._port = free_port()
         self._child = Child(self.name)
         laid_out = self._child.folder / "models"
@@ -112,7 +126,7 @@ class TransformersEngine:
         stop_token_ids = given.pop("stop_token_ids", [])
         chat_template_kwargs = given.pop("chat_template_kwargs", {})
         sampling: dict[str, Any] = {
-            key: given.pop(key) for key in ("top_k", "repetition_penalty") if key in given
+            key: given.pop(key) for key in ("top_k", "min_p", "repetition_penalty") if key in given
         }
         for key in list(given):
             if key in _HONOURED:
@@ -137,6 +151,7 @@ class TransformersEngine:
             # OpenAI's defaults, not transformers': temperature 1 and no cut at the 50 likeliest.
             "do_sample": temperature > 0,
             "top_k": max(0, sampling.get("top_k", 0)),
+            "min_p": sampling.get("min_p"),
             "repetition_penalty": sampling.get("repetition_penalty", 1.0),
             "max_new_tokens": given["max_tokens"],
             "eos_token_id": sorted({*ends, *stop_token_ids}) or None,

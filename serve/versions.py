@@ -13,6 +13,7 @@ from serve.heads import read_head
 from serve.identity import identity_of
 from serve.release_file import Version
 from serve.releases import Releases
+from serve.whole import read_whole
 
 RELEASES_FILE = "releases.json"
 """In the store: what every name stands for."""
@@ -49,7 +50,7 @@ def register_all(releases: Releases, bundle: Bundle, *, served: bool) -> dict[st
     return {
         each.name: releases.register(
             each.name, each.digest, bundle.root, identity=identity_of(bundle, each),
-            gated=not bundle.ungated, served=served, stands=partial(_stands, each.name),
+            gated=bundle.gated, served=served, stands=partial(_stands, each.name),
         )
         for each in bundle.trained
     }  # fmt: skip
@@ -79,16 +80,21 @@ def room_for(releases: Releases | None, bundle: Bundle) -> tuple[int, int]:
         for version in release.versions.values() if name in names else ():
             # One that is gone or torn is told when somebody promotes it.
             with contextlib.suppress(GradusError):
-                ranks.append(find_held(name, version).about.rank)
+                ranks.append(find_held(name, version, whole=False).about.rank)
     return ROOM, max(ranks, default=0)
 
 
-def find_held(name: str, version: Version) -> Held:
+def find_held(name: str, version: Version, *, whole: bool = True) -> Held:
     """A version in the bundle that the file of releases names.
+
+    Args:
+        whole: every byte of the bundle is held to its digest; without it only what it says is read.
 
     Raises:
         UserError: the bundle is gone, or holds another version by now.
-        ModelError: it is not whole, or not safe.
+        ModelError: it is not safe.
+        GateFailed: it says that its gates passed, and they did not.
+        IntegrityError: it is not what was made.
     """
     root = Path(version.bundle)
     if not _is_folder(root):
@@ -96,7 +102,7 @@ def find_held(name: str, version: Version) -> Held:
             f"{name}: version {version.number}: {root} is gone; run its recipe again, and the "
             "number stays"
         )
-    bundle = read_bundle(root)
+    bundle = read_whole(root) if whole else read_bundle(root)
     for about in bundle.trained:
         if about.name == name and is_version(version, bundle, about):
             return Held(name, version.number, about, bundle)
@@ -138,6 +144,17 @@ def require_beside(held: Held, running: Bundle) -> None:
                 ("type of weights", other.dtype, running.dtype),
                 ("longer context", other.max_model_len > running.max_model_len, False),
                 ("way of pooling", *_pooling(held, running)),
+                # By these the engine reads every answer, whichever adapter gave it.
+                (
+                    "tool call parser",
+                    other.engine.tool_call_parser,
+                    running.engine.tool_call_parser,
+                ),
+                (
+                    "reasoning parser",
+                    other.engine.reasoning_parser,
+                    running.engine.reasoning_parser,
+                ),
             )
             if a != b
         ),

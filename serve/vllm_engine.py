@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import EngineError, ModelError
+from pipeline.core.schema_serve import EngineArguments
 from serve.adapter_slots import AdapterSlots
 from serve.bundle import Bundle, BundleAdapter, BundleHead, copy_adapter
 from serve.child import Child, clean_environment, free_port
@@ -21,6 +22,10 @@ from serve.heads import read_head
 
 # Where an engine's private folder holds them.
 ADAPTERS = "adapters"
+# Fields of EngineArguments that say how answers are written.
+_OF_WRITERS = frozenset({
+    "tool_call_parser", "reasoning_parser", "kv_cache_dtype", "enable_prefix_caching",
+})  # fmt: skip
 # vLLM's --max-lora-rank takes these alone.
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -72,6 +77,10 @@ def command_line(
         *("--max-model-len", str(bundle.max_model_len)),
         *("--dtype", bundle.dtype),
         *("--uvicorn-log-level", "warning"),
+        # Sampling has one source: the bundle, whose words the gateway adds (each version its
+        # own). What ends an answer is taken from the base's generation_config.json even so.
+        *("--generation-config", "vllm"),
+        *_arguments(bundle.engine, writes=pooling is None),
     ]
     if home.device == "cpu":
         # Compiling costs half a minute at every start and gained nothing on 2 cores.
@@ -91,6 +100,28 @@ def command_line(
         command += ["--max-loras", str(len(adapters) + room + 1)]
         command += ["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())]
     return command
+
+
+def _arguments(told: EngineArguments, *, writes: bool) -> list[str]:
+    """A recipe's `serve.engine` as vLLM's options.
+
+    Args:
+        writes: The engine does; one that pools states for heads parses no answers, and the states
+            that its heads were trained on had no prefix from a cache and no smaller type.
+    """
+    words: list[str] = []
+    for name, value in told.stated().items():
+        if name in _OF_WRITERS and not writes:
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", str(value)]
+    if writes and told.tool_call_parser is not None:
+        # Without it tool_choice "auto", the default of a request with tools, is refused.
+        words.append("--enable-auto-tool-choice")
+    return words
 
 
 def served(bundle: Bundle, pooling: str | None) -> tuple[BundleAdapter | BundleHead, ...]:

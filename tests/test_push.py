@@ -154,7 +154,7 @@ def test_a_dry_run_lists_sizes_prints_the_card_and_sends_nothing(
     ("more", "told"),
     [
         ({"gates": [PASS, FAIL]}, FAIL["text"]),
-        ({"gates": []}, "overridden, or it has none"),
+        ({"gates": []}, "no gate was ever set"),
         ({"ungated": True}, "overridden, or it has none"),
         ({"gates": [{"text": "told by nobody"}]}, "told by nobody"),
         ({"gates": [PASS, {}]}, "a gate without its words"),

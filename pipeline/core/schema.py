@@ -6,20 +6,20 @@ into the JSON Schema for editors. Names are those of the Trainer, PEFT and Axolo
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.core.objectives import OBJECTIVES
 from pipeline.core.schema_data import Data
 from pipeline.core.schema_evaluate import Evaluate, GateSpec
 from pipeline.core.schema_export import Quantised
-from pipeline.core.schema_section import Section, Seed, as_list
+from pipeline.core.schema_section import Section, Seed
+from pipeline.core.schema_serve import Serve
 from pipeline.core.schema_sweep import Sweep
 from pipeline.core.schema_train import Train
 
 Level = Literal["L0", "L1", "L2"]
-Export = Literal["stacked", "merged"]
 
 
 class Scratch(Section):
@@ -62,13 +62,6 @@ def require_read(data: Data, objectives: set[str]) -> None:
             "data.features are joined to what objective classify's head reads, and no other "
             "objective reads them; leave them out"
         )
-
-
-class Serve(Section):
-    """What is exported and how it is served."""
-
-    export: Annotated[tuple[Export, ...], BeforeValidator(as_list)] = ("stacked",)
-    max_model_len: int = Field(1024, ge=16)
 
 
 class Phase(Section):

@@ -117,11 +117,11 @@ STAGES: Mapping[str, StageInfo] = {
     "judge-export": StageInfo("eval.export_gate:JudgeExport", 1, "Report", ("numpy", "scipy")),
     "bundle-export": StageInfo(
         "serve.export_bundle:BundleExport",
-        1,
+        2,
         "Bundle",
         ("huggingface-hub", *_TORCH, "compressed-tensors"),
     ),
-    "bundle": StageInfo("serve.stage:MakeBundle", 8, "Bundle", (*_TORCH, "peft")),
+    "bundle": StageInfo("serve.stage:MakeBundle", 9, "Bundle", (*_TORCH, "peft")),
     "risks": StageInfo(
         "eval.risks.stage:Risks",
         3,

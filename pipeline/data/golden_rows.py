@@ -248,5 +248,6 @@ def require_end(data: Artifact, ends: Sequence[int], tokenizer: Any) -> None:
             raise ModelError(
                 f"golden: row {row['example_id']}: its answer was learned to end with {token!r} "
                 f"(id {end}), and the base stops at {ends}: what is served would never "
-                "stop; add that id to eos_token_id in the base's generation_config.json"
+                "stop; add that id to serve.stop_token_ids, or to eos_token_id in the base's "
+                "generation_config.json"
             )

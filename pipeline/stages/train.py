@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.artifact import Artifact
+from pipeline.core.context_length import require_room
 from pipeline.core.energy import EnergyMeter
 from pipeline.core.errors import OutOfMemory
 from pipeline.core.launch import launch_settings
@@ -24,7 +25,12 @@ class Train:
         self, inputs: Mapping[str, Artifact], config: Mapping[str, Any], context: StageContext
     ) -> Mapping[str, Any]:
         """Inputs: root (Model), data (Dataset), parent (stacked Adapter, optional), init (Adapter
-        to start from, optional; or a folder among the files)."""
+        to start from, optional; or a folder among the files).
+
+        Raises:
+            ModelError: the base has less room than its recipe serves.
+        """
+        require_room(inputs["root"].path, context.options.get("serve_max_model_len"))
         note = chat_token_note(inputs["root"].path, config)
         if note is not None:
             context.progress({"message": note})

@@ -11,6 +11,7 @@ from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError
 from serve.bundle import Bundle, BundleAdapter, BundleBase, BundleHead
 from serve.gateway.classify import Reading
+from serve.gateway.defaults import Defaults
 from serve.gateway.label_scores import LabelScores
 from serve.gateway.upstreams import UpstreamGroup
 from serve.heads import Head, read_head
@@ -27,14 +28,14 @@ class Rendering:
         system: the text that opens one which has none.
         controls: how a client's text is kept from speaking for the chat template.
         template_kwargs: passed to the chat template.
-        stop_token_ids: end an answer, beside the base's own.
+        defaults: what is added to a request where its client said nothing.
         rewrite: the request in the engine's words; raises serve.engine.Unsupported.
     """
 
     system: str | None = None
     controls: Controls = field(default_factory=Controls)
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    stop_token_ids: tuple[int, ...] = ()
+    defaults: Defaults = field(default_factory=Defaults)
     rewrite: Rewrite = lambda body: body
 
 
@@ -177,7 +178,7 @@ def chat_route(
         bundle.system,
         bundle.controls,
         bundle.chat_template_kwargs,
-        bundle.stop_token_ids,
+        Defaults.of(bundle),
         engine.request,
     )
     labels = model.labels if isinstance(model, BundleAdapter) else None

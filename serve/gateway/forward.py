@@ -30,11 +30,9 @@ def rebuilt(path: str, body: dict[str, Any], route: Route) -> bytes:
     if path != _CHAT and not route.writes_more:
         raise ApiError(501, f"{path}: this engine chats only; serve with vLLM", code="unsupported")
     settings = route.rendering
-    made = {**body, "model": route.served}
+    made = settings.defaults.added(path, {**body, "model": route.served})
     if path == _CHAT:
         made = _chat(made, route)
-    if settings.stop_token_ids and path in {_CHAT, "/v1/completions"}:
-        made["stop_token_ids"] = list(settings.stop_token_ids)
     if made.get("stream") and path in {_CHAT, "/v1/completions"}:
         # Usage is counted by what the engine says.
         made["stream_options"] = {**(made.get("stream_options") or {}), "include_usage": True}

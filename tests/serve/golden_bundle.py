@@ -57,6 +57,6 @@ def golden_bundle(
     tree |= {"dtype": dtype, "controls": render["controls"], "system": render["system"]}
     tree |= {"chat_template_kwargs": render["chat_template_kwargs"]}
     tree.setdefault("heads", [])
-    (out / "bundle.json").write_text(json.dumps(tree))
+    (out / "bundle.json").write_text(json.dumps({**tree, "golden": True}))
     assert write_golden(out, tree, base or family.base, data) is not None
     return out

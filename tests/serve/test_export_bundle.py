@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
+from stand_ins import artifact, serve
 
 from pipeline.core.errors import GateFailed
 from serve.bundle import read_bundle
@@ -48,7 +49,7 @@ Slowly.
 INTERVAL = {"estimate": 0.5, "low": 0.4, "high": 0.6, "covers": "items"}
 CONFIG = {
     "name": "x", "title": "x", "level": "L2", "scheme": "awq", "dtype": "float16",
-    "max_model_len": 64, "system": "Be brief.", "chat_template_kwargs": {},
+    **serve(64), "system": "Be brief.", "chat_template_kwargs": {},
 }  # fmt: skip
 
 
@@ -77,11 +78,10 @@ def bundle(tmp_path: Path, export: str = "pass", own: str = "pass") -> Path:
     (report / "report.json").write_text(json.dumps(tree))
     (report / "README.md").write_text(CARD)
     facts = {"versions": {"llmcompressor": "0.14"}, "calibrated_on": 7, "group_size": 64}
-    made = SimpleNamespace(facts=facts)
     inputs: Any = {
-        "root": SimpleNamespace(path=model, digest="ab" * 32, manifest=made),
-        "data": SimpleNamespace(path=data), "judged": SimpleNamespace(path=judged),
-        "report0": SimpleNamespace(path=report),
+        "root": artifact(model, "ab" * 32, **facts),
+        "data": artifact(data), "judged": artifact(judged),
+        "report0": artifact(report),
     }  # fmt: skip
     context: Any = SimpleNamespace(out=out)
     BundleExport().run(inputs, CONFIG, context)

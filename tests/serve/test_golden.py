@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from golden_bundle import LABELS, golden_bundle, prepared
+from stand_ins import artifact, serve
 from tiny_family import HEAD, Family, make_headed
 
 from pipeline.core.errors import IntegrityError, ModelError, UserError
@@ -232,16 +233,15 @@ def test_the_stage_writes_them_into_the_bundle(family: Family, tmp_path: Path) -
     data = prepared(family.base, tmp_path)
     out = tmp_path / "work/a/b/out"
     out.mkdir(parents=True)
-    inputs: dict[str, Any] = {"data": data, "root": SimpleNamespace(path=family.base, digest="a")}
+    inputs: dict[str, Any] = {"data": data, "root": artifact(family.base, "a")}
     about = []
     for name, path in family.adapters.items():
         rank = json.loads((path / "adapter_config.json").read_text())["r"]
-        facts = SimpleNamespace(facts={"rank": rank})
-        inputs[f"adapter.{name}"] = SimpleNamespace(path=path, digest="0" * 64, manifest=facts)
+        inputs[f"adapter.{name}"] = artifact(path, "0" * 64, rank=rank)
         about.append({"name": name, "level": name[-2:].upper()})
     config = {
         "name": "x", "adapters": about, "heads": [], "target_precision": None,
-        "base": {"name": "demo-l0", "level": "L0"}, "max_model_len": 128, "system": None,
+        "base": {"name": "demo-l0", "level": "L0"}, **serve(128), "system": None,
         "chat_template_kwargs": {}, "ungated": True,
     }  # fmt: skip
     context: Any = SimpleNamespace(out=out)

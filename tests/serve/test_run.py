@@ -30,7 +30,7 @@ def test_a_port_in_use_is_one_line_and_no_engine_starts(family: Any) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"--port {port}: in use"):
             serve(family.bundle, Serving(engine="transformers", port=port), said.append)
-    assert said == []
+    assert not [line for line in said if "starting" in line]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.com"])  # noqa: S104

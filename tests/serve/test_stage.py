@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from stand_ins import artifact, serve
 
+from pipeline.core.artifact import Artifact
 from pipeline.core.controls import Controls
 from pipeline.core.errors import GateFailed, ModelError
 from serve.bundle import read_bundle
@@ -49,12 +51,12 @@ def made(
     save_file({f"{MODULE}.weight": np.zeros((6, 5), np.float32)}, base / "model.safetensors")
     if rendering is not None:
         (prepared / "render.json").write_text(json.dumps(rendering))
-    inputs: dict[str, Any] = {"root": SimpleNamespace(path=base, digest="abc"), **more}
+    inputs: dict[str, Any] = {"root": artifact(base, "abc"), **more}
     if data:
-        inputs["data"] = SimpleNamespace(path=prepared, digest="def")
+        inputs["data"] = artifact(prepared, "def")
     config = {
         "name": "x", "base": {"name": "base", "level": "L0"}, "adapters": list(adapters),
-        "heads": list(heads), "target_precision": precision, "max_model_len": 8,
+        "heads": list(heads), "target_precision": precision, **serve(8),
         "system": "Be brief.",
         "chat_template_kwargs": {"old": 1},
         "ungated": True,
@@ -92,12 +94,12 @@ def test_where_nothing_was_rendered_the_recipe_is_taken(tmp_path: Path, data: bo
     assert found["chat_template_kwargs"] == {"old": 1}
 
 
-def report(folder: Path, title: str) -> SimpleNamespace:
+def report(folder: Path, title: str) -> Artifact:
     folder.mkdir()
     tree = {"title": title, "comparison": {"gates": []}}
     (folder / "report.json").write_text(json.dumps(tree))
     (folder / "README.md").write_text(f"# {title}\n")
-    return SimpleNamespace(path=folder, digest=title)
+    return artifact(folder, title)
 
 
 def test_the_card_is_that_of_the_recipe_itself(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_bundle_is_refused_with_the_gate_that_failed(tmp_path: Path) -> None:
     folder = report(tmp_path / "own", "x")
     gates = [{"status": s, "text": f"{s} one"} for s in ("undecided", "pass", "fail", "undecided")]
     (folder.path / "report.json").write_text(json.dumps({"comparison": {"gates": gates}}))
-    inputs: Any = {"root": SimpleNamespace(path=tmp_path, digest="abc"), "report0": folder}
+    inputs: Any = {"root": artifact(tmp_path, "abc"), "report0": folder}
     context: Any = SimpleNamespace(out=tmp_path)
     with pytest.raises(GateFailed) as refused:
         MakeBundle().run(inputs, {"name": "x", "ungated": False}, context)
@@ -140,8 +142,7 @@ def test_temperatures_of_the_served_seed_stand_in_the_manifest(tmp_path: Path) -
         json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4})
     )
     save_file(LORA, adapter / "adapter_model.safetensors")
-    facts = SimpleNamespace(facts={"rank": 4})
-    given = SimpleNamespace(path=adapter, digest="0123456789", manifest=facts)
+    given = artifact(adapter, "0123456789", rank=4)
     found = made(
         tmp_path, RENDERING, adapters=[{"name": "x", "level": "L2"}],
         **{"adapter.x": given, "report0": own},
@@ -173,18 +174,17 @@ def test_the_recipes_own_template_travels_and_the_engine_is_told(tmp_path: Path)
         read_bundle(bundle.root)
 
 
-def head_artifact(folder: Path) -> SimpleNamespace:
+def head_artifact(folder: Path) -> Artifact:
     folder.mkdir()
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     save_file(LORA, folder / "adapter_model.safetensors")
     for name in ("head.json", "head.safetensors"):
         (folder / name).write_bytes(b"x")
-    facts = SimpleNamespace(facts={"rank": 4})
-    return SimpleNamespace(path=folder, digest="12345678abc", manifest=facts)
+    return artifact(folder, "12345678abc", rank=4)
 
 
-def report_of_head(folder: Path) -> SimpleNamespace:
+def report_of_head(folder: Path) -> Artifact:
     folder.mkdir()
     row = {
         "name": "x-classifier", "role": "model", "arm": "classifier",
@@ -200,7 +200,7 @@ def report_of_head(folder: Path) -> SimpleNamespace:
     gates = [{"status": "pass", "text": "good"}]
     tree = {"title": "x", "comparison": {"arms": [row], "gates": gates}}
     (folder / "report.json").write_text(json.dumps(tree))
-    return SimpleNamespace(path=folder)
+    return artifact(folder)
 
 
 @pytest.mark.parametrize(("precision", "threshold"), [(0.9, 0.55), (0.95, None), (None, None)])

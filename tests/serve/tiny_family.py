@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pipeline.core.artifact import scan_files
+from pipeline.core.digest import tree_digest
 
 MAX_MODEL_LEN = 128
 CORPUS = ["My card was declined, and I want a new one.", "How do I top up my account by transfer?"]
@@ -52,7 +54,7 @@ def make_family(root: Path) -> Family:
             "level": name[-2:].upper(),
             "path": str(path.relative_to(bundle)),
             "rank": json.loads((path / "adapter_config.json").read_text())["r"],
-            "digest": hashlib.sha256((path / "adapter_model.safetensors").read_bytes()).hexdigest(),
+            "digest": tree_digest(scan_files(path)),
         }
         for name, path in adapters.items()
     ]
@@ -67,8 +69,10 @@ def make_family(root: Path) -> Family:
                 "chat_template_kwargs": {},
                 "controls": CONTROLS,
                 "stop_token_ids": [2],
-                "gates": [],
+                "gates": [{"status": "pass", "text": "accuracy on test"}],
                 "ungated": False,
+                # `golden_bundle` adds them.
+                "golden": False,
                 "dtype": "float32",
             }
         )
@@ -148,11 +152,10 @@ def another_version(family: Family, first: Path, folder: Path, rank: int, seed: 
     place = copy / "adapters" / f"{entry['name']}-{seed:08x}"
     make_adapter(family.base, place, rank, seed)
     shutil.rmtree(copy / entry["path"])
-    weights = (place / "adapter_model.safetensors").read_bytes()
     entry |= {
         "path": str(place.relative_to(copy)),
         "rank": rank,
-        "digest": hashlib.sha256(weights).hexdigest(),
+        "digest": tree_digest(scan_files(place)),
     }
     (copy / "bundle.json").write_text(json.dumps(tree))
     return copy
@@ -181,7 +184,8 @@ def make_headed(family: Family, root: Path, pooling: str = "last", **more: Any) 
     tree = json.loads((bundle / "bundle.json").read_text())
     entry = {
         "name": HEAD, "level": "L2", "path": str(folder.relative_to(bundle)), "rank": 4,
-        "digest": "9" * 64, "temperature": 1.5, "threshold": 0.4, "precision": 0.9, **more,
+        "digest": tree_digest(scan_files(folder)), "temperature": 1.5, "threshold": 0.4,
+        "precision": 0.9, **more,
     }  # fmt: skip
     (bundle / "bundle.json").write_text(json.dumps({**tree, "heads": [entry]}))
     return bundle
