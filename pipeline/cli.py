@@ -188,21 +188,14 @@ def lineage(model: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path(path_type=Path))
 @json_option
 @reported
-def verify(as_json: bool) -> int:
-    """Recompute the digest of every artifact; name each file that changed."""
-    from pipeline.core.store import Store
-    from pipeline.lineage import verify_store
+def verify(folders: tuple[Path, ...], as_json: bool) -> int:
+    """Recompute the digest of every artifact, or of those in FOLDERs; name each changed file."""
+    from pipeline.verifying import verify_folders, verify_store
 
-    checked, problems = verify_store(Store())
-    if as_json:
-        click.echo(json.dumps({"artifacts": checked, "problems": problems}))
-    else:
-        for problem in problems:
-            click.echo(problem, err=True)
-        click.echo(f"{checked} artifacts, {len(problems)} problems")
-    return 1 if problems else 0
+    return verify_folders(folders, as_json=as_json) if folders else verify_store(as_json=as_json)
 
 
 @main.command()

@@ -61,9 +61,10 @@ def check_folder(folder: Path) -> tuple[str, list[str]]:
         artifact = read_artifact(root)
         if not (root / BUNDLE_FILE).is_file():
             return "folder" if artifact is None else artifact.manifest.kind, _own(root, None)
+        return "Bundle", list(dict.fromkeys(_all_problems(root)))
     except IntegrityError as error:
+        # A manifest or a list that is none.
         return "folder", [str(error)]
-    return "Bundle", list(dict.fromkeys(_all_problems(root)))
 
 
 def _all_problems(root: Path) -> list[str]:
