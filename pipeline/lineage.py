@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.core.artifact import Artifact, read_artifact
 from pipeline.core.errors import UserError
+from pipeline.core.nearest import nearest
 from pipeline.core.store import Store
 
 
@@ -64,8 +65,11 @@ def _artifact(store: Store, name: str) -> Artifact:
     found = [a for a in store.all() if len(name) >= 6 and a.key.startswith(name)]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(m["name"] for m in store.models()) or "none yet"
-    raise UserError(f"{name}: no such model in {store.root} (known: {known}); see `gradus models`")
+    names = [m["name"] for m in store.models()]
+    raise UserError(
+        f"{name}: no such model in {store.root}{nearest(name, names)} "
+        f"(known: {', '.join(names) or 'none yet'}); see `gradus models`"
+    )
 
 
 def _node(store: Store, artifact: Artifact, seen: set[str]) -> dict[str, Any]:

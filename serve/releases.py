@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.core.errors import UserError
+from pipeline.core.nearest import nearest
 from serve.release_file import (
     REFUSED,
     Canary,
@@ -224,7 +225,10 @@ class Releases:
         release = tree.models.get(name)
         if release is None:
             there = ", ".join(sorted(tree.models)) or "none; `gradus serve RECIPE` adds them"
-            raise UserError(f"{name}: no released model of that name; there are {there}")
+            raise UserError(
+                f"{name}: no released model of that name{nearest(name, sorted(tree.models))}; "
+                f"there are {there}"
+            )
         return release
 
     @contextlib.contextmanager

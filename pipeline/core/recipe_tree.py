@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.core.errors import RecipeError
+from pipeline.core.nearest import nearest_path
 
 PATH_KEYS = frozenset({"path", "base", "control", "recipe", "chat_template", "init_from"})
 
@@ -83,7 +84,9 @@ def read_tree(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any],
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"{shown(path)}: no such recipe; check the path") from None
+        raise RecipeError(
+            f"{shown(path)}: no such recipe{nearest_path(path)}; check the path"
+        ) from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{shown(path)}: not a recipe ({error}); save it as UTF-8") from None
     except OSError as error:
