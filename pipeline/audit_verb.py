@@ -58,6 +58,8 @@ def audit_privacy(
     nodes = {node.id: node for copy in copies for node in copy}
     kept = _kept(plan, nodes)
     goal = Plan(plan.recipe, plan.nodes, (), tuple(kept))
+    for line in _told(recipe, copies, len(goal.wanted(store)), settings):
+        click.echo(line, err=True)
     with LiveDisplay(goal, store) as display:
         prepared_only(goal, store, jobs, display)
     found = _thrown_away(plan, store, nodes, kept, jobs)
@@ -74,6 +76,31 @@ def audit_privacy(
     else:
         _print(found, out)
     return 0
+
+
+def _told(
+    recipe: Path, copies: Sequence[Sequence[Node]], missing: int, settings: Mapping[str, int]
+) -> list[str]:
+    """What is going to happen, before it takes its time: all that is known without a row read."""
+    # Heavy: the figures' libraries come with it.
+    from eval.risks.canaries import REPEATS
+
+    stages = [node.stage for copy in copies for node in copy]
+    names = ", ".join(str(copy[-1].config["name"]) for copy in copies)
+    trained = sum(stage.startswith("train") for stage in stages)
+    repeats = ", ".join(str(count) for count in (0, *REPEATS))
+    canaries = settings["each"] * (len(REPEATS) + 1)
+    rows = settings["each"] * sum(REPEATS)
+    copied = "1 throwaway copy" if trained == 1 else f"{trained} throwaway copies"
+    lines = [
+        f"audit of {names}: trains {copied} on its rows and {rows:,} more ({canaries} canaries: "
+        f"{settings['each']} of each of {repeats} repeats); each canary is ranked among "
+        f"{settings['reference']:,} contents",
+        f"membership: at most {settings['items']:,} training rows against as many test rows; then "
+        "the copies are deleted",
+        f"`gradus plan {recipe}` tells what one training takes",
+    ]
+    return lines if not missing else [*lines, f"before it: {missing} stages of the recipe itself"]
 
 
 def _audited(plan: Plan) -> list[Outcome]:

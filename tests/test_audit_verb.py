@@ -36,6 +36,15 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
              "--json", "--out", str(folder / "audit.json")],
         )  # fmt: skip
     assert result.exit_code == 0, result.output
+    first, second, third, fourth = result.stderr.splitlines()[:4]
+    assert first.startswith("audit of tiny-")
+    assert first.endswith(
+        ": trains 1 throwaway copy on its rows and 111 more (4 canaries: 1 of each of 0, 1, 10, "
+        "100 repeats); each canary is ranked among 100 contents"
+    )
+    assert second.startswith("membership: at most 1,000 training rows against as many test rows")
+    assert third == f"`gradus plan {recipe}` tells what one training takes"
+    assert fourth == "before it: 2 stages of the recipe itself"
     assert json.loads((folder / "audit.json").read_text()) == json.loads(result.stdout)
     return folder / "store", json.loads(result.stdout)
 
