@@ -23,6 +23,7 @@ from pipeline.ladder import make_plan
 from pipeline.plan import Plan
 from pipeline.rehearsal import placed, rehearse
 from pipeline.run import RunRecord, execute
+from pipeline.taken_out import contaminated_rows
 
 
 def run_recipe(
@@ -289,6 +290,7 @@ def summary(
         "recommendation": comparison.get("recommendation"),
         "chance": comparison.get("chance"),
         "gates": _gates(plan, store),
+        "contaminated": contaminated_rows(plan, store),
         "report": str(store.path_of(plan.nodes[page].key or "") / "report.html") if page else None,
         "ran": len(record.ran),
         "hits": len(record.hits),

@@ -18,6 +18,7 @@ from pipeline.core.engine_limits import ENGINE_RANKS, engine_rank, slot_bytes
 from pipeline.core.store import Store
 from pipeline.curve_plan import curve_stage
 from pipeline.plan import Node, Plan
+from pipeline.taken_out import contamination_lines
 from pipeline.trained_view import training_lines
 
 _STYLES = {"hit": "green", "run": "yellow", "waits": "yellow", "cannot run": "red"}
@@ -262,7 +263,7 @@ def print_outcome(
         print(f"made {made} in {record.seconds:.0f} s, {len(record.hits)} found")
     else:
         print(f"nothing to do: {_stages(len(record.hits))} found whole")
-    for line in training_lines(plan, store):
+    for line in (*contamination_lines(plan, store), *training_lines(plan, store)):
         print(line)
     if report is not None:
         print_comparison(report["comparison"])

@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 from pipeline.comparison_view import broken_words
+from pipeline.core.artifact import Manifest
 from pipeline.core.store import Store
 from pipeline.display import LiveDisplay, print_outcome
 from pipeline.ladder import make_plan
@@ -158,6 +159,28 @@ def test_one_stage_is_no_stages(
     record = SimpleNamespace(ran=ran, hits=(), seconds=3.0)
     print_outcome(make_plan(recipe, store), store, record, None, [])
     assert capsys.readouterr().out.startswith(words)
+
+
+@pytest.mark.parametrize(("rows", "words"), [(1, "out 1 row of"), (1234, "out 1,234 rows of")])
+def test_rows_that_the_contamination_check_took_out_are_told(
+    rows: int, words: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = make_plan(recipe, store)
+    record = SimpleNamespace(ran={}, hits=(), seconds=3.0)
+    for node in plan.nodes.values():
+        if node.stage == "prepare" and node.key is not None:
+            mine = node.id.startswith(f"{plan.recipe.recipe.name}/")
+            facts = {"contaminated": rows if mine else 0}
+            manifest = Manifest("Dataset", node.key, "", "prepare", 1, {}, {}, {}, {}, {}, facts)
+            store.commit(store.new_draft(node.key), manifest)
+    print_outcome(plan, store, record, None, [])
+    told = [line for line in capsys.readouterr().out.splitlines() if "contamination" in line]
+    own = [node for node in plan.nodes.values() if node.stage == "prepare"
+           and node.id.startswith(f"{plan.recipe.recipe.name}/")]  # fmt: skip
+    assert len(told) == len(own) > 0
+    assert all(words in line for line in told)
+    assert told[0].endswith(str(store.path_of(own[0].key or "") / "contaminated.jsonl"))
 
 
 def gate(status: str, number: int) -> dict[str, str]:
