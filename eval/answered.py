@@ -84,6 +84,8 @@ class Answered:
         losses: text suite to its documents.
         missing: (suite, arm) to why it is not available.
         notes: what a reader should know, a line each.
+        limit: items of each suite that were drawn at most; None: all.
+        tells_limit: False of a folder that was written before its limit was kept.
     """
 
     name: str
@@ -92,6 +94,8 @@ class Answered:
     losses: Mapping[str, Sequence[TextLoss]] = field(default_factory=dict)
     missing: Mapping[tuple[str, str], str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    limit: int | None = None
+    tells_limit: bool = True
 
 
 def write_answered(folder: Path, answered: Answered) -> dict[str, Any]:
@@ -122,6 +126,7 @@ def write_answered(folder: Path, answered: Answered) -> dict[str, Any]:
         "target": answered.target,
         "suites": suites,
         "notes": list(answered.notes),
+        "limit": answered.limit,
     }
     text = json.dumps(tree, indent=1, ensure_ascii=False)
     (folder / METRICS).write_text(text + "\n", encoding="utf-8")
@@ -159,7 +164,10 @@ def read_answered(folder: Path) -> Answered:
             for name, suite in suites
             if suite["kind"] == "text"
         }
-        return Answered(tree["name"], tree["target"], tables, losses, notes=tree["notes"])
+        return Answered(
+            tree["name"], tree["target"], tables, losses, notes=tree["notes"],
+            limit=tree.get("limit"), tells_limit="limit" in tree,
+        )  # fmt: skip
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{folder}: no folder of `gradus eval` ({type(error).__name__}: {error}); "

@@ -5,6 +5,7 @@ Legend: S seeds, N items.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,9 @@ class Side:
         known: whether those seeds are training seeds.
         groups: item to what it shares with others.
         labels: that it chose from, where its answers have no scores to tell them.
+        limit: items that were drawn at most; None: all.
+        again: the command that asks it anew, without its options; None: nothing tells it, and the
+            limit neither.
     """
 
     title: str
@@ -39,6 +43,8 @@ class Side:
     known: bool = True
     groups: Mapping[str, str] = field(default_factory=dict)
     labels: Sequence[str] | None = None
+    limit: int | None = None
+    again: str | None = None
 
     @property
     def offered(self) -> set[str] | None:
@@ -59,7 +65,7 @@ def side_by_side(a: Side, b: Side, suite: str) -> dict[str, Any]:
     golds = _golds(a, suite)
     for side in (a, b):
         for rows in side.seeds.values():
-            _require_same(golds, rows, a.title, side.title, suite)
+            _require_same(golds, rows, a, side, suite)
     _require_same_labels(a, b, suite)
     seeds_a, seeds_b = _paired(a, b)
     order = sorted(golds)
@@ -102,7 +108,7 @@ def _golds(side: Side, suite: str) -> dict[str, str]:
 
 
 def _require_same(
-    golds: Mapping[str, str], rows: Sequence[Prediction], a: str, b: str, suite: str
+    golds: Mapping[str, str], rows: Sequence[Prediction], a: Side, b: Side, suite: str
 ) -> None:
     theirs = {row.example_id: row.gold for row in rows}
     if theirs == golds and len(rows) == len(theirs):
@@ -110,9 +116,25 @@ def _require_same(
     odd = sorted(k for k in golds.keys() | theirs.keys() if golds.get(k) != theirs.get(k))
     what = f"{len(odd)} differ, such as {odd[0]}" if odd else "some stand twice"
     raise IntegrityError(
-        f"suite {suite}: {a} was asked {len(golds)} items and {b} {len(theirs)}, and they are "
-        f"not the same ({what}); evaluate both on the same rows, with the same --limit"
+        f"suite {suite}: {a.title} was asked {len(golds)} items{_limit(a)} and {b.title} "
+        f"{len(theirs)}{_limit(b)}, and they are not the same ({what}); {_remedy(a, b)}"
     )
+
+
+def _limit(side: Side) -> str:
+    if side.again is None:
+        return ""
+    return " (no --limit)" if side.limit is None else f" (--limit {side.limit})"
+
+
+def _remedy(a: Side, b: Side) -> str:
+    """Whoever was asked less is asked anew: fewer items would show less."""
+    if a.again is None or b.again is None or a.limit == b.limit:
+        return "evaluate both on the same rows, with the same --limit"
+    less, more = sorted((a, b), key=lambda side: side.limit or math.inf)
+    limit = "" if more.limit is None else f" --limit {more.limit}"
+    without = " without --limit" if more.limit is None else ""
+    return f"run `{less.again}{limit}`{without}, its other options as before"
 
 
 def _require_same_labels(a: Side, b: Side, suite: str) -> None:

@@ -76,13 +76,14 @@ def serve(
         raise UserError("--log-prompts: there is no log to write to; give --access-log FILE")
     settings = Serving(
         engine, host, port, _one_key(api_key, keys), keys,
-        usage_url if printed else usage_place(usage_url),
-        access_log, log_prompts, drain_seconds, max_in_flight, engine_urls, releases,
+        usage_url, access_log, log_prompts, drain_seconds, max_in_flight, engine_urls, releases,
     )  # fmt: skip
     if not printed:
         # Before a recipe's hours.
         require_door(settings)
     bundle = _bundle(recipe, overrides, ungated=ungated, make=not printed)
+    if not printed:
+        settings = replace(settings, usage_url=usage_place(usage_url))
     if releases is None and bundle != recipe and not engine_urls:
         settings = replace(settings, releases=releases_file())
     if printed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,10 @@ def _of_folder(folder: Path, arm: str | None) -> _Answers:
     for table in answered.tables:
         title = f"{answered.name} ({table.arm})"
         rows, groups = {0: table.predictions}, table.groups
-        side = Side(title, rows, known=False, groups=groups, labels=table.labels)
+        side = Side(
+            title, rows, known=False, groups=groups, labels=table.labels, limit=answered.limit,
+            again=f"gradus eval {shlex.quote(answered.target)}" if answered.tells_limit else None,
+        )  # fmt: skip
         sides.setdefault(table.suite, {})[table.arm] = side
     kinds = {table.suite: table.kind for table in answered.tables}
     return _Answers(answered.name, arm, kinds, _only(sides, arm, str(folder)))
@@ -118,7 +122,10 @@ def _of_model(store: Store, name: str, arm: str | None) -> _Answers:
             seeds = {**(known.seeds if known is not None else {}), about["seed"]: rows}
             title = f"{name} ({of_arm})"
             labels = offered_of(store, artifact, suite) if kinds[suite] == "label" else None
-            side = Side(title, seeds, groups=groups.get(suite, {}), labels=labels)
+            side = Side(
+                title, seeds, groups=groups.get(suite, {}), labels=labels,
+                again=f"gradus eval {shlex.quote(entry['recipe'])}",
+            )  # fmt: skip
             sides[suite][of_arm] = side
     return _Answers(name, arm, kinds, _only(sides, arm, name))
 

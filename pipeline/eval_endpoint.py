@@ -118,7 +118,7 @@ async def _evaluated(
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder):
             found = await _asked(endpoint, arms, suites, folder, wishes)
-            tree = write_answered(folder, _answered(endpoint, suites, found))
+            tree = write_answered(folder, _answered(endpoint, suites, found, wishes.limit))
             # All stands in the folder: whoever asks again wants to know what is answered now.
             for _, _, answers in found:
                 if answers.journal is not None:
@@ -127,7 +127,10 @@ async def _evaluated(
 
 
 def _answered(
-    endpoint: Endpoint, suites: Sequence[Asked], found: Sequence[tuple[str, str, Answers]]
+    endpoint: Endpoint,
+    suites: Sequence[Asked],
+    found: Sequence[tuple[str, str, Answers]],
+    limit: int | None,
 ) -> Answered:
     """All answers as they are written, with what a reader should know of them."""
     by_name = {asked.suite: asked for asked in suites}
@@ -168,7 +171,7 @@ def _answered(
             "likelihoods were asked one at a time: this engine holds adapters, and vLLM dies "
             "where it scores two prompts at once (vllm-project/vllm issue 16668)"
         )
-    return Answered(endpoint.model, endpoint.url, tables, missing=missing, notes=notes)
+    return Answered(endpoint.model, endpoint.url, tables, missing=missing, notes=notes, limit=limit)
 
 
 async def _asked(

@@ -72,7 +72,7 @@ def evaluate_by_harness(target: str, wishes: Wishes, store: Store) -> tuple[dict
             Answers(suite, "likelihood", "label", found, groups=_groups(suites, suite))
             for suite, found in run.answers.items()
         ]
-        answered = Answered(name, target, tables, notes=run.notes)
+        answered = Answered(name, target, tables, notes=run.notes, limit=wishes.limit)
         tree = write_answered(folder, answered)
     return {**tree, **run.to_json()}, folder
 

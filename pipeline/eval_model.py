@@ -19,23 +19,24 @@ from pipeline.core.arms import info_of
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import UserError
 from pipeline.core.recipe import LoadedRecipe
-from pipeline.core.schema_data import Clean
 from pipeline.core.stage import stage_key
 from pipeline.core.store import Store
-from pipeline.data.rendering.kept import own_template
 from pipeline.display import LiveDisplay
 from pipeline.eval_plan import (
     SUITE,
     Wishes,
     evaluations_of,
+    left_out,
     named_model,
     offered_of,
     own_evaluations,
+    report_of,
+    written_suites,
 )
+from pipeline.eval_rows import ROWS, is_closed, rows_node, task_of
 from pipeline.plan import Node, Plan
 from pipeline.run import execute
 
-ROWS = "rows"
 _WRITTEN = ("generate", "constrained", "likelihood")
 """Whoever can be asked in one of these can be asked in all."""
 _BATCH = 64
@@ -47,11 +48,15 @@ class _Known:
 
     Attributes:
         bins: of the calibration error, as the report has them.
+        written: suites whose answers are written freely, which is no evaluation.
+        recipe: whose suites these are.
     """
 
     evaluations: Sequence[Node]
     nodes: Mapping[str, Node]
     bins: int = BINS
+    written: Sequence[str] = ()
+    recipe: str = "RECIPE"
 
 
 def evaluate_model(name: str, wishes: Wishes, store: Store) -> tuple[dict[str, Any], Path]:
@@ -62,9 +67,29 @@ def evaluate_model(name: str, wishes: Wishes, store: Store) -> tuple[dict[str, A
     """
     entry = named_model(store, name)
     known = _of_artifacts(store, evaluations_of(store, entry))
-    report = store.need(entry["keys"]["report"])
-    bins = int(report.manifest.config.get("confidence_bins", BINS))
-    return _evaluated(name, replace(known, bins=bins), wishes, store, _no_recipe(known.nodes))
+    report = report_of(store, entry)
+    assert report is not None
+    known = replace(
+        known,
+        bins=int(report.manifest.config.get("confidence_bins", BINS)),
+        written=_written_by(store, report, entry),
+        recipe=entry["recipe"],
+    )
+    return _evaluated(name, known, wishes, store, _no_recipe(known.nodes))
+
+
+def _written_by(store: Store, report: Artifact, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Suites of a report of which this very model has written something."""
+    parts = {role: key for role, key in entry["keys"].items() if role in ("root", "adapter")}
+    made = [store.get(ref["key"]) for ref in report.manifest.inputs.values()]
+    return written_suites(
+        one.manifest.config
+        for one in made
+        if one is not None
+        and one.manifest.stage == "generated"
+        and {r: i["key"] for r, i in one.manifest.inputs.items() if not r.startswith(SUITE)}
+        == parts
+    )
 
 
 def evaluate_models_of(recipe: Path, wishes: Wishes, store: Store) -> tuple[dict[str, Any], Path]:
@@ -85,7 +110,10 @@ def evaluate_models_of(recipe: Path, wishes: Wishes, store: Store) -> tuple[dict
         prepared_only(goal, store, wishes.jobs, display)
     name = plan.recipe.recipe.name
     bins = plan.recipe.recipe.evaluate.confidence_bins
-    return _evaluated(name, _Known(evaluations, plan.nodes, bins), wishes, store, plan)
+    own = [n for n in plan.nodes.values() if n.id.startswith(f"{name}/generated.{name}")]
+    written = written_suites(node.config for node in own)
+    known = _Known(evaluations, plan.nodes, bins, written, str(recipe))
+    return _evaluated(name, known, wishes, store, plan)
 
 
 def _of_artifacts(store: Store, artifacts: Sequence[Artifact]) -> _Known:
@@ -135,7 +163,10 @@ def _evaluated(
         for path in sorted(artifact.path.glob("losses-*.jsonl")):
             losses[path.stem.removeprefix("losses-")] = read_losses(path)
     folder = wishes.out or store.root / "evals" / f"{name}-{_digest(wanted)}"
-    answered = Answered(name, name, list(tables.values()), losses)
+    notes: list[str] = []
+    if wishes.suite is None and wishes.data is None:
+        notes = left_out(known.evaluations, known.written, wanted, known.recipe)
+    answered = Answered(name, name, list(tables.values()), losses, notes=notes, limit=wishes.limit)
     return write_answered(folder, answered), folder
 
 
@@ -157,9 +188,9 @@ def _wanted(
         chosen = _suites(name, arm, suites, wishes, nodes, store)
         if not chosen:
             continue
-        if wishes.data is not None and _closed(nodes[_task(suites, nodes)]):
+        if wishes.data is not None and is_closed(nodes[task_of(suites, nodes)]):
             # Rows of a file may hold some of the labels only: all that were learned are offered.
-            inputs["labels"] = _task(suites, nodes)
+            inputs["labels"] = task_of(suites, nodes)
         config = {**template.config, "arm": arm}
         if wishes.limit is not None:
             config["limit"] = wishes.limit
@@ -186,7 +217,7 @@ def _suites(
     if wishes.data is not None:
         if all(nodes[i].config["render"] == "text" for i in suites.values()):
             return {}
-        node = _rows_node(nodes[_task(suites, nodes)], wishes, nodes, store)
+        node = rows_node(nodes[task_of(suites, nodes)], wishes, nodes, store)
         nodes[node.id] = node
         return {f"{SUITE}{ROWS}": node.id}
     if info_of(arm).labels:
@@ -198,59 +229,6 @@ def _suites(
         known = ", ".join(role.removeprefix(SUITE) for role in suites) or "none"
         raise UserError(f"--suite {wishes.suite}: {name} has no such suite in {arm} ({known})")
     return {role: suites[role]}
-
-
-def _task(suites: Mapping[str, str], nodes: Mapping[str, Node]) -> str:
-    """The first Dataset that holds a task, the recipe's own test rows before others."""
-    order = sorted(suites, key=lambda role: (role != f"{SUITE}test", role))
-    return next(suites[r] for r in order if nodes[suites[r]].config["render"] != "text")
-
-
-def _template(dataset: Node, store: Store) -> dict[str, Path]:
-    """The chat template that a recipe brought for the rows of a Dataset."""
-    artifact = store.get(dataset.key or "")
-    told = dataset.files.get("chat_template")
-    kept = told if artifact is None else own_template(artifact.path)
-    return {} if kept is None else {"chat_template": kept}
-
-
-def _closed(dataset: Node) -> bool:
-    """Whether its labels are a set to choose one from."""
-    return dataset.config["render"] in ("sft", "hybrid", "classify")
-
-
-def _rows_node(dataset: Node, wishes: Wishes, nodes: Mapping[str, Node], store: Store) -> Node:
-    """The rows of a file, rendered as a Dataset of the model renders its own."""
-    from eval.endpoint.items import form_of_file
-
-    assert wishes.data is not None
-    form, columns = form_of_file(wishes.data, wishes.form)
-    test = {
-        "files": [], "columns": columns, "seed": 0, "format": form,
-        "suffix": "".join(wishes.data.suffixes[-2:]),
-    }  # fmt: skip
-    config = {
-        **dataset.config,
-        "sources": {"test": test},
-        "carve": None,
-        "carve_test": None,
-        "replay": None,
-        # What is only judged stays as it is, and every row of it is asked.
-        "clean": Clean().model_dump(mode="json"),
-        "max_quarantined": 0,
-        "contamination": "drop",
-        "not_checkable": [],
-        "max_length": 1 << 20,
-        "over_length": "error",
-        "packing": False,
-    }
-    inputs = {"tokenizer": dataset.inputs["tokenizer"]}
-    files = {"test": wishes.data.resolve()}
-    files |= _template(dataset, store)
-    keys = {"tokenizer": nodes[inputs["tokenizer"]].key or ""}
-    digests = {role: store.digests.of(path) for role, path in files.items()}
-    key = stage_key("prepare", config, keys, digests)
-    return Node(f"{ROWS}/prepare.{key[:8]}", "prepare", config, inputs, files, key=key)
 
 
 def _tables(artifact: Artifact, known: _Known, store: Store) -> Iterator[Table]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import UserError
+from pipeline.core.nearest import nearest
 from pipeline.core.store import Store
 from pipeline.plan import Node, Plan
 
@@ -124,9 +125,7 @@ def evaluations_of(store: Store, entry: Mapping[str, Any]) -> list[Artifact]:
     Raises:
         UserError: there are none.
     """
-    keys = entry["keys"]
-    reports = [store.get(keys[role]) for role in ("report", "asked_for") if role in keys]
-    report = next((one for one in reports if one is not None), None)
+    keys, report = entry["keys"], report_of(store, entry)
     found = []
     for role, ref in report.manifest.inputs.items() if report is not None else ():
         artifact = store.get(ref["key"]) if role.startswith("model") else None
@@ -143,6 +142,46 @@ def evaluations_of(store: Store, entry: Mapping[str, Any]) -> list[Artifact]:
     return found
 
 
+def report_of(store: Store, entry: Mapping[str, Any]) -> Artifact | None:
+    """The report in which a named model stands: its own recipe's, or one that asked for it."""
+    keys = entry["keys"]
+    reports = [store.get(keys[role]) for role in ("report", "asked_for") if role in keys]
+    return next((one for one in reports if one is not None), None)
+
+
+def written_suites(configs: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The suites whose answers are written freely, of the stages that ask them, each once."""
+    return tuple(dict.fromkeys(name for config in configs for name in config["suites"]))
+
+
+def left_out(
+    known: Iterable[Node], written: Iterable[str], asked: Sequence[Node], recipe: str
+) -> list[str]:
+    """A line for each suite of a model's recipe that was not asked, and why.
+
+    Args:
+        known: the evaluations of its report.
+        written: suites that its report has written answers of.
+        asked: the evaluations that were made now.
+    """
+    arms = ", ".join(dict.fromkeys(str(node.config["arm"]) for node in asked))
+    done, there = _suites_in(asked), _suites_in(known)
+    lines = [f"left out: suite {name}: is not asked in {arms}" for name in there - done]
+    lines += [
+        f"left out: suite {name}: is no question with an answer: programs check what is written; "
+        f"the whole report has it: gradus eval {recipe}"
+        for name in dict.fromkeys(written)
+        if name not in there | done
+    ]
+    return sorted(lines)
+
+
+def _suites_in(nodes: Iterable[Node]) -> set[str]:
+    return {
+        role.removeprefix(SUITE) for node in nodes for role in node.inputs if role.startswith(SUITE)
+    }
+
+
 def named_model(store: Store, name: str) -> dict[str, Any]:
     """The entry of a model in the store.
 
@@ -152,8 +191,11 @@ def named_model(store: Store, name: str) -> dict[str, Any]:
     entry = store.model(name)
     if entry is not None:
         return entry
-    known = ", ".join(m["name"] for m in store.models()) or "none yet"
-    raise UserError(f"{name}: no such model in {store.root} (known: {known}); see `gradus models`")
+    names = [m["name"] for m in store.models()]
+    raise UserError(
+        f"{name}: no such model in {store.root}{nearest(name, names)} "
+        f"(known: {', '.join(names) or 'none yet'}); see `gradus models`"
+    )
 
 
 def offered_of(store: Store, artifact: Artifact, suite: str) -> list[str] | None:

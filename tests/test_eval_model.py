@@ -25,7 +25,7 @@ from pipeline.core.artifact import Artifact, Manifest
 from pipeline.core.errors import DataError, UserError
 from pipeline.core.recipe import LoadedRecipe
 from pipeline.core.store import Store
-from pipeline.eval_model import _of_artifacts, _rows_node, _tables, _wanted
+from pipeline.eval_model import _of_artifacts, _tables, _wanted, evaluate_model
 from pipeline.eval_plan import (
     Wishes,
     channel_suites_of,
@@ -33,6 +33,7 @@ from pipeline.eval_plan import (
     offered_of,
     suites_of,
 )
+from pipeline.eval_rows import rows_node
 from pipeline.ladder import make_plan
 from pipeline.plan import Node, Plan
 from tests.tiny_ladder import write_ladder
@@ -146,6 +147,62 @@ def test_a_writer_can_be_asked_in_every_way_of_writers_and_labels_ask_no_text(
 def test_an_unknown_suite_is_refused_with_those_there_are(made: Store) -> None:
     with pytest.raises(UserError, match=r"--suite nowhere: demo has no such suite.*test"):
         wanted(made, "demo", suite="nowhere")
+
+
+def written(made: Store, adapter: str, *suites: str) -> None:
+    """The report has written answers of a model too."""
+    config = {"name": "demo", "suites": list(suites), "role": "model"}
+    inputs = {f"suite.{name}": "rows" for name in suites}
+    put(made, "written", "generated", config, {"root": "base", "adapter": adapter, **inputs})
+    report = made.need("report")
+    refs = dict(report.manifest.inputs) | {"generated0": {"key": "written", "digest": "w"}}
+    place = report.path / "manifest.json"
+    tree = json.loads(place.read_text())
+    place.write_text(json.dumps({**tree, "inputs": refs}))
+
+
+def asked_of(made: Store, monkeypatch: pytest.MonkeyPatch, name: str, **wishes: Any) -> list[str]:
+    """The notes of an evaluation whose answers lie in the store already."""
+    monkeypatch.setattr("pipeline.eval_model.execute", lambda *_, **__: None)
+    by_arm = {"generate": "demo-eval-1", "classifier": "demo-x-eval-1"}
+    need = Store.need
+
+    def there(self: Store, key: str) -> Artifact:
+        return need(self, key) if self.get(key) else need(self, by_arm[arms[name]])
+
+    arms = {"demo": "generate", "demo-x": "classifier"}
+    monkeypatch.setattr(Store, "need", there)
+    tree, _ = evaluate_model(name, Wishes(**wishes), made)
+    notes: list[str] = tree["notes"]
+    return notes
+
+
+def test_suites_that_are_left_out_are_told_with_their_reason(
+    made: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    written(made, "demo-1", "test", "instructions")
+    notes = asked_of(made, monkeypatch, "demo", out=tmp_path / "one")
+    assert notes == [
+        "left out: suite instructions: is no question with an answer: programs check what is "
+        "written; the whole report has it: gradus eval demo.yaml"
+    ]
+    notes = asked_of(made, monkeypatch, "demo", arms=("likelihood",), out=tmp_path / "two")
+    assert notes[0] == "left out: suite general: is not asked in likelihood"
+    assert len(notes) == 2
+    # Who names a suite knows that it is one; and the other model has written nothing.
+    assert asked_of(made, monkeypatch, "demo", suite="test", out=tmp_path / "three") == []
+    assert asked_of(made, monkeypatch, "demo-x", out=tmp_path / "four") == []
+
+
+def test_a_model_that_stands_in_anothers_report_alone_is_asked_as_there(
+    made: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    entry = made.model("demo")
+    assert entry is not None
+    keys = {**entry["keys"], "asked_for": entry["keys"]["report"]}
+    del keys["report"]
+    made.write_json("models/demo.json", {**entry, "keys": keys})
+    assert asked_of(made, monkeypatch, "demo", out=tmp_path / "out") == []
 
 
 def test_rows_of_a_file_are_prepared_as_the_models_own_and_offer_its_labels(
@@ -306,11 +363,11 @@ def test_rows_of_a_file_are_written_by_the_template_that_the_recipe_brought(
     dataset = made.need("rows")
     node = Node("rows", "prepare", dataset.manifest.config, {"tokenizer": "base"}, key="rows")
     nodes = {"base": Node("base", "fetch", {}, {}, key="base"), "rows": node}
-    plain = _rows_node(node, wishes, nodes, made)
+    plain = rows_node(node, wishes, nodes, made)
     assert set(plain.files) == {"test"}
     kept = dataset.path / "chat_template.jinja"
     kept.write_text("{{ messages }}", encoding="utf-8")
-    own = _rows_node(node, wishes, nodes, made)
+    own = rows_node(node, wishes, nodes, made)
     assert own.files["chat_template"] == kept
     assert own.key != plain.key
 

@@ -20,6 +20,7 @@ from endpoint_case import Served, dropped, logprob, plain, serving, status, writ
 from eval.answered import Table, arm_figures, read_answered
 from eval.journal import held
 from eval.record import Prediction, read_predictions
+from pipeline.core.store import Store
 from pipeline.eval_view import print_answered
 from tests.silent_server import closed_port
 
@@ -345,6 +346,17 @@ def test_answers_need_a_folder(refusal: Refusal, served: Served, rows: Path) -> 
     assert not served.seen
 
 
+@pytest.mark.parametrize("words", [["eval"], ["compare"], ["lineage"]])
+def test_a_near_name_is_offered_for_an_unknown_model(
+    refusal: Refusal, tmp_path: Path, words: list[str]
+) -> None:
+    entry = {"name": "banking-intents", "level": "L2", "recipe": "r.yaml", "keys": {}}
+    Store(tmp_path / "store").write_json("models/banking-intents.json", entry)
+    other = ["banking-intents"] if words == ["compare"] else []
+    told = refusal(*words, "bankin-intents", *other)
+    assert ", did you mean banking-intents? (known: banking-intents)" in told
+
+
 def test_an_unknown_model_lists_those_of_the_store(refusal: Refusal) -> None:
     assert "no such model" in refusal("eval", "nobody")
     assert "see `gradus models`" in refusal("eval", "nobody")
@@ -416,8 +428,21 @@ def test_compare_refuses_other_items_and_names_the_suite(
     result = gradus("compare", two[0], out)
     assert result.exit_code == 1
     assert "suite rows: " in result.stderr
-    assert "30 items and" in result.stderr
-    assert "the same --limit" in result.stderr
+    assert "was asked 30 items (no --limit) and" in result.stderr
+    assert "9 (--limit 9), and they are not the same" in result.stderr
+    command = f"run `gradus eval {served.url}` without --limit, its other options as before"
+    assert command in result.stderr
+    assert command in gradus("compare", out, two[0]).stderr
+    other = tmp_path / "few"
+    gradus("eval", served.url, "--data", rows, "--arms", "generate", "--limit", "6", "--out", other)
+    result = gradus("compare", other, out)
+    assert "6 items (--limit 6)" in result.stderr
+    assert f"run `gradus eval {served.url} --limit 9`, its other options as" in result.stderr
+    # A folder of before does not tell its limit.
+    tree = json.loads((out / "metrics.json").read_text())
+    del tree["limit"]
+    (out / "metrics.json").write_text(json.dumps(tree))
+    assert "the same --limit" in gradus("compare", other, out).stderr
 
 
 def test_compare_refuses_other_labels_and_names_one(
