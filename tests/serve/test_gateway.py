@@ -12,6 +12,7 @@ import requests
 from door_case import CHAT, EVENTS, Door, StubEngine, StubUpstream, app_of, error_of
 
 from serve.bundle import Bundle, read_bundle
+from serve.identity import identity_of
 
 
 @pytest.fixture(scope="module")
