@@ -65,7 +65,8 @@ def test_a_models_own_settings_make_another_version(bundle: Bundle) -> None:
         replace(head, temperature=2.0),
         replace(head, threshold=None),
     ]
-    found = [identity_of(bundle, about) for about in [*adapters, *heads]]
+    models: list[BundleAdapter | BundleHead] = [*adapters, *heads]
+    found = [identity_of(bundle, about) for about in models]
     assert len(set(found)) == len(found)
 
 

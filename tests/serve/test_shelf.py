@@ -42,8 +42,10 @@ NAME = "demo-l2"
 def release(folder: Path, **changes: Any) -> Release:
     releases = Releases(folder / "releases.json")
     for number in (1, 2):
-        told = {"identity": f"identity{number}", "gated": True, "served": number == 1}
-        releases.register(NAME, f"digest{number}", folder, **told)
+        releases.register(
+            NAME, f"digest{number}", folder, identity=f"identity{number}", gated=True,
+            served=number == 1,
+        )  # fmt: skip
     return releases.read()[NAME].model_copy(update=changes)
 
 
