@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from served import vllm_options
 from stand_ins import artifact, serve
 from tiny_family import Family
 
@@ -17,6 +18,7 @@ from pipeline.core.engine_limits import REASONING_PARSERS, TOOL_PARSERS
 from pipeline.core.errors import ModelError, UserError
 from pipeline.core.generation_config import sampling_of, sampling_over
 from pipeline.core.schema_serve import EngineArguments, Sampling
+from serve.attached import AttachedEngine
 from serve.bundle import Bundle, read_bundle
 from serve.engine_install import EngineHome, find_home
 from serve.gateway.bodies import check_body
@@ -31,13 +33,31 @@ from serve.vllm_engine import command_line
 
 CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 SAID = {"messages": [{"role": "user", "content": "hi"}]}
-SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.05, "max_tokens": 50,
-            "repetition_penalty": 1.1, "presence_penalty": 0.5, "frequency_penalty": 0.25}  # fmt: skip
+SAMPLING = {
+    "temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.05, "max_tokens": 50,
+    "repetition_penalty": 1.1, "presence_penalty": 0.5, "frequency_penalty": 0.25,
+}  # fmt: skip
 ARGUMENTS = {
     "tool_call_parser": "hermes", "reasoning_parser": "qwen3", "max_num_seqs": 8,
     "max_num_batched_tokens": 512, "gpu_memory_utilization": 0.5, "tensor_parallel_size": 2,
     "kv_cache_dtype": "fp8", "enable_prefix_caching": False,
 }  # fmt: skip
+# vLLM's own parser and its own checks, and the names that it has registered.
+PARSE = """
+import json, sys
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+names = json.loads(sys.argv[1])
+args = make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[2:])
+validate_parsed_serve_args(args)
+print("TOLD" + json.dumps({
+    "arguments": {name: getattr(args, name) for name in names},
+    "tools": sorted(ToolParserManager.list_registered()),
+    "reasoning": sorted(ReasoningParserManager.list_registered()),
+}))
+"""
 HOME = EngineHome(Path("/home/engine"), "cuda", "0.32.0", current=True)
 
 
@@ -56,15 +76,9 @@ def bundled(family: Family, tmp_path: Path) -> Callable[..., Bundle]:
 
 
 def route(bundle: Bundle) -> Route:
-    class Engine:
-        name = "vllm"
-        models = {model.name: model.name for model in bundle.models}
-        echoes = models
-
-        def request(self, body: dict[str, Any]) -> dict[str, Any]:
-            return body
-
-    return chat_route(bundle, bundle.models[-1], Engine(), UpstreamGroup([]), "demo-l2")
+    names = {model.name: model.name for model in bundle.models}
+    engine = AttachedEngine("http://127.0.0.1:9", names)
+    return chat_route(bundle, bundle.models[-1], engine, UpstreamGroup([]), "demo-l2")
 
 
 def sent(bundle: Bundle, path: str, **body: Any) -> dict[str, Any]:
@@ -145,7 +159,7 @@ def test_the_bases_generation_config_is_what_transformers_reads_of_it(tmp_path: 
 @pytest.mark.parametrize("text", ["{", "[]", '{"temperature": 9}', '{"top_k": "many"}'])
 def test_a_generation_config_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "generation_config.json").write_text(text)
-    with pytest.raises(ModelError, match="generation_config.json"):
+    with pytest.raises(ModelError, match=r"generation_config\.json"):
         sampling_of(tmp_path)
 
 
@@ -165,7 +179,7 @@ def test_the_length_is_the_bases_room_where_the_recipe_says_none(tmp_path: Path)
     assert serving_words(config, tmp_path)["max_model_len"] == 300
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 40960}')
     assert serving_words(config, tmp_path)["max_model_len"] == 1024
-    with pytest.raises(ModelError, match="serve.max_model_len: 40961"):
+    with pytest.raises(ModelError, match=r"serve\.max_model_len: 40961"):
         serving_words({**config, "max_model_len": 40961}, tmp_path)
 
 
@@ -210,7 +224,13 @@ def test_vllm_reads_these_options_and_knows_these_parsers(
     if home is None:
         pytest.skip("vLLM is not installed: `gradus engine install`")
     line = command_line(bundled(engine=ARGUMENTS), home, {}, 9)
-    told = vllm_options(home, line[line.index("serve") + 1 :])
+    names = [*ARGUMENTS, "enable_auto_tool_choice", "generation_config"]
+    found = subprocess.run(
+        [str(home.python), "-c", PARSE, json.dumps(names), *line[line.index("serve") + 1 :]],
+        capture_output=True, text=True, check=False, env={**os.environ, "VLLM_PLUGINS": ""},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr[-2000:]
+    told = json.loads(found.stdout.rpartition("TOLD")[2])
     assert told["tools"] == sorted(TOOL_PARSERS)
     assert told["reasoning"] == sorted(REASONING_PARSERS)
     assert told["arguments"] == {
@@ -245,7 +265,7 @@ def test_what_makes_no_sense_is_refused_with_its_place(
 def test_the_transformers_engine_refuses_a_default_that_it_cannot_do(
     bundled: Callable[..., Bundle],
 ) -> None:
-    with pytest.raises(UserError, match="sampling.presence_penalty is 0.5"):
+    with pytest.raises(UserError, match=r"sampling\.presence_penalty is 0\.5"):
         TransformersEngine(bundled(sampling=SAMPLING))
 
 
