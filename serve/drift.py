@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
@@ -23,16 +24,25 @@ class Drift:
                 drift.
         """
         self._validation = validation
+        self._since = -math.inf
         self._last: deque[tuple[str, float, bool]] = deque(maxlen=WINDOW)
 
-    def answered(self, label: str, probability: float, *, abstained: bool) -> None:
-        """One more answer; the oldest beyond the window is forgotten."""
-        self._last.append((label, probability, abstained))
+    def answered(
+        self, label: str, probability: float, *, abstained: bool, began: float | None = None
+    ) -> None:
+        """One more answer; the oldest beyond the window is forgotten.
+
+        Args:
+            began: by ``time.monotonic``; an answer of the version before is left out.
+        """
+        if began is None or began >= self._since:
+            self._last.append((label, probability, abstained))
 
     def measure_by(self, validation: Mapping[str, Any]) -> None:
         """From now on by another version's validation; answers of before are forgotten."""
         self._validation = validation
         self._last.clear()
+        self._since = time.monotonic()
 
     def answers(self) -> int:
         """How many are looked at."""

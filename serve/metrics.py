@@ -130,15 +130,24 @@ class Metrics:
         """Asks ``count`` at every look: a database that is away shows before a row is lost."""
         self._waiting.set_function(count)
 
-    def classified(self, model: str, label: str, probability: float, *, abstained: bool) -> None:
-        """A head has answered. ``label`` is the likeliest, also where it was not told, for
-        validation's shares are of that; ``abstained``: it was not."""
+    def classified(
+        self, model: str, label: str, probability: float, *, abstained: bool,
+        began: float | None = None,
+    ) -> None:  # fmt: skip
+        """A head has answered.
+
+        Args:
+            label: the likeliest, also where it was not told: validation's shares are of that.
+            abstained: it was not told.
+            began: by ``time.monotonic``: what began before another version was live is no drift
+                of that one.
+        """
         self._labels.labels(model, label).inc()
         self._sure.labels(model).observe(probability)
         if abstained:
             self._silent.labels(model).inc()
         if (drift := self._drift.get(model)) is not None:
-            drift.answered(label, probability, abstained=abstained)
+            drift.answered(label, probability, abstained=abstained, began=began)
 
     def measured_by(self, name: str, validation: Mapping[str, Any]) -> None:
         """Another version of a name is live: its answers are held against its own validation."""

@@ -121,7 +121,7 @@ async def classify(call: Call) -> Answer:
             likeliest = max(one.probabilities, key=one.probabilities.__getitem__)
             door.metrics.classified(
                 route.counted_as or route.name, likeliest, one.probabilities[likeliest],
-                abstained=one.abstained,
+                abstained=one.abstained, began=call.began,
             )  # fmt: skip
     call.end(200, Counted(tokens, 0), tree["data"])
     return told(200, tree)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from itertools import combinations
 from typing import Any
 
@@ -101,6 +102,18 @@ def test_drift_forgets_what_is_long_ago_and_is_no_number_without_answers() -> No
     for _ in range(WINDOW):
         drift.answered("a", 0.75, abstained=False)
     assert (drift.labels(), drift.probability(), drift.answers()) == (0.0, 0.25, WINDOW)
+
+
+def test_what_began_on_the_version_before_is_no_drift_of_the_live_one() -> None:
+    metrics = Metrics({"intents": {"labels": {"a": 1.0}}})
+    began = time.monotonic()
+    metrics.measured_by("intents", {"labels": {"b": 1.0}})
+    metrics.classified("intents", "a", 0.5, abstained=False, began=began)
+    metrics.classified("intents", "b", 0.5, abstained=False, began=time.monotonic())
+    found = samples(metrics.render().decode())
+    assert value(found, "gradus_label_drift", model="intents") == 0
+    assert value(found, "gradus_drift_answers", model="intents") == 1
+    assert value(found, "gradus_labels_total", model="intents", label="a") == 1
 
 
 def test_time_to_the_first_byte_is_that_of_streams(gateway: Any) -> None:
