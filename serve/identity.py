@@ -21,6 +21,11 @@ _NO_SETTING = {
     "lineage",
 }  # fmt: skip
 _NO_ANSWER = {"name", "level", "path", "precision", "validation"}
+# Of an engine's arguments: how much of a machine it takes, and how fast it is.
+_NO_WORD = {
+    "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "tensor_parallel_size",
+    "enable_prefix_caching",
+}  # fmt: skip
 
 
 def identity_of(bundle: Bundle, about: BundleAdapter | BundleHead) -> str:
@@ -55,7 +60,7 @@ def _told(about: Any, without: set[str]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """In words of JSON."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_defaults=True)
+        return value.model_dump(mode="json", exclude_defaults=True, exclude=_NO_WORD)
     if is_dataclass(value):
         return _told(value, _NO_ANSWER)
     if isinstance(value, Mapping):

@@ -155,6 +155,7 @@ def require_beside(held: Held, running: Bundle) -> None:
                     other.engine.reasoning_parser,
                     running.engine.reasoning_parser,
                 ),
+                ("type of cache", other.engine.kv_cache_dtype, running.engine.kv_cache_dtype),
             )
             if a != b
         ),

@@ -10,7 +10,9 @@ import pytest
 from tiny_family import Family, make_headed
 
 from pipeline.core.controls import Controls
+from pipeline.core.schema_serve import EngineArguments, Sampling
 from serve.bundle import Bundle, BundleAdapter, BundleHead, BundleLabels, read_bundle
+from serve.bundle_file import LineageFile
 from serve.identity import identity_of, version_of
 
 LABELS = BundleLabels((5,), {"a": (1, 2), "b": (3, 2)}, 2.0, 0.4, 0.9, {"labels": {"a": 1.0}})
@@ -37,6 +39,11 @@ def test_every_setting_of_a_bundle_that_moves_an_answer_makes_another_version(
         {"max_model_len": 64},
         {"dtype": "bfloat16"},
         {"base": replace(bundle.base, digest="another")},
+        {"stop": ("END",)},
+        {"sampling": Sampling(temperature=0.5)},
+        {"sampling": Sampling(temperature=0.0)},
+        {"engine": EngineArguments(reasoning_parser="qwen3")},
+        {"engine": EngineArguments(kv_cache_dtype="fp8")},
         {"chat_template": tmp_path / "one.jinja"},
         {"chat_template": tmp_path / "two.jinja"},
     ]
@@ -76,7 +83,9 @@ def test_where_it_lies_who_is_beside_it_and_what_was_found_out_make_no_other_ver
     adapter, head = replace(bundle.adapters[-1], labels=LABELS), bundle.heads[0]
     moved = replace(
         bundle, name="other", root=Path("/elsewhere"), adapters=(adapter,), heads=(),
-        gates=({"status": "pass"},), ungated=True,
+        gates=({"status": "pass"},), ungated=True, golden=False,
+        engine=EngineArguments(max_num_seqs=8, gpu_memory_utilization=0.5),
+        lineage=LineageFile(recipe="x"),
     )  # fmt: skip
     seen = replace(LABELS, precision=0.8, validation=None)
     told = replace(adapter, path=Path("/elsewhere/a"), labels=seen)
