@@ -38,6 +38,8 @@ from pipeline.core.errors import DataError, IntegrityError
 METRICS = "metrics.json"
 ENDPOINT = "endpoint"
 _GROUPS = "groups.json"
+# All that a folder which is none, or files of others in it, come to.
+_NO_FOLDER = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def read_answered(folder: Path) -> Answered:
             tree["name"], tree["target"], tables, losses, notes=tree["notes"],
             limit=tree.get("limit"), tells_limit="limit" in tree,
         )  # fmt: skip
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except _NO_FOLDER as error:
         raise IntegrityError(
             f"{folder}: no folder of `gradus eval` ({type(error).__name__}: {error}); "
             "evaluate the model again"

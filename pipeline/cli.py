@@ -14,10 +14,12 @@ from pipeline.cli_keys import keys as keys_group
 from pipeline.cli_options import (
     CONTEXT,
     FORMATS,
+    Verbs,
     json_option,
     locked_option,
     recipe_argument,
     reported,
+    require_place,
     set_option,
 )
 from pipeline.cli_releases import promote, releases_of, rollback
@@ -25,7 +27,7 @@ from pipeline.cli_serve import engine, serve
 from pipeline.cli_usage import usage
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Verbs, context_settings=CONTEXT)
 @click.version_option(package_name="gradus", prog_name="gradus")
 def main() -> None:
     """Take a base model from L0 to L1 to L2, prove each step, serve the family."""
@@ -218,6 +220,7 @@ def init(data: Path, base: str, out: Path | None, as_json: bool) -> None:
     """Look at data and write a first recipe with comments; it runs."""
     from pipeline.first_recipe import write_first_recipe
 
+    require_place(Path(base))
     written = write_first_recipe(data, base, out, lambda line: click.echo(line, err=True))
     click.echo(json.dumps({"recipe": str(written)}) if as_json else f"gradus run {written}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli_options import FORMATS, json_option, reported, set_option
+from pipeline.cli_options import FORMATS, json_option, reported, require_place, set_option
 
 
 def _names(_context: Any, _option: Any, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -89,4 +89,6 @@ def compare(a: str, b: str, suite: str | None, as_json: bool) -> int:
     """
     from pipeline.compare_verb import compare as run
 
+    for target in (a, b):
+        require_place(Path(target))
     return run(a, b, suite=suite, as_json=as_json)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
-from pipeline.cli_options import json_option, reported
+from pipeline.cli_options import json_option, reported, require_place
 
 
 @click.group()
@@ -45,6 +46,7 @@ def push(
     from pipeline.push import parcel_of, require_repo
 
     require_repo(repo)
+    require_place(Path(target))
     parcel = parcel_of(target, Store(), export=exported)
     sizes, url = parcel.sizes(), None
     if not dry_run:

@@ -151,4 +151,6 @@ def _told(key: Key) -> dict[str, Any]:
 def _place(path: Path | None) -> Path:
     from pipeline.core.store import Store
 
+    if path is not None and not path.name:
+        raise UserError("--file: names no file; give one, or leave it out")
     return path or Store().root / "keys.json"

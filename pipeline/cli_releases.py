@@ -11,6 +11,7 @@ import click
 
 from pipeline.cli_options import reported
 from pipeline.core.errors import GradusError, UserError
+from pipeline.core.terminal import visible
 
 if TYPE_CHECKING:
     from serve.release_file import Release
@@ -59,7 +60,8 @@ def releases_of(name: str | None, path: Path | None) -> None:
     file = _file(path)
     found = file.read()
     if not found:
-        click.echo(f"{file.path}: nothing was released yet; `gradus serve RECIPE` adds versions")
+        text = f"{file.path}: nothing was released yet; `gradus serve RECIPE` adds versions"
+        click.echo(visible(text))
     elif name is not None and name not in found:
         there = ", ".join(sorted(found))
         raise UserError(f"{name}: no released model of that name; there are {there}")

@@ -126,7 +126,7 @@ class UsageStore:
             except Exception:
                 self._engine.dispose()
                 raise
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
             raise UserError(f"--usage-db {_masked(url)}: no such database ({error})") from None
         except (SQLAlchemyError, OSError) as error:
             raise UserError(
@@ -286,6 +286,6 @@ def _why(error: Exception) -> str:
 def _masked(url: str) -> str:
     try:
         return sql.engine.make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # What is no URL may still hold a password.
         return url[:8] + "..."

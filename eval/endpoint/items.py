@@ -173,7 +173,7 @@ def read_labels(path: Path) -> list[str]:
         raise DataError(f"{path}: cannot be read ({error}); give a label a line") from None
     try:
         found = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: begins as a JSON list and is none ({error})") from None
     labels = [str(label).strip() for label in found if str(label).strip()]
     if not labels:
