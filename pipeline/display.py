@@ -243,9 +243,13 @@ def print_models(models: list[dict[str, Any]]) -> None:
         gates = model["gates"]
         words = ", ".join(f"{n} {s}" for s, n in gates.items() if n) or "none"
         key = model["keys"].get("adapter") or model["keys"].get("root") or ""
-        rank = str(model["rank"] or "full")
+        rank = str(model.get("rank") or "full")
         table.add_row(
-            model["name"], model["level"], model["objective"], model["base"], rank, words, key[:12]
+            model["name"],
+            *(str(model.get(each, "")) for each in ("level", "objective", "base")),
+            rank,
+            words,
+            key[:12],
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 

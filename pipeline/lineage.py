@@ -61,6 +61,8 @@ def _artifact(store: Store, name: str) -> Artifact:
     model = store.model(name)
     if model is not None:
         keys = model["keys"]
+        if not keys.keys() & {"adapter", "root"}:
+            raise UserError(f"{name}: its entry names no weights; run {model['recipe']} again")
         return store.need(keys.get("adapter") or keys["root"])
     found = [a for a in store.all() if len(name) >= 6 and a.key.startswith(name)]
     if len(found) == 1:

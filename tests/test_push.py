@@ -157,7 +157,7 @@ def test_a_dry_run_lists_sizes_prints_the_card_and_sends_nothing(
         ({"gates": []}, "no gate was ever set"),
         ({"ungated": True}, "overridden, or it has none"),
         ({"gates": [{"text": "told by nobody"}]}, "told by nobody"),
-        ({"gates": [PASS, {}]}, "a gate without its words"),
+        ({"gates": [PASS, {}]}, "gates did not all pass"),
     ],
 )
 def test_what_did_not_pass_its_gates_is_not_pushed(

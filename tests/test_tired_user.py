@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,3 +94,54 @@ def test_no_word_ends_in_a_traceback(untidy: Path, line: str, typed: Sequence[st
 def test_no_file_beside_an_address_ends_in_a_traceback(untidy: Path, option: str) -> None:
     found = [refused_in_words([*ASK, option, word]) for word in FILES]
     assert [problem for problem in found if problem] == []
+
+
+ENTRY = {"name": "demo", "level": "L2", "recipe": "r.yaml", "keys": {"root": "a" * 64}}
+MANIFEST = {
+    "kind": "Model", "key": "a" * 64, "digest": "d", "stage": "fetch", "stage_version": 1,
+    "config": {}, "packages": {}, "inputs": {}, "local_files": {}, "files": {},
+}  # fmt: skip
+NESTED = "[" * 200_000
+BROKEN = (NESTED, "", "[]", "{}", "null", "1", '"x"', '{"name": 1}', '{"name": "demo"}')
+ENTRIES = (
+    *BROKEN, json.dumps({**ENTRY, "keys": []}), json.dumps({**ENTRY, "keys": {"root": 1}}),
+    json.dumps({**ENTRY, "gates": []}), json.dumps(ENTRY),
+)  # fmt: skip
+MANIFESTS = (
+    *BROKEN, json.dumps({**MANIFEST, "inputs": {"x": 1}}), json.dumps({**MANIFEST, "files": [1]}),
+    json.dumps({**MANIFEST, "inputs": {"x": {"key": "a"}}}),
+    json.dumps({**MANIFEST, "files": {"../x": "d", "a\0b": "d"}}),
+    json.dumps({**MANIFEST, "files": {"x": 1}}), json.dumps({**MANIFEST, "facts": None}),
+    json.dumps({**MANIFEST, "config": []}), json.dumps(MANIFEST),
+)  # fmt: skip
+OF_STORES = (
+    "models", "models --json", "lineage demo", "lineage aaaaaa", "verify", "eval demo",
+    "compare demo demo", "push demo a/b --dry-run", "serve demo", "keys list", "releases",
+    "usage", "plan --no-price nul.yaml",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "texts"),
+    [
+        ("models/demo.json", ENTRIES),
+        (f"objects/{'a' * 64}/manifest.json", MANIFESTS),
+        ("digests.json", BROKEN),
+        ("keys.json", BROKEN),
+        ("releases.json", BROKEN),
+        ("usage.db", BROKEN),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else "",
+)
+def test_no_broken_file_of_a_store_ends_in_a_traceback(
+    untidy: Path, place: str, texts: Sequence[str]
+) -> None:
+    store = untidy / "store"
+    found = []
+    for text in texts:
+        shutil.rmtree(store, ignore_errors=True)
+        for name, content in {"models/demo.json": json.dumps(ENTRY), place: text}.items():
+            (store / name).parent.mkdir(parents=True, exist_ok=True)
+            (store / name).write_text(content)
+        found += [(text[:60], refused_in_words(line.split())) for line in OF_STORES]
+    assert [problem for problem in found if problem[1]] == []

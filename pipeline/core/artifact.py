@@ -111,6 +111,25 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         os.fsync(stream.fileno())
 
 
+def _sound(manifest: Manifest) -> Manifest:
+    """Its fields are of the kinds that its readers take.
+
+    Raises:
+        TypeError: they are not.
+    """
+    inputs = manifest.inputs.values() if isinstance(manifest.inputs, dict) else [None]
+    maps = (manifest.config, manifest.facts, manifest.run, manifest.packages, manifest.local_files)
+    whole = (
+        all(isinstance(each, dict) for each in (manifest.files, *maps))
+        and all(isinstance(each, str) for each in (manifest.key, manifest.digest, manifest.stage))
+        and all(isinstance(digest, str) for digest in manifest.files.values())
+        and all(isinstance(ref, dict) and {"key", "digest"} <= ref.keys() for ref in inputs)
+    )
+    if not whole:
+        raise TypeError("its fields are of other kinds")
+    return manifest
+
+
 def read_artifact(folder: Path) -> Artifact | None:
     """The artifact in ``folder``, or None where no whole one is.
 
@@ -120,10 +139,10 @@ def read_artifact(folder: Path) -> Artifact | None:
     file = folder / MANIFEST
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
-        return Artifact(folder, Manifest(**tree))
+        return Artifact(folder, _sound(Manifest(**tree)))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         raise IntegrityError(
             f"{file}: not a manifest ({error}); delete that folder and run again"
         ) from None

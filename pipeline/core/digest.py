@@ -55,9 +55,11 @@ class DigestCache:
         self._known: dict[str, str] = {}
         self._changed = False
         try:
-            self._known = json.loads(file.read_text())
-        except (OSError, ValueError):
-            self._known = {}
+            kept = json.loads(file.read_text())
+        except (OSError, ValueError, RecursionError):
+            return
+        if isinstance(kept, dict):
+            self._known = {name: told for name, told in kept.items() if isinstance(told, str)}
 
     def of(self, path: Path) -> str:
         """Digest of a file, or of a folder's tree."""

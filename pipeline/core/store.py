@@ -132,8 +132,8 @@ class Store:
         found = []
         for path in files:
             try:
-                found.append(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
+                found.append(_entry(json.loads(path.read_text(encoding="utf-8"))))
+            except (OSError, ValueError, RecursionError) as error:
                 raise IntegrityError(
                     f"{path}: cannot be read ({error}); delete it and run the recipe again"
                 ) from None
@@ -154,6 +154,24 @@ class Store:
             stream.flush()
             stream.seek(0)
             return sum(1 for _ in stream)
+
+
+def _entry(tree: Any) -> dict[str, Any]:
+    """A named model's file as its readers take it.
+
+    Raises:
+        ValueError: it is of another shape.
+    """
+    if not isinstance(tree, dict) or not isinstance(tree.get("name"), str):
+        raise ValueError("names no model")
+    made = {"recipe": "RECIPE", "keys": {}, "gates": {}, **tree}
+    if not isinstance(made["gates"], dict) or not _texts(made["keys"]):
+        raise ValueError("its keys or gates are none")
+    return made
+
+
+def _texts(tree: Any) -> bool:
+    return isinstance(tree, dict) and all(isinstance(value, str) for value in tree.values())
 
 
 def _sync_folder(folder: Path) -> None:

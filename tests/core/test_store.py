@@ -299,7 +299,9 @@ def test_models_are_listed_by_name(store: Store) -> None:
     for name in ("b", "a"):
         store.write_json(f"models/{name}.json", {"name": name})
     assert [model["name"] for model in store.models()] == ["a", "b"]
-    assert store.model("b") == {"name": "b"}
+    found = store.model("b")
+    assert found is not None
+    assert (found["name"], found["keys"], found["gates"]) == ("b", {}, {})
     assert store.model("c") is None
 
 
