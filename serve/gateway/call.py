@@ -21,7 +21,7 @@ from serve.gateway.stream import Counted
 from serve.gateway.wire import WIRE, Wire
 
 if TYPE_CHECKING:
-    from serve.keys import Key
+    from serve.keys import Key, KeyRing
     from serve.limits import Ticket
 
 _UNBOUNDED = 256
@@ -93,16 +93,27 @@ class Call:
         if self.door.keys is None:
             require_own_host(self.header(b"host"))
             return
-        scheme, _, token = self.header(b"authorization").partition(" ")
-        # Header text is latin-1 on the way in; a key's own bytes are UTF-8.
-        given = token.strip().encode("latin-1")
-        if scheme.lower() == "bearer" and given:
-            self.key = self.door.keys.find(given)
+        self.key = self._key(self.door.keys)
         if self.key is None:
             raise ApiError(
                 401, "Missing or wrong API key", code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
+
+    def _key(self, keys: KeyRing) -> Key | None:
+        scheme, _, token = self.header(b"authorization").partition(" ")
+        # Header text is latin-1 on the way in; a key's own bytes are UTF-8.
+        given = token.strip().encode("latin-1")
+        return keys.find(given) if scheme.lower() == "bearer" and given else None
+
+    @property
+    def revoked(self) -> bool:
+        """Whether its key would not be let in any more: revoked, expired, or not for this model."""
+        if self.door.keys is None:
+            return False
+        key = self._key(self.door.keys)
+        model = "" if self.route is None else str(self.body.get("model"))
+        return key is None or bool(key.models and model and model not in key.models)
 
     async def read(self) -> dict[str, Any]:
         """Takes a place among those under way, and the body.

@@ -21,6 +21,8 @@ _HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+LOOK_S = 0.5
+"""Between looks at whether a stream's client takes it, and may still have it."""
 FAILED = 502
 """What is written down of a stream that its engine did not end; its client has read 200."""
 
@@ -50,18 +52,22 @@ class Passing:
         limits, loop = self._call.door.limits, asyncio.get_running_loop()
         # Another server's connections end by themselves.
         abort = scope[WIRE].abort if WIRE in scope else _nothing
+        serves, revoked = asyncio.current_task(), False
         watch: asyncio.TimerHandle
 
         def look() -> None:
-            # Whoever takes nothing would hold a place, and the engine's cache, for ever.
-            nonlocal watch
+            nonlocal watch, revoked
             since = self._sending_since
             if since is not None and loop.time() - since > limits.stalled_s:
+                # Whoever takes nothing would hold a place, and the engine's cache, for ever.
                 abort()
+            elif self._call.revoked and serves is not None:
+                revoked = True
+                serves.cancel()
             else:
-                watch = loop.call_later(limits.stalled_s / 4, look)
+                watch = loop.call_later(LOOK_S, look)
 
-        watch = loop.call_later(limits.stalled_s / 4, look)
+        watch = loop.call_later(LOOK_S, look)
         status = CLIENT_GONE
         try:
             await self._pass(send, loop)
@@ -74,15 +80,17 @@ class Passing:
             else:
                 await send(_event(gone(f"The answer took longer than {limits.total_s:g} s")))
         except asyncio.CancelledError:
-            if not self._call.gone:
+            ours = revoked or self._call.gone
+            if self._sending_since is None and not self._call.gone:
+                with contextlib.suppress(Exception):
+                    await send(_event(_REVOKED if revoked else gone("The server is stopping")))
+            elif revoked:
+                abort()
+            if serves is None or not ours:
                 # The server stops, and the time to drain is over.
-                if self._sending_since is None:
-                    with contextlib.suppress(Exception):
-                        await send(_event(gone("The server is stopping")))
                 raise
-            task = asyncio.current_task()
-            assert task is not None
-            task.uncancel()
+            serves.uncancel()
+            status = 401 if revoked else CLIENT_GONE
         finally:
             watch.cancel()
             # Where the stream is not over, this ends the engine's work on its request.
@@ -107,6 +115,9 @@ class Passing:
 
 def _nothing() -> None:
     pass
+
+
+_REVOKED = gone("The API key was revoked or has expired", 401, "invalid_api_key")
 
 
 def _event(data: bytes) -> dict[str, Any]:

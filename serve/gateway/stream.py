@@ -184,7 +184,11 @@ def _without_usage(data: bytes) -> bytes:
     return b"\n\n".join(kept) if any(kept) else b""
 
 
-def gone(message: str = "The engine went away; the answer is not whole") -> bytes:
+def gone(
+    message: str = "The engine went away; the answer is not whole",
+    status: int = 503,
+    code: str = "engine_away",
+) -> bytes:
     """The event that ends a stream which the engine did not end."""
-    tree = ApiError(503, message, code="engine_away").body()
+    tree = ApiError(status, message, code=code).body()
     return b"data: " + json.dumps(tree).encode() + b"\n\n"

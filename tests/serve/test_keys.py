@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -13,8 +14,10 @@ from typing import Any
 import openai
 import pytest
 import requests
+from stub_engine import Stub
 
 from pipeline.core.errors import UserError
+from serve.access_log import AccessLog
 from serve.keys import PREFIX, KeyFile, add_key, read_keys, revoke_key
 from serve.metrics import Metrics
 
@@ -239,3 +242,42 @@ def test_the_gateway_asks_for_a_key_and_shows_each_its_own_models(
     time.sleep(1.0)
     with pytest.raises(openai.AuthenticationError):
         client.models.list()
+
+
+def test_a_stream_of_a_revoked_key_ends_within_a_second_and_is_counted(
+    gateway: Any, place: Path, tmp_path: Path
+) -> None:
+    token, key = add_key(place, "ada")
+    other, _ = add_key(place, "bob")
+    log = tmp_path / "access.log"
+    stub = Stub(tokens=10_000, chunk_s=0.02)
+    running = gateway(stub, keys=KeyFile(place), log=AccessLog(log))
+    body = {"model": "demo-l2", "messages": ASKED, "stream": True}
+    with contextlib.ExitStack() as stack:
+        mine, theirs = (
+            stack.enter_context(
+                requests.post(
+                    f"{running.url}/v1/chat/completions", json=body, stream=True, timeout=10,
+                    headers={"Authorization": f"Bearer {each}"},
+                )
+            )
+            for each in (token, other)
+        )  # fmt: skip
+        chunks = mine.iter_content(None)
+        next(chunks)
+        revoke_key(place, key.id)
+        began = time.monotonic()
+        said = b"".join(chunks)
+        assert time.monotonic() - began < 1.5
+        last = json.loads(said.strip().split(b"\n\n")[-1].removeprefix(b"data: "))
+        assert last["error"]["code"] == "invalid_api_key"
+        assert b"[DONE]" not in said
+        # Nobody else's ends, and the engine's work on it is over.
+        until_one = time.monotonic() + 3
+        while running.door.in_flight != 1 and time.monotonic() < until_one:
+            time.sleep(0.02)
+        assert running.door.in_flight == 1
+        assert theirs.raw.read(1)
+    running.door.log.flush()
+    (line,) = [json.loads(each) for each in log.read_text().splitlines() if key.id in each]
+    assert line["status"] == 401
