@@ -8,8 +8,6 @@ reaches an engine.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,7 @@ from pipeline.core.controls import Controls
 from pipeline.core.errors import GateFailed, ModelError, UserError
 from pipeline.core.generation_config import sampling_of
 from pipeline.core.schema_serve import EngineArguments, Sampling
-from serve.adapter_weights import check_adapter_weights
+from serve.adapter_folder import ADAPTER_FILES, HEAD_FILES, checked_folder
 from serve.bundle_file import (
     AdapterFile,
     BaseFile,
@@ -33,11 +31,7 @@ from serve.bundle_file import (
 )
 
 BUNDLE_FILE = "bundle.json"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-HEAD_FILES = ("head.json", "head.safetensors")
 TEMPLATE_FILE = "chat_template.jinja"
-# Formats that run code when they are read.
-PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".py"})
 
 
 @dataclass(frozen=True)
@@ -270,7 +264,7 @@ def _adapter(adapter: AdapterFile, root: Path, place: Path, base: BundleBase) ->
     return BundleAdapter(
         name=adapter.name,
         level=adapter.level,
-        path=_checked(adapter, ADAPTER_FILES, root, place, base),
+        path=checked_folder(adapter, ADAPTER_FILES, root, place, base.path),
         rank=adapter.rank,
         digest=adapter.digest,
         temperatures=adapter.temperatures,
@@ -287,7 +281,7 @@ def _labels(adapter: AdapterFile) -> BundleLabels | None:
 
 
 def _head(head: HeadFile, root: Path, place: Path, base: BundleBase) -> BundleHead:
-    folder = _checked(head, (*ADAPTER_FILES, *HEAD_FILES), root, place, base)
+    folder = checked_folder(head, (*ADAPTER_FILES, *HEAD_FILES), root, place, base.path)
     return BundleHead(**{**head.model_dump(), "path": folder})
 
 
@@ -298,80 +292,3 @@ def _template(parsed: BundleFile, root: Path, place: Path) -> Path | None:
     if file.is_symlink() or not file.is_file():
         raise ModelError(f"{place}: chat_template: no file {file.name} here; run the recipe again")
     return file
-
-
-def _checked(
-    adapter: AdapterFile | HeadFile,
-    files: tuple[str, ...],
-    root: Path,
-    place: Path,
-    base: BundleBase,
-) -> Path:
-    """The adapter's folder, inside the bundle, whole, of this base, nothing but safetensors."""
-    relative = Path(adapter.path)
-    if relative.is_absolute() or ".." in relative.parts or not relative.parts:
-        raise ModelError(
-            f"{place}: adapter {adapter.name}: path {adapter.path} leaves the bundle; "
-            "keep adapters under adapters/"
-        )
-    folder = root / relative
-    _refuse_links_and_pickles(folder, root, adapter.name)
-    for name in files:
-        if not (folder / name).is_file():
-            raise ModelError(
-                f"{folder}: adapter {adapter.name} has no {name}; run the recipe again"
-            )
-    _check_config(folder / ADAPTER_FILES[0], adapter)
-    check_adapter_weights(folder / ADAPTER_FILES[1], adapter.name, adapter.rank, base.path)
-    return folder
-
-
-def _refuse_links_and_pickles(folder: Path, root: Path, name: str) -> None:
-    steps = [folder, *folder.parents]
-    for step in [*steps[: steps.index(root)], *folder.rglob("*")]:
-        if step.is_symlink():
-            raise ModelError(f"{step}: adapter {name} holds a symbolic link; copy the file instead")
-        if step.suffix in PICKLED and step.is_file():
-            raise ModelError(f"{step}: adapter {name} holds code or pickled data; safetensors only")
-
-
-def _check_config(place: Path, adapter: AdapterFile | HeadFile) -> None:
-    try:
-        config = json.loads(place.read_bytes())
-    except (ValueError, RecursionError):
-        raise ModelError(f"{place}: not JSON; run the recipe again") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise ModelError(f"{place}: not a LoRA adapter; engines serve LoRA over a base")
-    if config.get("r") != adapter.rank or config.get("lora_alpha") != adapter.rank:
-        raise ModelError(
-            f"{place}: r is {config.get('r')} and lora_alpha {config.get('lora_alpha')}, and "
-            f"bundle.json says rank {adapter.rank}; export it with the scale folded in"
-        )
-    for option in ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save"):
-        if config.get(option):
-            raise ModelError(f"{place}: {option} is set, which the engine would misread; export it")
-
-
-def copy_adapter(adapter: BundleAdapter | BundleHead, base: Path, into: Path) -> Path:
-    """Copy an adapter into ``into``, its config naming the absolute base.
-
-    The bundle travels, so its configs name no real base; engines look the base up.
-
-    Args:
-        adapter: The adapter in the bundle.
-        base: Absolute folder of the base.
-        into: Folder to write; made where it is missing.
-
-    Returns:
-        ``into``.
-    """
-    into.mkdir(parents=True, exist_ok=True)
-    (into / ADAPTER_FILES[0]).write_text(adapter_config(adapter, base))
-    shutil.copyfile(adapter.path / ADAPTER_FILES[1], into / ADAPTER_FILES[1])
-    return into
-
-
-def adapter_config(adapter: BundleAdapter | BundleHead, base: Path) -> str:
-    """The text of an adapter's config that names the base's folder."""
-    config = json.loads((adapter.path / ADAPTER_FILES[0]).read_bytes())
-    return json.dumps({**config, "base_model_name_or_path": str(base)})

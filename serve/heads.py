@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from pipeline.core.errors import ModelError
 from pipeline.core.features import feature_values
-from serve.bundle import HEAD_FILES, BundleHead
+from serve.adapter_folder import HEAD_FILES
+from serve.bundle import BundleHead
 
 _SEVERAL = 0.5
 """Of several labels those at least this probable are the answer, as in training."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import EngineError, UserError
+from serve.adapter_folder import ADAPTER_FILES, adapter_config
 from serve.addresses import engine_address
-from serve.bundle import ADAPTER_FILES, Bundle, BundleAdapter, BundleHead, adapter_config
+from serve.bundle import Bundle, BundleAdapter, BundleHead
 from serve.child import DROPPED, own_environment
 from serve.engine_install import EngineHome, find_home
 from serve.heads import read_head
@@ -118,7 +119,7 @@ _NEW_FOLDER = 'folder="$(mktemp -d)"'
 
 
 def _copy(adapter: BundleAdapter | BundleHead, bundle: Bundle, place: Path) -> Iterator[str]:
-    """What ``serve.bundle.copy_adapter`` does."""
+    """What ``serve.adapter_folder.copy_adapter`` does."""
     config, weights = ADAPTER_FILES
     yield _line(["mkdir", "-p", str(place)])
     text = adapter_config(adapter, bundle.base.path)

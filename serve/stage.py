@@ -12,7 +12,8 @@ from typing import Any
 from pipeline.core.artifact import Artifact
 from pipeline.core.errors import GateFailed
 from pipeline.core.stage import StageContext
-from serve.bundle import ADAPTER_FILES, HEAD_FILES, TEMPLATE_FILE
+from serve.adapter_folder import ADAPTER_FILES, HEAD_FILES
+from serve.bundle import TEMPLATE_FILE
 from serve.golden import write_golden
 from serve.label_answers import label_answers
 from serve.made_of import lineage_of

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from serve.bundle import ADAPTER_FILES, TEMPLATE_FILE, Bundle, copy_adapter
+from serve.adapter_folder import ADAPTER_FILES, copy_adapter
+from serve.bundle import TEMPLATE_FILE, Bundle
 from serve.child import Child, clean_environment, free_port
 from serve.engine import Unsupported, await_http, warm_up
 

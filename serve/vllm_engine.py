@@ -13,8 +13,9 @@ from typing import Any
 
 from pipeline.core.errors import EngineError, ModelError
 from pipeline.core.schema_serve import EngineArguments
+from serve.adapter_folder import copy_adapter
 from serve.adapter_slots import AdapterSlots
-from serve.bundle import Bundle, BundleAdapter, BundleHead, copy_adapter
+from serve.bundle import Bundle, BundleAdapter, BundleHead
 from serve.child import Child, clean_environment, free_port
 from serve.engine import await_http, warm_up
 from serve.engine_install import EngineHome

@@ -12,7 +12,8 @@ import pytest
 from safetensors.torch import load, save_file
 
 from pipeline.core.errors import GradusError
-from serve.bundle import copy_adapter, read_bundle
+from serve.adapter_folder import copy_adapter
+from serve.bundle import read_bundle
 
 Change = Callable[[dict[str, Any], Path], None]
 
