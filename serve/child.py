@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.core.errors import EngineError
-from serve.launcher import PID_FILE
+from serve.launcher import GRACE_S, PID_FILE
 
 STOP_S = 20.0
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -25,6 +25,11 @@ DROPPED = (
     *("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_SERVER_DEV_MODE"),
     *("GRADUS_API_KEY", "GRADUS_ENGINE_KEY", "GRADUS_USAGE_URL"),
 )
+
+
+def launched(folder: Path, grace_s: float, command: Sequence[str]) -> list[str]:
+    """The command line that runs ``command`` under the launcher; see ``serve.launcher``."""
+    return [sys.executable, "-S", str(LAUNCHER), str(folder), f"{grace_s:g}", *command]
 
 
 class Child:
@@ -54,7 +59,7 @@ class Child:
         """
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-S", str(LAUNCHER), str(self.folder), *command],
+                launched(self.folder, GRACE_S, command),
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,

@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.core.errors import EngineError, UserError
-from serve.child import clean_environment
+from serve.child import clean_environment, launched
 from serve.engine_install import find_home
 from serve.telling import tell
 from serve.vllm_engine import command_line, copies, require_current, served, variables
 from serve.whole import read_whole
 
+_MORE_S = 5.0
+"""Beyond the drain, until what still runs is killed."""
+
 
 def become_engine(
     bundle_path: Path, *, host: str, port: int, pooling: str | None, drain_s: int
 ) -> NoReturn:
-    """Replace this process by vLLM for a bundle: same process id, no process more.
+    """Replace this process by one that holds vLLM for a bundle: same process id.
+
+    SIGTERM drains it, and whatever does not end then is ended: vLLM that is told while it starts
+    waits for ever. Its folder goes with it.
 
     vLLM has no key and answers whoever reaches it: a network must keep everybody but the
     gateway out where ``host`` is not loopback.
@@ -43,10 +49,14 @@ def become_engine(
     if home is None:
         raise EngineError("engine vllm: not installed; run `gradus engine install` first")
     require_current(home)
-    # Nobody is left to remove it: a container's own temporary folder goes with the container.
     folder = Path(tempfile.mkdtemp(prefix="gradus-engine-"))
     command = command_line(
         bundle, home, copies(bundle, adapters, folder), port, pooling=pooling, host=host
     )
     command += ["--shutdown-timeout", str(drain_s)]
-    os.execve(command[0], command, clean_environment(**variables(home)))  # noqa: S606
+    # The launcher goes when its standard input ends, and this one has no owner: it holds both ends.
+    read, write = os.pipe()
+    os.dup2(read, 0)
+    os.set_inheritable(write, True)
+    held = launched(folder, drain_s + _MORE_S, command)
+    os.execve(held[0], held, clean_environment(**variables(home)))  # noqa: S606

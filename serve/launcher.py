@@ -1,9 +1,9 @@
 """Holds an engine on a lead: when its owner goes, however it goes, all of the engine goes.
 
-Run as a program, never imported by the gateway: ``python launcher.py FOLDER COMMAND...``.
+Run as a program, never imported by the gateway: ``python launcher.py FOLDER SECONDS COMMAND...``.
 Standard input is a pipe whose other end only the owner holds. The kernel closes that end
-when the owner ends, by kill -9 too, and the launcher then stops the engine: SIGTERM, a
-while to finish, SIGKILL. vLLM is three processes and more, so the launcher also adopts
+when the owner ends, by kill -9 too, and the launcher then stops the engine: SIGTERM, SECONDS
+to finish, SIGKILL. vLLM is three processes and more, so the launcher also adopts
 orphans (PR_SET_CHILD_SUBREAPER) and ends every descendant, whatever group it moved to.
 At last it removes FOLDER, the engine's runtime folder.
 
@@ -30,12 +30,14 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(argv: list[str]) -> int:
-    """Run ``argv[1:]`` until it ends or the owner goes; remove the folder ``argv[0]``.
+    """Run ``argv[2:]`` until it ends or the owner goes; remove the folder ``argv[0]``.
+
+    What runs has ``argv[1]`` seconds to end.
 
     Returns:
         The engine's exit status, as a shell gives it.
     """
-    folder, command = argv[0], argv[1:]
+    folder, grace_s, command = argv[0], float(argv[1]), argv[2:]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # A signal only wakes select(): the pipe's end and SIGTERM then take one road.
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> int:
         # Should this process be killed, its owner ends the engine's group by this.
         Path(folder, PID_FILE).write_text(str(child.pid), encoding="ascii")
         _wait(child, wake_read)
-        return _stop(child)
+        return _stop(child, grace_s)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -74,12 +76,12 @@ def _wait(child: subprocess.Popen[bytes], wake_read: int) -> None:
             return
 
 
-def _stop(child: subprocess.Popen[bytes]) -> int:
+def _stop(child: subprocess.Popen[bytes], grace_s: float) -> int:
     if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
+        # To it alone: those below it would drop what is under way, and it ends them itself.
+        child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(GRACE_S)
+            child.wait(grace_s)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     status = child.wait()
