@@ -60,7 +60,7 @@ def releases_of(name: str | None, path: Path | None) -> None:
     file = _file(path)
     found = file.read()
     if not found:
-        text = f"{file.path}: nothing was released yet; `gradus serve RECIPE` adds versions"
+        text = f"{file.path}: nothing was released yet; `gradus run RECIPE` adds versions"
         click.echo(visible(text))
     elif name is not None and name not in found:
         there = ", ".join(sorted(found))
@@ -79,7 +79,10 @@ def releases_of(name: str | None, path: Path | None) -> None:
         if line["name"] == name:
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line["at"]))
             why = f": {line['reason']}" if "reason" in line else ""
-            click.echo(f"  {at}  {line['by']}: {line['what']}, {line['from']} to {line['to']}{why}")
+            old, new = line["from"], line["to"]
+            moved = f"live: {new}" if old is None else f"{new} stays live" if old == new else ""
+            what = line["what"] + (f" version {line['version']}" if "version" in line else "")
+            click.echo(f"  {at}  {line['by']}: {what}, {moved or f'{old} to {new}'}{why}")
 
 
 def releases_file() -> Path:

@@ -136,7 +136,8 @@ def bundle_of(
     goal = without_bundle(plan)
     if goal.wanted(store):
         if not make:
-            raise UserError(f"{recipe}: not made yet; `gradus run {recipe}` makes it")
+            same = "" if overrides else "; what was made with --set is served with the same --set"
+            raise UserError(f"{recipe}: not made yet; `gradus run {recipe}` makes it{same}")
         click.echo("not made yet: runs the recipe first", err=True)
         rehearse(goal, store)
         with LiveDisplay(goal, store) as display:

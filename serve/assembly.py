@@ -60,6 +60,9 @@ class Serving:
 def releases_of(bundle: Bundle, told: Serving, echo: Callable[[str], None]) -> Releases | None:
     """The file of releases that is followed, this bundle's versions written into it.
 
+    They wait there: what others serve by the file changes when this server is ready, at the
+    earliest; see ``stand_for``.
+
     Raises:
         UserError: the file is none of releases, or engines run elsewhere.
     """
@@ -77,8 +80,22 @@ def releases_of(bundle: Bundle, told: Serving, echo: Callable[[str], None]) -> R
     from serve.versions import register_all
 
     releases = Releases(told.releases)
-    register_all(releases, bundle, served=True)
+    register_all(releases, bundle, served=False)
     return releases
+
+
+def stand_for(releases: Releases, bundle: Bundle, echo: Callable[[str], None]) -> None:
+    """Names that nobody has promoted stand for this bundle's versions: its parity has held."""
+    from serve.versions import register_all
+
+    before = releases.read()
+    for name, number in register_all(releases, bundle, served=True).items():
+        old, now = before.get(name), releases.read()[name]
+        if old is not None and old.live != now.live:
+            echo(
+                f"{name}: version {number} is live in {releases.path}, and {old.live} was: whoever "
+                "follows it changes too; `gradus promote` makes a name wait for promotions"
+            )
 
 
 def followed(
@@ -98,7 +115,7 @@ def followed(
 
     known = releases.read()
     for about in bundle.adapters:
-        if (release := known.get(about.name)) is None:
+        if (release := known.get(about.name)) is None or not release.pinned:
             continue
         own = [v.number for v in release.versions.values() if is_version(v, bundle, about)]
         if release.live not in own:

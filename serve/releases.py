@@ -137,13 +137,20 @@ class Releases:
             )  # fmt: skip
             versions = {**known, str(number): made}
             if release is None:
-                write(name, Release(versions=versions, live=number), "added", None, number)
+                write(
+                    name,
+                    Release(versions=versions, live=number),
+                    "added",
+                    None,
+                    number,
+                    version=number,
+                )
                 return number
             waiting = release.model_copy(update={"versions": versions})
             if release.pinned or not served:
-                write(name, waiting, "added", release.live, release.live)
+                write(name, waiting, "added", release.live, release.live, version=number)
             else:
-                write(name, _live(waiting, number), "added", release.live, number)
+                write(name, _live(waiting, number), "added", release.live, number, version=number)
             return number
 
     def promote(self, name: str, number: int, percent: float | None = None) -> Release:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.errors import UserError
 from serve.addresses import engine_address
-from serve.assembly import Serving, door_of, engines_of, followed, following_of, releases_of
+from serve.assembly import (
+    Serving,
+    door_of,
+    engines_of,
+    followed,
+    following_of,
+    releases_of,
+    stand_for,
+)
 from serve.bundle import Bundle
 from serve.engine import Engine
 from serve.listening import bind, shown_url
@@ -62,12 +70,14 @@ def serve(
         _stoppable(),
         kept_open(bundle, told, tell) as kept,
     ):
-        releases = releases_of(bundle, told, echo)
-        engines = engines_of(bundle, told, releases)
-        releases = followed(bundle, engines, releases, echo)
+        known = releases_of(bundle, told, echo)
+        engines = engines_of(bundle, told, known)
+        releases = followed(bundle, engines, known, echo)
         supervisor = Supervisor(engines, tell)
         try:
             _start(bundle, engines, echo)
+            if known is not None:
+                stand_for(known, bundle, echo)
             door = door_of(bundle, engines, told, supervisor, kept)
             following = following_of(bundle, engines, releases, door, supervisor)
             url = shown_url(told.host, listener.getsockname()[1])

@@ -82,7 +82,8 @@ class Call:
     def headers(self) -> dict[str, str]:
         """What every answer to it carries."""
         limits: Mapping[str, str] = {} if self.ticket is None else self.ticket.headers
-        return {"x-request-id": self.id, **limits}
+        version = {} if self.route is None else {"x-model-version": self.route.version}
+        return {"x-request-id": self.id, **version, **limits}
 
     def admit(self) -> None:
         """Looks at the key, or where there are none at the Host.

@@ -229,3 +229,12 @@ def test_several_prompts_are_not_scored_at_once_beside_adapters(gateway: Any) ->
     for prompt in ([1, 2], [[1, 2]], "text", ["text"]):
         client.completions.create(prompt=prompt, **asked)
     gateway().client().completions.create(prompt=[[1, 2], [3]], **asked)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_tells_which_version_gave_it(gateway: Any, stream: bool) -> None:
+    """A name stands for one version now and for another tomorrow, or for two while one is tried."""
+    running = gateway()
+    body = {"model": "demo-l2", "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    answer = requests.post(f"{running.url}/v1/chat/completions", json=body, timeout=10)
+    assert answer.headers["x-model-version"] == "c0ffee11"

@@ -23,7 +23,7 @@ from pipeline.core.errors import EngineError, UserError
 from serve import following as following_module
 from serve import loaded
 from serve.adapter_slots import AdapterSlots
-from serve.assembly import followed
+from serve.assembly import Serving, followed, releases_of, stand_for
 from serve.bundle import Bundle, read_bundle
 from serve.following import Following
 from serve.gateway.directory import table_of
@@ -335,3 +335,27 @@ def test_a_file_that_cannot_be_written_does_not_stop_what_is_served(
     run(server.begin)
     assert stands_for(server) == 1
     assert "releases.json: cannot be written (Read-only file system)" in case.said
+
+
+def test_a_server_changes_what_others_serve_when_its_parity_has_held_and_not_before(
+    case: Case,
+) -> None:
+    """And no name that somebody has promoted."""
+    serving = Serving(releases=case.releases.path)
+    first, second = (read_bundle(case.bundle(name)) for name in ("first", "second"))
+
+    def live() -> dict[str, int]:
+        return {name: release.live for name, release in case.releases.read().items()}
+
+    said: list[str] = []
+    for bundle in (first, second):
+        releases = releases_of(bundle, serving, said.append)
+        assert releases is not None
+        assert live() == {each.name: 1 for each in bundle.adapters}
+    assert said == []
+    case.releases.promote("demo-l1", 1)
+    stand_for(releases, second, said.append)
+    # The fifth: three are there already.
+    assert live() == {"demo-l1": 1, "demo-l2": 5}
+    (line,) = said
+    assert line.startswith("demo-l2: version 5 is live in ")
