@@ -97,13 +97,19 @@ async def classify(call: Call) -> Answer:
     """Calibrated probabilities of a model's labels.
 
     Raises:
-        ApiError: as ``generate``; 501 for a model without labels.
+        ApiError: as ``generate``; 400 for a model without labels, 501 for an engine that
+            gives no probabilities.
     """
     given, door = parse_classify(call.body), call.door
     route = call.choose()
+    if not route.writes_more:
+        raise ApiError(
+            501, "This engine chats only, and gives no probabilities; serve with vLLM",
+            code="unsupported",
+        )  # fmt: skip
     if route.reading is None or (route.head is None and route.scores is None):
         raise ApiError(
-            501, f"{route.name} has no labels to choose from; name a model that classifies",
+            400, f"{route.name} has no labels to choose from; name a model that classifies",
             param="model", code="unsupported",
         )  # fmt: skip
     call.charge()

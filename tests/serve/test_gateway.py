@@ -269,3 +269,11 @@ def test_one_models_card_tells_level_base_and_version(door: Door, bundle: Bundle
     assert card["metadata"]["base"] == "demo-l0"
     assert identity_of(bundle, bundle.adapters[1]).startswith(card["metadata"]["version"])
     assert requests.get(f"{door.url}/v1/models/nope", timeout=10).status_code == 404
+
+
+def test_an_engine_that_chats_only_classifies_nothing(door: Door) -> None:
+    answer = requests.post(
+        f"{door.url}/v1/classify", json={"model": "demo-l1", "input": "x"}, timeout=10
+    )
+    assert answer.status_code == 501
+    assert "serve with vLLM" in error_of(answer)["message"]

@@ -108,7 +108,7 @@ def test_its_card_says_that_it_classifies(door: Running) -> None:
     refused = requests.post(
         f"{door.url}/v1/classify", json={"model": "demo-l1", "input": "x"}, timeout=5
     )
-    assert refused.status_code == 501
+    assert refused.status_code == 400
     features = {"model": "demo-l2", "input": "x", "features": {"amount": 1}}
     refused = requests.post(f"{door.url}/v1/classify", json=features, timeout=5)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "features")

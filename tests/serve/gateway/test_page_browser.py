@@ -223,11 +223,11 @@ def test_what_the_server_has_not_is_said(look: Looker) -> None:
     with family() as running:
         asked = {"model": "demo-l2", "input": "x"}
         assert (
-            requests.post(f"{running.url}/v1/classify", json=asked, timeout=10).status_code == 501
+            requests.post(f"{running.url}/v1/classify", json=asked, timeout=10).status_code == 400
         )
         seen = look.run(work(running.url))
         assert "This server has no classifier" in seen
-        assert "/v1/classify answers 501" in seen
+        assert "/v1/classify refuses all of them" in seen
         assert "No model here writes" not in seen
     with family(names=(), head={}) as running:
         seen = look.run(work(running.url))
