@@ -237,7 +237,7 @@ def print_models(models: list[dict[str, Any]]) -> None:
         print("no models yet; run a recipe: gradus run recipes/demo/l2.yaml")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "level", "objective", "base", "rank", "gates", "version"):
+    for name in ("name", "level", "objective", "base", "rank", "gates", "key"):
         table.add_column(name)
     for model in models:
         gates = model["gates"]
