@@ -161,7 +161,7 @@ def test_a_client_that_goes_ends_vllms_own_work(
     clients = [http.client.HTTPConnection(server.url.removeprefix("http://")) for _ in range(3)]
     for client in clients:
         client.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
-    until(lambda: running(engine_url) == 3, 20)
+    until(lambda: running(engine_url) == 3, 60)
     for client in clients:
         client.close()
     until(lambda: running(engine_url) == 0, 5)
@@ -193,9 +193,13 @@ def broken(
     old = descendants(server.process.pid)
     under_way = streams(server, 6)
     os.kill(chosen(api, core), signal.SIGKILL)
-    for stream in under_way:
-        last = stream.ended(20).events[-1]
-        error = json.loads(last.removeprefix(b"data: "))["error"]
+    # One may have had all of its tokens before: then it ended as it should.
+    cut = [
+        stream for stream in under_way if b'"finish_reason":"length"' not in stream.ended(20).seen
+    ]
+    assert cut
+    for stream in cut:
+        error = json.loads(stream.events[-1].removeprefix(b"data: "))["error"]
         assert error["message"]
         assert b"[DONE]" not in stream.seen
     until(lambda: ready(server) == 503, 5)
