@@ -167,7 +167,7 @@ def install(device: str | None, as_json: bool) -> None:
               help="For requests under way, after SIGTERM.")  # fmt: skip
 @reported
 def start(bundle: Path, host: str, port: int, pooling: str | None, drain_seconds: int) -> None:
-    """Become vLLM for a bundle's folder, without a gateway: what an engine's container runs."""
+    """Run vLLM for a bundle's folder, without a gateway: what an engine's container does."""
     from serve.engine_alone import become_engine
 
     become_engine(bundle, host=host, port=port, pooling=pooling, drain_s=drain_seconds)

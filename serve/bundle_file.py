@@ -19,6 +19,7 @@ from pydantic import (
 from pipeline.core.controls import Controls
 from pipeline.core.errors import ModelError, UserError
 from pipeline.core.schema_serve import MAX_STOPS, EngineArguments, Sampling
+from pipeline.core.validation import first_problem
 
 if TYPE_CHECKING:
     from serve.bundle import Bundle
@@ -175,8 +176,4 @@ def parse(place: Path) -> BundleFile:
     try:
         return BundleFile.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise UserError(
-            f"{place}: {where}: {first['msg'].lower()}; build the bundle again"
-        ) from None
+        raise UserError(f"{place}: {first_problem(error)}; build the bundle again") from None

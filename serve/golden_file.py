@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.core.errors import UserError
+from pipeline.core.validation import first_problem
 from serve.bundle_file import DType
 
 GOLDEN_FILE = "golden.json"
@@ -155,8 +156,4 @@ def read_golden(bundle: Path) -> Golden | None:
     try:
         return Golden.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise UserError(
-            f"{place}: {where}: {first['msg'].lower()}; build the bundle again"
-        ) from None
+        raise UserError(f"{place}: {first_problem(error)}; build the bundle again") from None

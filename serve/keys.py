@@ -23,6 +23,7 @@ from typing import Annotated, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.core.errors import UserError
+from pipeline.core.validation import first_problem
 
 PREFIX = "gradus-"
 _LOOK_S = 0.25
@@ -171,11 +172,8 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     try:
         return tuple(_File.model_validate_json(raw).keys)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
         raise UserError(
-            f"{path}: {where}: {first['msg'].lower()}; mend it, or make it again by "
-            "`gradus keys add`"
+            f"{path}: {first_problem(error)}; mend it, or make it again by `gradus keys add`"
         ) from None
 
 

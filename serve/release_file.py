@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.core.errors import UserError
+from pipeline.core.validation import first_problem
 
 REFUSED = "refused"
 """What a server writes of a version that it cannot serve."""
@@ -174,8 +175,4 @@ def read_releases(path: Path) -> ReleaseFile:
     try:
         return ReleaseFile.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise UserError(
-            f"{path}: {where}: {first['msg'].lower()}; put the file of before back"
-        ) from None
+        raise UserError(f"{path}: {first_problem(error)}; put the file of before back") from None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from serve.gateway.host import require_own_host
 from serve.gateway.reading import parse_object, read_body, read_slowly, require_json
 from serve.gateway.stream import Counted
 from serve.gateway.wire import WIRE, Wire
+from serve.limits import TooMany
 
 if TYPE_CHECKING:
     from serve.keys import Key, KeyRing
@@ -130,8 +130,10 @@ class Call:
             raise self._shed("full", f"{door.in_flight} requests are under way; come again")
         # Before the body: whoever sends it slowly, or sends one that is refused, is bounded too.
         if self.key is not None and door.limiter is not None:
-            with _told_when():
+            try:
                 self.ticket = door.limiter.admit(self.key)
+            except TooMany as error:
+                raise _too_many(error) from None
         door.in_flight += 1
         self._held = True
         limits, wire = door.limits, self.scope.get(WIRE)
@@ -179,9 +181,12 @@ class Call:
         Raises:
             ApiError: 429.
         """
-        if self.ticket is not None:
-            with _told_when():
-                self.ticket.charge(self._estimate())
+        if self.ticket is None:
+            return
+        try:
+            self.ticket.charge(self._estimate())
+        except TooMany as error:
+            raise _too_many(error) from None
 
     def _estimate(self) -> int:
         """Tokens before anybody has counted them: the prompts', and the bound of each answer."""
@@ -256,15 +261,7 @@ def _tokens(said: Any) -> int:
     return len(text.encode("utf-8", "surrogatepass")) // 4
 
 
-@contextlib.contextmanager
-def _told_when() -> Iterator[None]:
+def _too_many(error: TooMany) -> ApiError:
     """A limit's end, as clients are told of it."""
-    from serve.limits import TooMany
-
-    try:
-        yield
-    except TooMany as error:
-        wait = {"Retry-After": str(max(1, round(error.retry_after_s + 0.5)))}
-        raise ApiError(
-            429, str(error), code="rate_limit_exceeded", headers={**error.headers, **wait}
-        ) from None
+    wait = {"Retry-After": str(max(1, round(error.retry_after_s + 0.5)))}
+    return ApiError(429, str(error), code="rate_limit_exceeded", headers={**error.headers, **wait})

@@ -62,8 +62,8 @@ class Post:
             if not call.gone or task is None:
                 raise
             task.uncancel()
-            # Nobody would read an answer.
-            return
+            # Nobody reads it, and the server asks for one all the same.
+            answer = Answer(408, b"{}")
         except Exception as error:
             call.end(500, Counted())
             answer = defect(call.id, scope, error)

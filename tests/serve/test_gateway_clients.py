@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import sqlite3
 import time
@@ -193,3 +194,33 @@ def test_who_has_a_streams_end_may_ask_again_at_once(gateway: Any) -> None:
             )
             assert told.status_code == 200
             assert told.content.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_client_that_goes_with_another_request_waiting_is_no_defect(gateway: Any) -> None:
+    """The server knows only the newest of its requests to be without a reader."""
+    running = gateway(Stub(delay_s=5))
+    body = b'{"model":"demo-l2","messages":[{"role":"user","content":"x"}]}'
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger, before = logging.getLogger("uvicorn.error"), logging.getLogger("uvicorn.error").level
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR)
+    try:
+        with socket.create_connection(("127.0.0.1", running.port)) as client:
+            client.sendall((head + body) * 2)
+            while running.stub.open == 0:
+                time.sleep(0.01)
+        ends = time.monotonic() + 5
+        while running.door.in_flight and time.monotonic() < ends:
+            time.sleep(0.02)
+        assert running.door.in_flight == 0
+        time.sleep(0.2)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    assert said == []
