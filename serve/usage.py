@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
@@ -37,14 +38,15 @@ from serve.telling import Outage, Tell, tell
 _FLUSH_S = 0.4
 _WAITING = 100_000
 _BATCH = 1_000
+_TOGETHER = 100
 _CLOSING_S = 5.0
 
 USED = sql.Table(
     "used",
     sql.MetaData(),
     sql.Column("row", sql.String(40), primary_key=True),
-    sql.Column("request_id", sql.String(64), nullable=False),
     sql.Column("at", sql.Float, nullable=False, index=True),
+    sql.Column("request_id", sql.String(64), nullable=False),
     sql.Column("key_id", sql.String(64), nullable=False, index=True),
     sql.Column("model", sql.String(160), nullable=False),
     sql.Column("version", sql.String(64), nullable=False),
@@ -58,7 +60,7 @@ USED = sql.Table(
 
 
 class Used(NamedTuple):
-    """One answered request.
+    """One answered request; in the order of the table's columns.
 
     Attributes:
         at: seconds since the epoch, when it was over.
@@ -223,12 +225,27 @@ class UsageStore:
         return True
 
     def _keep(self, rows: Sequence[tuple[str, Used]]) -> None:
-        values: list[dict[str, Any]] = [{"row": number, **row._asdict()} for number, row in rows]
         with self._engine.begin() as connection:
-            connection.execute(self._insert, values)
+            if self._engine.dialect.name != "sqlite":
+                values: list[dict[str, Any]] = [{"row": n, **row._asdict()} for n, row in rows]
+                connection.execute(self._insert, values)
+                return
+            # With each statement its driver gives the interpreter to the others, and has to wait
+            # for it again: one for many rows.
+            for start in range(0, len(rows), _TOGETHER):
+                part = rows[start : start + _TOGETHER]
+                given = tuple(value for number, row in part for value in (number, *row))
+                connection.exec_driver_sql(_together(len(part)), given)
 
 
-def _insert(dialect: str) -> sql.Insert:
+@lru_cache(maxsize=_TOGETHER)
+def _together(rows: int) -> str:
+    """What writes so many rows, each with the table's columns in their order."""
+    places = [dict.fromkeys(USED.columns.keys())] * rows
+    return str(_insert("sqlite").values(places).compile(dialect=sqlite.dialect()))
+
+
+def _insert(dialect: str) -> sqlite.Insert | postgresql.Insert:
     """What writes rows, and leaves alone those that are there."""
     if dialect == "sqlite":
         return sqlite.insert(USED).on_conflict_do_nothing()
