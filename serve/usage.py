@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
@@ -38,7 +38,7 @@ from serve.telling import Outage, Tell, tell
 _FLUSH_S = 0.4
 _WAITING = 100_000
 _BATCH = 1_000
-_TOGETHER = 100
+_TOGETHER = (64, 8, 1)
 _CLOSING_S = 5.0
 
 USED = sql.Table(
@@ -232,13 +232,16 @@ class UsageStore:
                 return
             # With each statement its driver gives the interpreter to the others, and has to wait
             # for it again: one for many rows.
-            for start in range(0, len(rows), _TOGETHER):
-                part = rows[start : start + _TOGETHER]
+            start = 0
+            while left := len(rows) - start:
+                count = next(size for size in _TOGETHER if size <= left)
+                part = rows[start : start + count]
                 given = tuple(value for number, row in part for value in (number, *row))
-                connection.exec_driver_sql(_together(len(part)), given)
+                connection.exec_driver_sql(_together(count), given)
+                start += count
 
 
-@lru_cache(maxsize=_TOGETHER)
+@cache
 def _together(rows: int) -> str:
     """What writes so many rows, each with the table's columns in their order."""
     places = [dict.fromkeys(USED.columns.keys())] * rows
