@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
-from yarl import URL
 
+from serve.gateway.asking import Asker, Reply
 from serve.gateway.errors import ApiError, away
 
 _CHECK_S = 1.0
@@ -19,8 +19,6 @@ _CHECK_LIMIT = aiohttp.ClientTimeout(total=5)
 _MAX_MISSED = 3
 """Looks without an answer in time, one after another, until a replica counts as away: a busy one
 may miss one. What refuses the connection, or says that it is not well, is away at once."""
-# No total: a long answer is bounded by the door's own deadlines.
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 # Less than the 5 s after which uvicorn, below vLLM, closes one that is idle: a request sent at
 # that very moment would be lost.
 _IDLE_S = 3.0
@@ -62,27 +60,23 @@ class Upstream:
     _waiting: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     session: aiohttp.ClientSession | None = None
-    _urls: dict[str, URL] = field(default_factory=dict)
+    asker: Asker | None = None
 
     async def open(self) -> None:
         """Before the first request; inside the loop that sends it."""
         if self.session is None:
+            # Waiting for a free connection would be a queue without an end.
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S)
+            headers = {**self.headers, **_HEADERS}
+            self.asker = Asker(self.base_url, headers, connector)
             self.session = aiohttp.ClientSession(
-                timeout=_TIMEOUT,
-                # Waiting for a free connection would be a queue without an end.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+                timeout=_CHECK_LIMIT,
+                connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={**self.headers, **_HEADERS},
+                headers=headers,
                 # A proxy of the environment must not see what clients say.
                 trust_env=False,
             )
-
-    def url(self, path: str) -> URL:
-        """Where a path of it is."""
-        found = self._urls.get(path)
-        if found is None:
-            found = self._urls[path] = URL(self.base_url + path)
-        return found
 
     async def close(self) -> None:
         """Ends its connections."""
@@ -90,13 +84,13 @@ class Upstream:
             self._comparing.cancel()
         if self.session is not None:
             await self.session.close()
-            self.session = None
+            self.session = self.asker = None
 
     async def look(self) -> None:
         """Asks /health once."""
         assert self.session is not None
         try:
-            async with self.session.get(self.url("/health"), timeout=_CHECK_LIMIT) as answer:
+            async with self.session.get(f"{self.base_url}/health") as answer:
                 self._missed = 0
                 self._answers(well=answer.status == 200)
         except TimeoutError:
@@ -176,7 +170,7 @@ class Begun:
     """
 
     upstream: Upstream
-    answer: aiohttp.ClientResponse
+    answer: Reply
     first: bytes
     _open: bool = True
 
@@ -279,10 +273,10 @@ class UpstreamGroup:
     async def _begin(
         chosen: Upstream, path: str, data: bytes, *, alone: bool, stream: bool
     ) -> Begun:
-        assert chosen.session is not None
+        assert chosen.asker is not None
         await chosen.enter(alone=alone)
         try:
-            answer = await chosen.session.post(chosen.url(path), data=data, allow_redirects=False)
+            answer = await chosen.asker.post(path, data)
         except BaseException:
             chosen.leave()
             raise
