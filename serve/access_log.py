@@ -59,7 +59,7 @@ class AccessLog:
             "log", "lines are lost until there is room", lost, told if path else _nobody
         )
         self._at_once = _PIPE if path is None else _BLOCK
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._waiting: deque[tuple[float, dict[str, Any]]] = deque()
         # Each is changed by one thread only.
         self._bodies_taken, self._bodies_written, self._torn = 0, 0, False
         self._in_hand = 0
@@ -72,21 +72,24 @@ class AccessLog:
         self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
         self._thread.start()
 
-    def write(self, fields: Mapping[str, Any]) -> None:
-        """Takes one line; returns at once and never raises."""
+    def write(self, fields: dict[str, Any], said: Mapping[str, Any] | None = None) -> None:
+        """Takes one line; returns at once and never raises.
+
+        Args:
+            fields: is the log's from now on.
+            said: ``body`` and ``answers``, for a log that keeps them.
+        """
         if len(self._waiting) >= _WAITING:
             self._outage.loses(full=f"{_WAITING:,} lines wait")
             return
-        made: dict[str, Any] = {"at": round(time.time(), 3)}
-        made |= {name: v for name, v in fields.items() if name not in _SAID and v is not None}
-        if self._prompts:
-            said = {name: fields[name] for name in _SAID if fields.get(name)}
-            if said and self._bodies_taken - self._bodies_written < _BODIES:
+        if self._prompts and said:
+            kept = {name: said[name] for name in _SAID if said.get(name)}
+            if kept and self._bodies_taken - self._bodies_written < _BODIES:
                 self._bodies_taken += 1
-                made |= said
-            elif said:
-                made["cut"] = "what was said: too much of it waited"
-        self._waiting.append(made)
+                fields |= kept
+            elif kept:
+                fields["cut"] = "what was said: too much of it waited"
+        self._waiting.append((time.time(), fields))
 
     def flush(self, timeout_s: float = _CLOSING_S) -> bool:
         """Whether what was taken until now is written, or counted as lost."""
@@ -151,7 +154,7 @@ class AccessLog:
         lines: list[bytes] = []
         taken = size = 0
         while taken < most and size < self._at_once:
-            line = self._line(self._waiting.popleft())
+            line = self._line(*self._waiting.popleft())
             taken += 1
             if line is None:
                 self._outage.loses()
@@ -163,8 +166,9 @@ class AccessLog:
         self._in_hand = 0
         return taken
 
-    def _line(self, made: dict[str, Any]) -> bytes | None:
-        if any(name in made for name in _SAID):
+    def _line(self, at: float, fields: Mapping[str, Any]) -> bytes | None:
+        made = {"at": round(at, 3), **{n: v for n, v in fields.items() if v is not None}}
+        if self._prompts and not made.keys().isdisjoint(_SAID):
             self._bodies_written += 1
             made = {n: redacted(v) if n in _SAID else v for n, v in made.items()}
         try:

@@ -6,14 +6,15 @@ filled evenly. Tokens are taken by an estimate before the answer, and settled by
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from serve.keys import Key
 
 _MINUTE_S = 60.0
+_Left = tuple[tuple[float, float] | None, tuple[float, float] | None]
+"""Size and level of the buckets of requests and of tokens, at some moment."""
 _FORGET = 10_000
 """Keys that are remembered at once; those that are full again and idle go first."""
 
@@ -41,19 +42,14 @@ class Bucket:
 
     def fill(self, now: float) -> None:
         """Adds what has come since; a clock that goes back adds nothing."""
-        passed = max(0.0, now - self.at)
-        self.level = min(self.size, self.level + self.size * passed / _MINUTE_S)
-        self.at = max(self.at, now)
+        if (passed := now - self.at) > 0:
+            self.level = min(self.size, self.level + self.size * passed / _MINUTE_S)
+            self.at = now
 
     def wait_s(self, amount: float) -> float:
         """Until ``amount`` is there; more than the whole bucket waits for a full one."""
         lacking = min(amount, self.size) - self.level
         return max(0.0, lacking * _MINUTE_S / self.size)
-
-    @property
-    def full_s(self) -> float:
-        """Until it is full."""
-        return (self.size - self.level) * _MINUTE_S / self.size
 
 
 @dataclass
@@ -67,17 +63,18 @@ class _Of:
 
 @dataclass
 class Ticket:
-    """One request's part of its key's limits.
+    """One request's part of its key's limits."""
 
-    Attributes:
-        headers: what is left, in the words of OpenAI's headers.
-    """
-
-    headers: Mapping[str, str]
     _of: _Of
     _clock: Callable[[], float]
+    _left: _Left
     _taken: float = 0.0
-    _open: bool = field(default=True)
+    _open: bool = True
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What was left when it was charged, in the words of OpenAI's headers."""
+        return _headers(self._left)
 
     def charge(self, tokens: int) -> None:
         """Takes what the request may cost, once its body is known.
@@ -96,7 +93,7 @@ class Ticket:
         # No more than all of it: an estimate alone must not lock a key for hours.
         self._taken = min(float(tokens), bucket.size)
         bucket.level -= self._taken
-        self.headers = _headers(self._of)
+        self._left = _left(self._of)
 
     def done(self, tokens: int | None) -> None:
         """The request is over; may be called twice.
@@ -134,13 +131,13 @@ class Limiter:
             raise TooMany(
                 f"{key.concurrency} requests of this key are under way; that is its limit",
                 1.0,
-                _headers(of),
+                _headers(_left(of)),
             )
         if of.requests is not None:
             _require(of.requests, "requests", 1.0, of)
             of.requests.level -= 1
         of.at_once += 1
-        return Ticket(_headers(of), of, self._clock)
+        return Ticket(of, self._clock, _left(of))
 
     def _of(self, key: Key, now: float) -> _Of:
         of = self._keys.get(key.id)
@@ -166,18 +163,32 @@ def _require(bucket: Bucket, what: str, amount: float, of: _Of) -> None:
         raise TooMany(
             f"This key may have {bucket.size:,.0f} {what} a minute, and has had them",
             wait_s,
-            _headers(of),
+            _headers(_left(of)),
         )
 
 
-def _headers(of: _Of) -> dict[str, str]:
+def _left(of: _Of) -> _Left:
+    requests, tokens = of.requests, of.tokens
+    return (
+        None if requests is None else (requests.size, requests.level),
+        None if tokens is None else (tokens.size, tokens.level),
+    )
+
+
+def _headers(left: _Left) -> dict[str, str]:
     made = {}
-    for what, bucket in (("requests", of.requests), ("tokens", of.tokens)):
+    for what, bucket in zip(("requests", "tokens"), left, strict=True):
         if bucket is not None:
-            made[f"x-ratelimit-limit-{what}"] = f"{bucket.size:.0f}"
-            made[f"x-ratelimit-remaining-{what}"] = str(max(0, math.floor(bucket.level)))
-            made[f"x-ratelimit-reset-{what}"] = f"{bucket.full_s:.1f}s"
+            size, level = bucket
+            made[f"x-ratelimit-limit-{what}"] = str(int(size))
+            made[f"x-ratelimit-remaining-{what}"] = str(max(0, int(level)))
+            made[f"x-ratelimit-reset-{what}"] = f"{_full_s(size, level):.1f}s"
     return made
+
+
+def _full_s(size: float, level: float) -> float:
+    """Until a bucket is full."""
+    return (size - level) * _MINUTE_S / size
 
 
 def _sized(bucket: Bucket | None, size: int | None, now: float) -> Bucket | None:

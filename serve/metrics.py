@@ -14,14 +14,18 @@ from prometheus_client import (
     generate_latest,
 )
 
+from serve.call_counts import CallCounts
 from serve.drift import Drift
 
-_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SHARES = tuple(share / 20 for share in range(1, 21))
 
 
 class Metrics:
-    """Counters of one gateway, in a registry of their own."""
+    """Counters of one gateway, in a registry of their own.
+
+    Attributes:
+        calls: what every request adds to.
+    """
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -32,24 +36,8 @@ class Metrics:
                 stands beside what is answered.
         """
         self._registry = made = CollectorRegistry()
-        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
-        self._started = Counter(
-            "gradus_requests_started", "Requests admitted", ["route", "model"], registry=made
-        )
-        self._finished = Counter(
-            "gradus_requests", "Requests over", ["route", "model", "status"], registry=made
-        )
-        self._seconds = Histogram(
-            "gradus_request_seconds", "From a request's head to the last byte", ["route", "model"],
-            buckets=_SECONDS, registry=made,
-        )  # fmt: skip
-        self._first = Histogram(
-            "gradus_first_byte_seconds", "From a request's head to a stream's first byte",
-            ["route", "model"], buckets=_SECONDS, registry=made,
-        )  # fmt: skip
-        self._tokens = Counter(
-            "gradus_tokens", "Tokens, as the engine counts them", ["model", "kind"], registry=made
-        )
+        self.calls = CallCounts()
+        made.register(self.calls)
         self._shed = Counter("gradus_shed", "Requests told to come again", ["why"], registry=made)
         self._lost = Counter("gradus_lost", "Rows or lines not kept", ["what"], registry=made)
         self._waiting = Gauge(
@@ -76,38 +64,6 @@ class Metrics:
         for name, told in (validations or {}).items():
             self._validation.show(name, told)
         _show_drift(self._drift, made)
-
-    def started(self, route: str, model: str) -> None:
-        """A request of a known model is admitted."""
-        self._of(self._started, route, model).inc()
-
-    def _of(self, metric: Any, *labels: str) -> Any:
-        """A metric's child, which takes the library longer to find than to count with."""
-        found = self._children.get((metric, labels))
-        if found is None:
-            found = self._children[metric, labels] = metric.labels(*labels)
-        return found
-
-    def finished(
-        self,
-        route: str,
-        model: str,
-        status: int,
-        latency_s: float,
-        prompt_tokens: int,
-        completion_tokens: int,
-        first_byte_s: float | None = None,
-    ) -> None:
-        """A request is over. ``model`` is empty where none was found: names of clients' own
-        making are no labels. ``first_byte_s``: of a stream."""
-        self._of(self._finished, route, model, str(status)).inc()
-        if not model:
-            return
-        self._of(self._seconds, route, model).observe(latency_s)
-        if first_byte_s is not None:
-            self._of(self._first, route, model).observe(first_byte_s)
-        self._of(self._tokens, model, "prompt").inc(prompt_tokens)
-        self._of(self._tokens, model, "completion").inc(completion_tokens)
 
     def shed(self, why: str) -> None:
         """A request was told to come again."""

@@ -188,7 +188,7 @@ def _server(door: Door) -> uvicorn.Server:
     import uvicorn
 
     from serve.gateway.app import create_app
-    from serve.gateway.wire import PlainPaths, Wire
+    from serve.gateway.wire import Wire
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -197,7 +197,7 @@ def _server(door: Door) -> uvicorn.Server:
             yield
 
     config = uvicorn.Config(
-        PlainPaths(create_app(door)),
+        create_app(door),
         http=Wire,
         ws="none",
         # Below it is a line for each request that is none: whoever sends such would fill the log,

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
@@ -34,6 +34,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from pipeline.core.errors import UserError
 from serve.telling import Outage, Tell, tell
+from serve.used import Used
 
 _FLUSH_S = 0.4
 _WAITING = 100_000
@@ -57,33 +58,6 @@ USED = sql.Table(
     sql.Column("latency_s", sql.Float, nullable=False),
     sql.Column("stream", sql.Boolean, nullable=False),
 )
-
-
-class Used(NamedTuple):
-    """One answered request; in the order of the table's columns.
-
-    Attributes:
-        at: seconds since the epoch, when it was over.
-        request_id: as in the log and in x-request-id.
-        key_id: of the key, empty without keys.
-        model, version, route: what was asked.
-        prompt_tokens, completion_tokens: as the engine counts them.
-        status: of the answer; 499 where the client went first.
-        latency_s: from the request's head to the last byte.
-        stream: the answer came in pieces.
-    """
-
-    at: float
-    request_id: str
-    key_id: str
-    model: str
-    version: str
-    route: str
-    prompt_tokens: int
-    completion_tokens: int
-    status: int
-    latency_s: float
-    stream: bool
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from serve.gateway.errors import ApiError
+from serve.gateway.wire import CYCLE, WIRE
 
 
 @dataclass
@@ -28,11 +29,12 @@ class Answer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        head = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(self.body)),
-            *pairs(self.headers),
-        ]
+        headers = {"content-type": "application/json", **self.headers}
+        # Of refusals some end the connection, and have headers of other kinds.
+        wire = scope.get(WIRE) if self.status == 200 else None
+        if wire is not None and wire.answers(scope[CYCLE], self.status, headers, self.body):
+            return
+        head = [*pairs(headers), (b"content-length", b"%d" % len(self.body))]
         await send({"type": "http.response.start", "status": self.status, "headers": head})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 

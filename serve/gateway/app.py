@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve.gateway.answer import refused
 from serve.gateway.call import Call
 from serve.gateway.door import Door
 from serve.gateway.errors import ApiError, no_model, own_id
@@ -20,14 +22,30 @@ from serve.gateway.posts import defect, posts
 
 
 class Gateway(FastAPI):
-    """The application, whose calls are answered before a framework looks for their route."""
+    """The application, whose calls are answered before a framework looks for their route.
 
-    posts: Mapping[str, ASGIApp]
+    Attributes:
+        posts: what answers a POST, by its path as it is written.
+    """
+
+    posts: Mapping[bytes, ASGIApp]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        answers = self.posts.get(scope["path"]) if scope.get("method") == "POST" else None
-        await (answers or super().__call__)(scope, receive, send)
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        raw = scope.get("raw_path") or scope["path"].encode()
+        answers = self.posts.get(raw) if scope["method"] == "POST" else None
+        if answers is not None:
+            await answers(scope, receive, send)
+        elif b"%" in raw or b"//" in raw or b"/." in raw or b"\\" in raw:
+            # Paths that are written in the one plain way alone, so that nobody reads another.
+            error = ApiError(404, "Not Found: a path with escapes, dots or doubled slashes")
+            given = Headers(scope=scope).get("x-request-id", "")
+            await refused(error, own_id(given))(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(door: Door) -> FastAPI:
@@ -59,9 +77,10 @@ def create_app(door: Door) -> FastAPI:
             Exception: _defect,
         },
     )
-    app.posts = posts(door)
+    calls = posts(door)
+    app.posts = {path.encode(): answers for path, answers in calls.items()}
     # As routes too: other methods of theirs are told which one it is.
-    for path, answers in app.posts.items():
+    for path, answers in calls.items():
         app.router.routes.append(Path(path, answers, methods=["POST"]))
     for path, handler in (
         ("/v1/models", handlers.list_models),

@@ -19,6 +19,7 @@ from serve.gateway.reading import parse_object, read_body, read_slowly, require_
 from serve.gateway.stream import Counted
 from serve.gateway.wire import WIRE, Wire
 from serve.limits import TooMany
+from serve.used import Used
 
 if TYPE_CHECKING:
     from serve.keys import Key, KeyRing
@@ -172,7 +173,7 @@ class Call:
         self.route = route
         route.use.count += 1
         if self.door.metrics is not None:
-            self.door.metrics.started(self.path, route.name)
+            self.door.metrics.calls.started(self.path, route.name)
         return route
 
     def charge(self) -> None:
@@ -202,7 +203,7 @@ class Call:
     def _estimated_prompt(self) -> int:
         """Ids as they are; of text four bytes a token."""
         body = self.body
-        return _tokens(body.get("messages") or body.get("prompt") or body.get("input") or "")
+        return _quarters(body.get("messages") or body.get("prompt") or body.get("input")) // 4
 
     def end(self, status: int, counted: Counted, answers: Any = None) -> None:
         """The call is over: its place, its limits, its usage, its line in the log."""
@@ -225,26 +226,24 @@ class Call:
             self.ticket.done(None if counted.prompt is None else prompt + answer)
         name, version = ("", "") if self.route is None else (self.route.name, self.route.version)
         streamed = bool(self.body.get("stream"))
+        who = None if self.key is None else self.key.id
         if door.metrics is not None:
             first_s = None if counted.first_at is None else counted.first_at - self.began
-            door.metrics.finished(self.path, name, status, seconds, prompt, answer, first_s)
+            door.metrics.calls.finished(self.path, name, status, seconds, prompt, answer, first_s)
         if door.usage is not None and self.route is not None:
-            from serve.usage import Used
-
-            who = "" if self.key is None else self.key.id
             door.usage.add(
-                Used(time.time(), self.id, who, name, version, self.path, prompt, answer, status,
-                     seconds, streamed)
+                Used(time.time(), self.id, who or "", name, version, self.path, prompt, answer,
+                     status, seconds, streamed)
             )  # fmt: skip
         if door.log is not None:
             fields = {
-                "request_id": self.id, "key": self.key.id if self.key else None,
-                "method": self.scope["method"], "path": self.path[:256], "model": name or None,
-                "version": version or None, "status": status, "latency_s": round(seconds, 4),
+                "request_id": self.id, "key": who, "method": self.scope["method"],
+                "path": self.path[:256], "model": name or None, "version": version or None,
+                "status": status, "latency_s": round(seconds, 4),
                 "prompt_tokens": counted.prompt, "completion_tokens": counted.answer,
                 "stream": streamed,
             }  # fmt: skip
-            door.log.write({**fields, "body": self.body, "answers": answers})
+            door.log.write(fields, {"body": self.body, "answers": answers})
 
     def _shed(self, reason: str, message: str) -> ApiError:
         if self.door.metrics is not None:
@@ -252,13 +251,15 @@ class Call:
         return ApiError(503, message, code="overloaded", headers={"Retry-After": "1"})
 
 
-def _tokens(said: Any) -> int:
+def _quarters(said: Any) -> int:
+    """Quarters of tokens of a prompt or of several; of an object what stands under its names."""
+    if isinstance(said, str):
+        return len(said) if said.isascii() else len(said.encode("utf-8", "surrogatepass"))
     if isinstance(said, list) and said and isinstance(said[0], int):
-        return len(said)
-    if isinstance(said, list) and said and isinstance(said[0], list | str):
-        return sum(_tokens(one) for one in said)
-    text = said if isinstance(said, str) else str(said)
-    return len(text.encode("utf-8", "surrogatepass")) // 4
+        return 4 * len(said)
+    if isinstance(said, list | dict):
+        return sum(map(_quarters, said.values() if isinstance(said, dict) else said))
+    return 0
 
 
 def _too_many(error: TooMany) -> ApiError:

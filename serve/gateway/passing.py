@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.gateway.answer import pairs
 from serve.gateway.call import CLIENT_GONE, Call
+from serve.gateway.deadline import Deadline
 from serve.gateway.stream import Counted, gone
 from serve.gateway.upstreams import Begun
 from serve.gateway.wire import WIRE
@@ -100,7 +101,7 @@ class Passing:
 
     async def _pass(self, send: Send, loop: asyncio.AbstractEventLoop) -> None:
         left_s = self._call.door.limits.total_s - (time.monotonic() - self._call.began)
-        async with asyncio.timeout(left_s):
+        with Deadline(left_s):
             head = pairs(self.headers)
             await send({"type": "http.response.start", "status": 200, "headers": head})
             async for chunk in self._chunks:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.types import Receive
 
 from serve.gateway.errors import ApiError
@@ -98,14 +100,13 @@ def to_bytes(body: dict[str, Any]) -> bytes:
     """The rebuilt request.
 
     Raises:
-        ApiError: 400 where the text is not Unicode (a lone surrogate) or a number is not finite.
+        ApiError: 400 where the text is not Unicode (a lone surrogate).
     """
     try:
-        return _ENCODER.encode(body).encode()
-    except (UnicodeEncodeError, ValueError):
-        raise ApiError(
-            400, "The body holds text that is not Unicode, or a number that is not finite"
-        ) from None
+        # Numbers were looked at when they were read: what is not finite would pass here.
+        return to_json(body)
+    except ValueError:
+        raise ApiError(400, "The body holds text that is not Unicode") from None
 
 
 def _no_constant(name: str) -> None:
@@ -119,6 +120,13 @@ def _short_int(digits: str) -> int:
     return int(digits)
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:32]} is more than a number of 64 bits holds")
+    return number
+
+
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > MAX_KEYS:
         raise ValueError(f"an object of more than {MAX_KEYS} keys")
@@ -130,9 +138,11 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(
-    parse_constant=_no_constant, parse_int=_short_int, object_pairs_hook=_no_duplicates
+    parse_constant=_no_constant,
+    parse_int=_short_int,
+    parse_float=_finite,
+    object_pairs_hook=_no_duplicates,
 )
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def _depth(body: dict[str, Any]) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from serve.gateway.asking import Asker, Reply
+from serve.gateway.deadline import Deadline
 from serve.gateway.errors import ApiError, away
 
 _CHECK_S = 1.0
@@ -247,7 +248,7 @@ class UpstreamGroup:
         """
         left = list(self.members)
         broken = 0
-        async with asyncio.timeout(seconds):
+        with Deadline(seconds):
             while broken < _MAX_BROKEN:
                 left = [member for member in left if member.usable]
                 if not left:

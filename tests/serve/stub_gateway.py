@@ -19,7 +19,7 @@ from serve.gateway.app import create_app
 from serve.gateway.directory import Route, Table
 from serve.gateway.door import Door
 from serve.gateway.upstreams import Upstream, UpstreamGroup
-from serve.gateway.wire import PlainPaths, Wire
+from serve.gateway.wire import Wire
 
 
 @dataclass
@@ -78,7 +78,7 @@ def serving_door(door: Door, stub: Stub) -> Iterator[Running]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        PlainPaths(create_app(door)), http=Wire, ws="none", log_level="critical",
+        create_app(door), http=Wire, ws="none", log_level="critical",
         access_log=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(config)

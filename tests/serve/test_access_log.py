@@ -134,7 +134,7 @@ def test_a_line_is_one_line_whatever_stands_in_it(tmp_path: Path) -> None:
     place = tmp_path / "access.jsonl"
     log = AccessLog(place, prompts=True)
     given = 'a\n{"request_id":"forged"}\r\u2028\x1b[31m\x7f\ud800'
-    log.write({"request_id": "r", "body": {"messages": [{"content": given}]}})
+    log.write({"request_id": "r"}, {"body": {"messages": [{"content": given}]}})
     log.close()
     assert place.read_bytes().count(b"\n") == 1
     assert lines(place)[0]["body"]["messages"][0]["content"] == given
@@ -146,7 +146,7 @@ def test_bodies_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     place = tmp_path / "access.jsonl"
     log = AccessLog(place, prompts=True)
     for number in range(100):
-        log.write({"request_id": str(number), "body": {"messages": []}})
+        log.write({"request_id": str(number)}, {"body": {"messages": []}})
     log.close()
     written = lines(place)
     assert len(written) == 100

@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import main
 from serve.keys import KeyFile
-from serve.usage import UsageStore, Used
+from serve.usage import UsageStore
+from serve.used import Used
 
 
 @pytest.fixture

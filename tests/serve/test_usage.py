@@ -21,7 +21,8 @@ from sqlalchemy.schema import CreateTable
 from stub_engine import Stub
 
 from pipeline.core.errors import UserError
-from serve.usage import USED, UsageStore, Used, _insert
+from serve.usage import USED, UsageStore, _insert
+from serve.used import Used
 
 ASKED: Any = [{"role": "user", "content": "Hello there you"}]
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +79,8 @@ def test_a_kill_loses_no_more_than_the_last_second(tmp_path: Path) -> None:
 
 _ADDS = """\
 import sys, time
-from serve.usage import UsageStore, Used
+from serve.usage import UsageStore
+from serve.used import Used
 store = UsageStore("sqlite:///" + sys.argv[1]); store.start()
 for n in range(500):
     store.add(Used(1.0, sys.argv[2] + str(n), "k", "m", "v", "/", 1, 2, 200, 0.1, False))
