@@ -164,6 +164,30 @@ def test_what_waits_when_it_is_closed_is_written(tmp_path: Path) -> None:
     assert lost == []
 
 
+def test_of_lines_that_a_full_disk_tears_each_is_written_whole_or_counted(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64 << 10) as disk:
+        place, lost, told = disk / "access.jsonl", [], []
+        log = AccessLog(place, lost=lost.append, told=told.append)
+        for number in range(2000):
+            log.write({"request_id": str(number), "path": "/" + "x" * (number % 90)})
+        assert log.flush()
+        raw = place.read_bytes()
+        whole = raw.count(b"\n")
+        # A megabyte is asked of 64 KiB.
+        assert 0 < whole < 2000
+        assert whole + len(lost) == 2000
+        assert [json.loads(line)["request_id"] for line in raw.splitlines()[:whole]] == [
+            str(number) for number in range(whole)
+        ]
+        with place.open("r+b") as file:
+            # Room again, behind half a line.
+            file.truncate(len(raw) // 2)
+        log.write({"request_id": "after"})
+        log.close()
+        assert json.loads(place.read_bytes().splitlines()[-1])["request_id"] == "after"
+    assert any("is written again" in line for line in told)
+
+
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--access-log"):
         AccessLog(tmp_path)

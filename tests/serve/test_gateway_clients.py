@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import socket
 import sqlite3
 import time
@@ -19,6 +20,7 @@ from stub_engine import Stub
 from serve.gateway.door import DoorLimits
 from serve.keys import Key, OneKey
 from serve.limits import Limiter
+from serve.metrics import Metrics
 from serve.usage import UsageStore
 
 CHAT = {"model": "demo-l2", "messages": [{"role": "user", "content": "Hello there"}]}
@@ -224,3 +226,37 @@ def test_a_client_that_goes_with_another_request_waiting_is_no_defect(gateway: A
         logger.removeHandler(handler)
         logger.setLevel(before)
     assert said == []
+
+
+def test_an_answer_in_one_piece_is_the_one_that_uvicorn_would_write(gateway: Any) -> None:
+    """Where the connection ends with it, uvicorn's own two messages are what is sent."""
+    running = gateway(metrics=Metrics(), keys=OneKey("t"), limiter=Limiter())
+    told = []
+    with requests.Session() as session:
+        for more in ({}, {}, {"Connection": "close"}):
+            answer = session.post(
+                f"{running.url}/v1/chat/completions", json=CHAT, timeout=10,
+                headers={"Authorization": "Bearer t", "x-request-id": "mine", **more},
+            )  # fmt: skip
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            assert headers.pop("date")
+            assert headers.pop("connection", None) == ("close" if more else None)
+            told.append((answer.status_code, answer.reason, headers, answer.json()["choices"]))
+    assert told[0] == told[1] == told[2]
+    assert told[0][2].keys() >= {"content-type", "content-length", "x-model-version"}
+
+
+def test_pipelined_requests_are_answered_in_their_order(gateway: Any) -> None:
+    running = gateway(Stub(delay_s=0.05))
+    body = b'{"model":"demo-l2","messages":[{"role":"user","content":"x"}]}'
+    asked = b"".join(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nx-request-id: r%d\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (n, len(body), body)
+        for n in range(4)
+    )
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        client.sendall(asked)
+        got = b""
+        while got.count(b'"chat.completion"') < 4 and (part := client.recv(65_536)):
+            got += part
+    assert re.findall(rb"x-request-id: (r\d)\r\n", got) == [b"r0", b"r1", b"r2", b"r3"]
