@@ -209,9 +209,13 @@ def _executed(plan: Plan, store: Store, jobs: int | None, display: LiveDisplay) 
 
 
 def _gates(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """Every gate that decides: the recipe's own, then those of the levels below it."""
-    trees = [_report(plan, store, report) for report in plan.gates]
-    return [gate for tree in trees if tree for gate in tree["comparison"]["gates"]]
+    """Every gate that decides, with its model's name: the recipe's own, then the levels' below."""
+    return [
+        {**gate, "text": f"{plan.nodes[report].config['name']}: {gate['text']}"}
+        for report in plan.gates
+        if (tree := _report(plan, store, report)) is not None
+        for gate in tree["comparison"]["gates"]
+    ]
 
 
 def _report(plan: Plan, store: Store, report: str | None) -> dict[str, Any] | None:

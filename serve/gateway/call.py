@@ -195,7 +195,8 @@ class Call:
             return self._estimated_prompt()
         body = self.body
         bounds = (body.get(name) for name in _WRITES[self.path])
-        answer = next((bound for bound in bounds if bound is not None), _UNBOUNDED)
+        longest = None if self.route is None else self.route.rendering.defaults.longest
+        answer = next((bound for bound in bounds if bound is not None), longest or _UNBOUNDED)
         prompt = body.get("prompt")
         many = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
         return self._estimated_prompt() + int(answer) * int(body.get("n") or 1) * many

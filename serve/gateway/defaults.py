@@ -17,7 +17,11 @@ _BOUNDS: Mapping[str, tuple[str, ...]] = {
 
 
 class Defaults:
-    """The sampling and the ends of one bundle's answers; empty ones cost a request nothing."""
+    """The sampling and the ends of one bundle's answers; empty ones cost a request nothing.
+
+    Attributes:
+        longest: tokens of an answer that its client does not bound; None: nor does the bundle.
+    """
 
     def __init__(
         self,
@@ -32,13 +36,13 @@ class Defaults:
             stop_token_ids: ids that end an answer, beside the base's.
         """
         told = dict(sampling or {})
-        longest = told.pop("max_tokens", None)
+        self.longest: int | None = told.pop("max_tokens", None)
         self._stop, self._ids = stop, list(stop_token_ids)
         self._added: dict[str, dict[str, Any]] = {
-            path: told if longest is None else {bounds[0]: longest, **told}
+            path: told if self.longest is None else {bounds[0]: self.longest, **told}
             for path, bounds in _BOUNDS.items()
         }
-        self.empty = not (told or longest or stop or stop_token_ids)
+        self.empty = not (told or self.longest or stop or stop_token_ids)
 
     @classmethod
     def of(cls, bundle: Bundle) -> Defaults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stub_engine import Stub
 
+from serve.gateway.defaults import Defaults
+from serve.gateway.directory import Rendering, Table
 from serve.gateway.door import DoorLimits
 from serve.keys import Key, OneKey
 from serve.limits import Limiter, Ticket, TooMany
@@ -346,3 +349,18 @@ def test_what_a_request_may_cost_counts_all_its_prompts(
         headers={"Authorization": "Bearer t"},
     )  # fmt: skip
     assert 1000 - int(answer.headers["x-ratelimit-remaining-tokens"]) == tokens
+
+
+@pytest.mark.parametrize(("own", "tokens"), [({"max_tokens": 40}, 40), ({}, 256)])
+def test_an_answer_that_its_client_does_not_bound_may_cost_what_the_bundle_lets_it(
+    gateway: Any, own: dict[str, Any], tokens: int
+) -> None:
+    running = gateway(Stub(fail=500), keys=ring(tpm=1000), limiter=Limiter())
+    route = running.door.directory.find("demo-l2", "")
+    rendering = Rendering(defaults=Defaults(own))
+    running.door.directory = Table([replace(route, rendering=rendering)])
+    answer = requests.post(
+        f"{running.url}/v1/completions", json={"model": "demo-l2", "prompt": "x" * 40}, timeout=5,
+        headers={"Authorization": "Bearer t"},
+    )  # fmt: skip
+    assert 1000 - int(answer.headers["x-ratelimit-remaining-tokens"]) == 10 + tokens
