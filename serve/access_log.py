@@ -25,9 +25,9 @@ _WAITING = 20_000
 # A body may be a megabyte: so many of them wait, and no more.
 _BODIES = 32
 _SAID = ("body", "answers")
-# Bytes that are written at once, or a line more. A pipe takes 4 KiB without another's text between
-# them (pipe(7)).
-_PIPE, _BLOCK = 2 << 10, 64 << 10
+# Bytes of lines that are written at once; a larger line alone. Of a pipe's 4 KiB, which it takes
+# without another's text between them (pipe(7)), one is for the end of a torn line.
+_PIPE, _BLOCK = (4 << 10) - 1, 64 << 10
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 _CLOSING_S = 5.0
 
@@ -64,7 +64,7 @@ class AccessLog:
         self._bodies_taken, self._bodies_written, self._torn = 0, 0, False
         self._in_hand = 0
         self._asked, self._written = threading.Event(), threading.Event()
-        self._stop = self._closed = False
+        self._stop = self._over = False
         try:
             self._file = self._open()
         except OSError as error:
@@ -99,14 +99,16 @@ class AccessLog:
 
     def close(self) -> None:
         """Writes what waits, for a few seconds at most, and ends; may be called twice."""
+        if self._over:
+            return
         self._stop = True
         self._asked.set()
         self._thread.join(_CLOSING_S)
+        # A writer that is still held up finds nothing to do any more.
+        self._over = True
         self._outage.closes(len(self._waiting) + self._in_hand)
-        self._waiting.clear()
-        if self._path is not None and not (self._closed or self._thread.is_alive()):
+        if self._path is not None and not self._thread.is_alive():
             os.close(self._file)
-            self._closed = True
 
     def _open(self) -> int:
         if self._path is None:
@@ -122,9 +124,7 @@ class AccessLog:
             if self._waiting:
                 self._follow()
             # Not until there are none: who asks for a flush would wait for a busy server's pause.
-            left = len(self._waiting)
-            while left > 0:
-                left -= self._keep(left)
+            self._keep(len(self._waiting))
             if asked:
                 self._written.set()
             if stopping:
@@ -148,23 +148,25 @@ class AccessLog:
         os.close(self._file)
         self._file, self._torn = opened, False
 
-    def _keep(self, most: int) -> int:
-        """Writes some of the first ``most`` at once; how many."""
+    def _keep(self, most: int) -> None:
         # Each write gives the interpreter to the others and has to wait for it again.
         lines: list[bytes] = []
-        taken = size = 0
-        while taken < most and size < self._at_once:
+        size = 0
+        for _ in range(most):
+            if self._over:
+                return
+            self._in_hand += 1
             line = self._line(*self._waiting.popleft())
-            taken += 1
             if line is None:
+                self._in_hand -= 1
                 self._outage.loses()
                 continue
+            if size + len(line) > self._at_once:
+                self._put(lines)
+                lines, size = [], 0
             lines.append(line)
-            self._in_hand = len(lines)
             size += len(line)
         self._put(lines)
-        self._in_hand = 0
-        return taken
 
     def _line(self, at: float, fields: Mapping[str, Any]) -> bytes | None:
         made = {"at": round(at, 3), **{n: v for n, v in fields.items() if v is not None}}
@@ -177,28 +179,32 @@ class AccessLog:
             return None
 
     def _put(self, lines: list[bytes]) -> None:
-        while lines:
+        while lines and not self._over:
             # A line that was torn by a full disk must not swallow the next one.
             mark = b"\n" if self._torn else b""
             try:
-                left = os.write(self._file, mark + b"".join(lines))
+                left = os.write(self._file, mark + b"".join(lines)) - len(mark)
             except OSError as error:
                 self._outage.begins(error.strerror or type(error).__name__)
-                self._outage.loses(len(lines))
+                self._lose(len(lines))
                 return
-            left -= len(mark)
             whole = 0
             while whole < len(lines) and left >= len(lines[whole]):
                 left -= len(lines[whole])
                 whole += 1
+            self._in_hand -= whole
             lines, self._torn = lines[whole:], left > 0 or (left < 0 and self._torn)
-            if not lines:
-                self._outage.ends()
-                return
-            self._outage.begins("the disk took a part of a line")
             if left > 0:
-                self._outage.loses()
+                self._outage.begins("the disk took a part of a line")
+                self._lose(1)
                 lines = lines[1:]
+            elif not lines:
+                self._outage.ends()
+
+    def _lose(self, count: int) -> None:
+        self._in_hand -= count
+        if not self._over:
+            self._outage.loses(count)
 
 
 def _nobody(_text: str) -> None:

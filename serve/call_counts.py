@@ -33,7 +33,10 @@ class _Times:
 
 
 class CallCounts(Collector):
-    """Requests by route, model and status, how long they took, and their tokens."""
+    """Requests by route, model and status, how long they took, and their tokens.
+
+    Without the library's ``_created`` series, which tell when each began to be counted.
+    """
 
     def __init__(self) -> None:
         self._started: dict[tuple[str, str], int] = defaultdict(int)

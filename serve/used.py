@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Used(NamedTuple):
-    """One answered request; in the order of the table's columns.
+    """One answered request, in the order of the table's columns behind the row's own number.
 
     Attributes:
         at: seconds since the epoch, when it was over.

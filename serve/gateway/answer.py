@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from serve.gateway.errors import ApiError
-from serve.gateway.wire import CYCLE, WIRE
+from serve.gateway.wire import WIRE
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Answer:
         headers = {"content-type": "application/json", **self.headers}
         # Of refusals some end the connection, and have headers of other kinds.
         wire = scope.get(WIRE) if self.status == 200 else None
-        if wire is not None and wire.answers(scope[CYCLE], self.status, headers, self.body):
+        if wire is not None and wire.answers(send, self.status, headers, self.body):
             return
         head = [*pairs(headers), (b"content-length", b"%d" % len(self.body))]
         await send({"type": "http.response.start", "status": self.status, "headers": head})

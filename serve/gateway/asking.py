@@ -48,9 +48,14 @@ class Reply:
         return body
 
     def close(self) -> None:
-        """Gives the connection back, or ends it where the body is not over; may come twice."""
-        # Whether it can be used again is aiohttp's to know.
-        self._connection.release()
+        """Gives the connection back, or ends it where a body is not over; may come twice."""
+        transport = self._connection.transport
+        if transport is not None and transport.get_write_buffer_size():
+            # Answered before it had all of the request: the next one would wait behind the rest.
+            self._connection.close()
+        else:
+            # Where the answer is not over, this ends it too.
+            self._connection.release()
 
 
 @dataclass(eq=False)
@@ -94,7 +99,8 @@ class Asker:
             raise aiohttp.ConnectionTimeoutError(f"no connection to {self.base_url}") from error
         try:
             protocol = connection.protocol
-            if protocol is None or protocol.transport is None:
+            if protocol is None or protocol.transport is None or protocol.should_close:
+                # Gone, or it said something that nobody had asked: no answer to this one.
                 raise aiohttp.ServerDisconnectedError
             protocol.set_response_params(read_until_eof=True)
             protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head(path), len(data), data))

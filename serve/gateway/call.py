@@ -253,14 +253,24 @@ class Call:
 
 
 def _quarters(said: Any) -> int:
-    """Quarters of tokens of a prompt or of several; of an object what stands under its names."""
+    """Quarters of tokens of checked prompts: ids, texts, or messages of them."""
     if isinstance(said, str):
         return len(said) if said.isascii() else len(said.encode("utf-8", "surrogatepass"))
-    if isinstance(said, list) and said and isinstance(said[0], int):
+    if not isinstance(said, list):
+        return 0
+    kinds = set(map(type, said))
+    if kinds == {int}:
         return 4 * len(said)
-    if isinstance(said, list | dict):
-        return sum(map(_quarters, said.values() if isinstance(said, dict) else said))
-    return 0
+    if kinds <= {str, list}:
+        return sum(map(_quarters, said))
+    # What holds more than texts is counted as it is written, names and numbers too: a prompt may
+    # be hidden anywhere.
+    return sum(
+        sum(map(_quarters, each.values()))
+        if isinstance(each, dict) and set(map(type, each.values())) == {str}
+        else _quarters(str(each))
+        for each in said
+    )
 
 
 def _too_many(error: TooMany) -> ApiError:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -20,8 +21,6 @@ HEAD_S = 15.0
 HEAD_BYTES = 64 << 10
 WIRE = "gradus.wire"
 """The part of a request's scope that is its connection, a ``Wire``."""
-CYCLE = "gradus.cycle"
-"""Beside it, uvicorn's object for this request and its answer."""
 BACKLOG_REQUESTS = 4
 """Pipelined requests that may wait behind one another on a connection."""
 
@@ -86,21 +85,21 @@ class Wire(HttpToolsProtocol):
         super().on_headers_complete()
         # The request is not served before the loop's next turn.
         scope: dict[str, Any] = cast("dict[str, Any]", self.scope)
-        scope[WIRE], scope[CYCLE] = self, self.cycle
+        scope[WIRE] = self
 
-    def answers(
-        self, cycle: RequestResponseCycle, status: int, headers: Mapping[str, str], body: bytes
-    ) -> bool:
+    def answers(self, send: Send, status: int, headers: Mapping[str, str], body: bytes) -> bool:
         """Sends a whole answer in one piece, where nothing is in its way; whether it did.
 
         The two messages of ASGI do the same for an answer of any kind, at several times the price.
 
         Args:
-            cycle: as of the request's scope.
+            send: as the application was given it: of uvicorn's object for one request.
             headers: ours alone, which need no looking at; beside the body's length.
         """
+        cycle = getattr(send, "__self__", None)
         if (
-            cycle.response_started
+            not isinstance(cycle, RequestResponseCycle)
+            or cycle.response_started
             or cycle.disconnected
             or not cycle.keep_alive
             or self.flow.write_paused

@@ -117,6 +117,31 @@ def test_a_reader_of_stderr_that_stops_holds_nobody_up(tmp_path: Path) -> None:
     child.communicate(timeout=20)
 
 
+def test_short_lines_on_a_pipe_stay_whole_beside_others_text_and_long_lines() -> None:
+    """What is told on stderr stands between lines, never in one of them."""
+    code = (
+        "import threading; from pathlib import Path; from serve.access_log import AccessLog\n"
+        "from serve.telling import tell\n"
+        "log = AccessLog(None, prompts=True)\n"
+        "def others():\n"
+        "    for n in range(3000): tell('#' * 200)\n"
+        "other = threading.Thread(target=others); other.start()\n"
+        "for n in range(40):\n"
+        "    for k in range(9): log.write({'request_id': f'small-{n}-{k}', 'pad': 'x' * 150})\n"
+        "    log.write({'request_id': f'large-{n}'}, {'body': {'text': 'y' * 9000}})\n"
+        "    log.flush()\n"
+        "other.join(); log.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, check=True, cwd=ROOT, timeout=60
+    )
+    small = [line for line in done.stderr.split(b"\n") if b"small-" in line]
+    assert len(small) == 360
+    for line in small:
+        # The last piece of a long one may stand before it, and so may a mark of others.
+        assert json.loads(line[line.rindex(b'{"at"') :])["pad"] == "x" * 150
+
+
 def test_a_log_that_was_moved_away_goes_on_in_a_new_file(tmp_path: Path) -> None:
     place, old = tmp_path / "access.jsonl", tmp_path / "access.jsonl.1"
     log = AccessLog(place)

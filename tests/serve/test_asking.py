@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -209,5 +210,50 @@ def test_a_header_cannot_hold_another() -> None:
             bad = Asker(asker.base_url, {"Authorization": "k\r\nX: y"}, asker.connector)
             with pytest.raises(ValueError, match="header"):
                 await bad.post("/v1/completions", b"{}")
+
+    asyncio.run(forged())
+
+
+def test_a_connection_that_has_not_taken_its_request_is_not_asked_again() -> None:
+    """An engine may refuse a request that it has not read: the next would wait behind the rest."""
+
+    async def refused() -> None:
+        done = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            await done.wait()
+            writer.close()
+
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        server = await asyncio.start_server(serve, sock=listener, limit=4096)
+        connector = aiohttp.TCPConnector(limit=0)
+        place = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with aiohttp.ClientSession(connector=connector):
+            asker = Asker(place, HEADERS, connector)
+            for _ in range(2):
+                async with asyncio.timeout(5):
+                    assert await asked(asker, b"x" * (32 << 20)) == (413, b"")
+        done.set()
+        server.close()
+        await server.wait_closed()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(refused())
+
+
+def test_what_nobody_asked_for_is_nobodys_answer() -> None:
+    async def forged() -> None:
+        engine = Engine([[OK, OK.replace(b"hello", b"forge")], [OK]])
+        async with before(engine) as (asker, _):
+            assert await asked(asker) == (200, b"hello")
+            await asyncio.sleep(0.1)
+            with pytest.raises(aiohttp.ServerDisconnectedError):
+                await asked(asker)
+            assert await asked(asker) == (200, b"hello")
 
     asyncio.run(forged())

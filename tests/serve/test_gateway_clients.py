@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import re
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 from stub_engine import Stub
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from serve.gateway.door import DoorLimits
 from serve.keys import Key, OneKey
@@ -260,3 +262,21 @@ def test_pipelined_requests_are_answered_in_their_order(gateway: Any) -> None:
         while got.count(b'"chat.completion"') < 4 and (part := client.recv(65_536)):
             got += part
     assert re.findall(rb"x-request-id: (r\d)\r\n", got) == [b"r0", b"r1", b"r2", b"r3"]
+
+
+def test_no_request_outlives_its_whole_answer(gateway: Any) -> None:
+    """What only the collector could free would be a load on every other request."""
+    running = gateway()
+    url, sent = f"{running.url}/v1/chat/completions", {**CHAT, "stream": False}
+    with requests.Session() as session:
+        session.post(url, json=sent, timeout=10)
+        gc.collect()
+        gc.disable()
+        try:
+            for more in ({}, {"nonsense": 1}) * 20:
+                session.post(url, json={**sent, **more}, timeout=10)
+            alive = sum(isinstance(o, RequestResponseCycle) for o in gc.get_objects())
+        finally:
+            gc.enable()
+    # The newest of each connection is its own to keep.
+    assert alive <= 3

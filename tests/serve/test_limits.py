@@ -364,3 +364,24 @@ def test_an_answer_that_its_client_does_not_bound_may_cost_what_the_bundle_lets_
         headers={"Authorization": "Bearer t"},
     )  # fmt: skip
     assert 1000 - int(answer.headers["x-ratelimit-remaining-tokens"]) == 10 + tokens
+
+
+LONG = "x" * 40_000
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [LONG, {LONG: 1}, [1, LONG], [True, LONG], [[1, LONG]], [0.5] * 10_000, [{"a": [LONG]}]],
+)
+def test_no_prompt_is_hidden_from_the_estimate(gateway: Any, hidden: Any) -> None:
+    running = gateway(Stub(fail=500), keys=ring(tpm=100_000), limiter=Limiter())
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": hidden}}
+    messages = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    answer = requests.post(
+        f"{running.url}/v1/chat/completions", timeout=5, headers={"Authorization": "Bearer t"},
+        json={"model": "demo-l2", "messages": messages, "max_tokens": 1},
+    )  # fmt: skip
+    assert 100_000 - int(answer.headers["x-ratelimit-remaining-tokens"]) >= 10_000

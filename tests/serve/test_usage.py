@@ -224,6 +224,10 @@ def test_a_database_that_is_none_is_told_without_its_password(url: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_row_is_written_in_the_order_of_the_columns() -> None:
+    assert ("row", *Used._fields) == tuple(USED.columns.keys())
+
+
 def test_postgresql_takes_the_table() -> None:
     """Its dialect compiles it; no server was at hand."""
     made = str(CreateTable(USED, if_not_exists=True).compile(dialect=postgresql.dialect()))
