@@ -98,7 +98,8 @@ def _interval(value: Mapping[str, Any] | None, key: str, sign: str = "") -> str:
 
 def promise(gate: Mapping[str, Any]) -> str:
     """A gate's figure and promise; its text ends with its status, which stands before it here."""
-    return str(gate["text"]).removesuffix(f": {gate['status']}")
+    text = str(gate["text"]).removesuffix(f": {gate['status']}")
+    return f"{gate['model']}: {text}" if "model" in gate else text
 
 
 def broken_words(gates: Sequence[Mapping[str, Any]]) -> str:

@@ -209,13 +209,16 @@ def _executed(plan: Plan, store: Store, jobs: int | None, display: LiveDisplay) 
 
 
 def _gates(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """Every gate that decides, with its model's name: the recipe's own, then the levels' below."""
-    return [
-        {**gate, "text": f"{plan.nodes[report].config['name']}: {gate['text']}"}
-        for report in plan.gates
-        if (tree := _report(plan, store, report)) is not None
-        for gate in tree["comparison"]["gates"]
-    ]
+    """Every gate that decides: the recipe's own, then those of the levels below it.
+
+    Where there are several models' gates, each says under ``model`` whose it is.
+    """
+    made: list[dict[str, Any]] = []
+    for report in plan.gates:
+        tree = _report(plan, store, report)
+        model = {"model": plan.nodes[report].config["name"]} if len(plan.gates) > 1 else {}
+        made += [{**gate, **model} for gate in tree["comparison"]["gates"]] if tree else []
+    return made
 
 
 def _report(plan: Plan, store: Store, report: str | None) -> dict[str, Any] | None:

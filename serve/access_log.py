@@ -63,7 +63,11 @@ class AccessLog:
         # Each is changed by one thread only.
         self._bodies_taken, self._bodies_written, self._torn = 0, 0, False
         self._in_hand = 0
-        self._asked, self._written = threading.Event(), threading.Event()
+        self._asked, self._done = threading.Event(), threading.Condition()
+        # Flushes that were asked for, and that were had.
+        self._wanted = self._had = 0
+        # Around what is counted as waiting, in hand, or lost at the end.
+        self._lock = threading.Lock()
         self._stop = self._over = False
         try:
             self._file = self._open()
@@ -89,24 +93,35 @@ class AccessLog:
                 fields |= kept
             elif kept:
                 fields["cut"] = "what was said: too much of it waited"
-        self._waiting.append((time.time(), fields))
+        with self._lock:
+            if not self._over:
+                self._waiting.append((time.time(), fields))
+                return
+        self._outage.loses()
 
     def flush(self, timeout_s: float = _CLOSING_S) -> bool:
         """Whether what was taken until now is written, or counted as lost."""
-        self._written.clear()
-        self._asked.set()
-        return self._written.wait(timeout_s)
+        with self._done:
+            self._wanted += 1
+            mine = self._wanted
+            self._asked.set()
+            return self._done.wait_for(lambda: self._had >= mine, timeout_s)
 
     def close(self) -> None:
-        """Writes what waits, for a few seconds at most, and ends; may be called twice."""
-        if self._over:
-            return
+        """Writes what waits, for a few seconds at most, and ends; may be called twice.
+
+        What a held-up writer has in hand is counted as lost, though it may still get through.
+        """
         self._stop = True
         self._asked.set()
         self._thread.join(_CLOSING_S)
-        # A writer that is still held up finds nothing to do any more.
-        self._over = True
-        self._outage.closes(len(self._waiting) + self._in_hand)
+        with self._lock:
+            if self._over:
+                return
+            # A writer that is still held up finds nothing to do any more.
+            self._over, left = True, len(self._waiting) + self._in_hand
+            self._waiting.clear()
+        self._outage.closes(left)
         if self._path is not None and not self._thread.is_alive():
             os.close(self._file)
 
@@ -119,14 +134,17 @@ class AccessLog:
     def _write(self) -> None:
         while True:
             stopping = self._stop
-            if asked := self._asked.wait(_FLUSH_S):
+            if self._asked.wait(_FLUSH_S):
                 self._asked.clear()
+            wanted = self._wanted
             if self._waiting:
                 self._follow()
             # Not until there are none: who asks for a flush would wait for a busy server's pause.
             self._keep(len(self._waiting))
-            if asked:
-                self._written.set()
+            if self._had < wanted:
+                with self._done:
+                    self._had = wanted
+                    self._done.notify_all()
             if stopping:
                 return
 
@@ -153,13 +171,14 @@ class AccessLog:
         lines: list[bytes] = []
         size = 0
         for _ in range(most):
-            if self._over:
-                return
-            self._in_hand += 1
-            line = self._line(*self._waiting.popleft())
+            with self._lock:
+                if self._over:
+                    return
+                taken = self._waiting.popleft()
+                self._in_hand += 1
+            line = self._line(*taken)
             if line is None:
-                self._in_hand -= 1
-                self._outage.loses()
+                self._lose(1)
                 continue
             if size + len(line) > self._at_once:
                 self._put(lines)
@@ -170,12 +189,12 @@ class AccessLog:
 
     def _line(self, at: float, fields: Mapping[str, Any]) -> bytes | None:
         made = {"at": round(at, 3), **{n: v for n, v in fields.items() if v is not None}}
-        if self._prompts and not made.keys().isdisjoint(_SAID):
-            self._bodies_written += 1
-            made = {n: redacted(v) if n in _SAID else v for n, v in made.items()}
         try:
+            if self._prompts and not made.keys().isdisjoint(_SAID):
+                self._bodies_written += 1
+                made = {n: redacted(v) if n in _SAID else v for n, v in made.items()}
             return _ENCODER.encode(made).encode() + b"\n"
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
     def _put(self, lines: list[bytes]) -> None:
@@ -192,7 +211,8 @@ class AccessLog:
             while whole < len(lines) and left >= len(lines[whole]):
                 left -= len(lines[whole])
                 whole += 1
-            self._in_hand -= whole
+            with self._lock:
+                self._in_hand -= whole
             lines, self._torn = lines[whole:], left > 0 or (left < 0 and self._torn)
             if left > 0:
                 self._outage.begins("the disk took a part of a line")
@@ -202,9 +222,12 @@ class AccessLog:
                 self._outage.ends()
 
     def _lose(self, count: int) -> None:
-        self._in_hand -= count
-        if not self._over:
-            self._outage.loses(count)
+        with self._lock:
+            if self._over:
+                # They were counted when it was closed.
+                return
+            self._in_hand -= count
+        self._outage.loses(count)
 
 
 def _nobody(_text: str) -> None:

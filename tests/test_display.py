@@ -204,6 +204,11 @@ def test_a_run_ends_with_the_gates_that_failed_first(statuses: list[str], words:
     assert broken_words([gate(status, n) for n, status in enumerate(statuses)]) == words
 
 
+def test_where_several_models_have_gates_each_says_whose_it_is() -> None:
+    gates = [{**gate("fail", 0), "model": "my-l2"}, {**gate("pass", 1), "model": "my-l1"}]
+    assert broken_words(gates).endswith(": fail: my-l2: figure 0; promised more")
+
+
 def test_a_status_stands_once_in_the_line_of_a_gate(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ from serve.gateway.errors import ApiError, no_model, own_id
 from serve.gateway.openapi import description
 from serve.gateway.page import page_routes
 from serve.gateway.posts import defect, posts
+from serve.gateway.wire import WIRE
 
 
 class Gateway(FastAPI):
@@ -37,15 +38,19 @@ class Gateway(FastAPI):
             return
         raw = scope.get("raw_path") or scope["path"].encode()
         answers = self.posts.get(raw) if scope["method"] == "POST" else None
-        if answers is not None:
-            await answers(scope, receive, send)
-        elif b"%" in raw or b"//" in raw or b"/." in raw or b"\\" in raw:
-            # Paths that are written in the one plain way alone, so that nobody reads another.
-            error = ApiError(404, "Not Found: a path with escapes, dots or doubled slashes")
-            given = Headers(scope=scope).get("x-request-id", "")
-            await refused(error, own_id(given))(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+        try:
+            if answers is not None:
+                await answers(scope, receive, send)
+            elif b"%" in raw or b"//" in raw or b"/." in raw or b"\\" in raw:
+                # Paths that are written in the one plain way alone, so that nobody reads another.
+                error = ApiError(404, "Not Found: a path with escapes, dots or doubled slashes")
+                given = Headers(scope=scope).get("x-request-id", "")
+                await refused(error, own_id(given))(scope, receive, send)
+            else:
+                await super().__call__(scope, receive, send)
+        finally:
+            # Each would hold the other until the collector finds them.
+            scope.pop(WIRE, None)
 
 
 def create_app(door: Door) -> FastAPI:

@@ -17,6 +17,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 _CONNECT_S = 5.0
+_LARGE = 64 << 10
+"""Bytes of a request that a connection's buffers take whole, also while nobody reads them."""
+_TRIES = 16
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
 
 
@@ -32,6 +35,7 @@ class Reply:
     status: int
     content: aiohttp.StreamReader
     _connection: aiohttp.connector.Connection
+    _large: bool
 
     async def read(self) -> bytes:
         """All of its body.
@@ -49,13 +53,25 @@ class Reply:
 
     def close(self) -> None:
         """Gives the connection back, or ends it where a body is not over; may come twice."""
-        transport = self._connection.transport
-        if transport is not None and transport.get_write_buffer_size():
-            # Answered before it had all of the request: the next one would wait behind the rest.
-            self._connection.close()
+        # An engine may refuse a request before it has all of it, and the next one would wait behind
+        # the rest. Under TLS nothing tells of that but the size.
+        if _unsent(self._connection) or (self._large and self.status >= 400):
+            _end(self._connection)
         else:
             # Where the answer is not over, this ends it too.
             self._connection.release()
+
+
+def _unsent(connection: aiohttp.connector.Connection) -> bool:
+    transport = connection.transport
+    return transport is not None and transport.get_write_buffer_size() > 0
+
+
+def _end(connection: aiohttp.connector.Connection) -> None:
+    """Ends it at once: closed in the common way it would first send what it holds."""
+    if connection.transport is not None and _unsent(connection):
+        connection.transport.abort()
+    connection.close()
 
 
 @dataclass(eq=False)
@@ -93,14 +109,10 @@ class Asker:
             aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError: it was never sent.
             aiohttp.ClientError, OSError: the connection, or the answer, broke.
         """
-        try:
-            connection = await self.connector.connect(self._place, [], _TIMEOUT)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"no connection to {self.base_url}") from error
+        connection = await self._connected()
         try:
             protocol = connection.protocol
-            if protocol is None or protocol.transport is None or protocol.should_close:
-                # Gone, or it said something that nobody had asked: no answer to this one.
+            if protocol is None or protocol.transport is None:
                 raise aiohttp.ServerDisconnectedError
             protocol.set_response_params(read_until_eof=True)
             protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head(path), len(data), data))
@@ -109,12 +121,24 @@ class Asker:
                 message, content = await protocol.read()
                 status = message.code
         except HttpProcessingError as error:
-            connection.close()
+            _end(connection)
             raise aiohttp.ClientPayloadError(f"{self.base_url}: {error}") from error
         except BaseException:
-            connection.close()
+            _end(connection)
             raise
-        return Reply(status, content, connection)
+        return Reply(status, content, connection, len(data) > _LARGE)
+
+    async def _connected(self) -> aiohttp.connector.Connection:
+        """One on which nothing was said that nobody had asked: that would be the answer."""
+        for _ in range(_TRIES):
+            try:
+                connection = await self.connector.connect(self._place, [], _TIMEOUT)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError(f"no connection to {self.base_url}") from error
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        raise aiohttp.ServerDisconnectedError
 
     def _head(self, path: str) -> bytes:
         """All of it, to the body's length."""

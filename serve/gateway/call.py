@@ -33,6 +33,10 @@ _WRITES = {
     "/v1/responses": ("max_output_tokens",),
 }
 """Routes whose answer costs tokens, and what bounds them."""
+_READ = ("messages", "prompt", "input", "instructions", "tools")
+"""Fields whose text an engine reads."""
+_RAW = {"/v1/completions", "/v1/embeddings"}
+"""Routes that put nothing of the bundle's before a prompt."""
 CLIENT_GONE = 499
 """The status of a call whose client went first, as nginx writes it."""
 
@@ -202,9 +206,15 @@ class Call:
         return self._estimated_prompt() + int(answer) * int(body.get("n") or 1) * many
 
     def _estimated_prompt(self) -> int:
-        """Ids as they are; of text four bytes a token."""
-        body = self.body
-        return _quarters(body.get("messages") or body.get("prompt") or body.get("input")) // 4
+        """Ids as they are; of text four bytes a token, and one at least."""
+        body, route, system = self.body, self.route, None
+        if route is not None:
+            system = route.reading.system if route.reading else route.rendering.system
+        quarters = sum(_given(body[name]) for name in _READ if name in body)
+        if system is not None and self.path not in _RAW:
+            texts = body.get("input")
+            quarters += _written(system) * (len(texts) if isinstance(texts, list) else 1)
+        return quarters // 4
 
     def end(self, status: int, counted: Counted, answers: Any = None) -> None:
         """The call is over: its place, its limits, its usage, its line in the log."""
@@ -252,25 +262,27 @@ class Call:
         return ApiError(503, message, code="overloaded", headers={"Retry-After": "1"})
 
 
-def _quarters(said: Any) -> int:
-    """Quarters of tokens of checked prompts: ids, texts, or messages of them."""
+def _given(prompt: Any) -> int:
+    """Quarters of tokens of what a request gives to be read: ids count as they are."""
+    if isinstance(prompt, list) and prompt:
+        kinds = set(map(type, prompt))
+        if kinds == {int}:
+            return 4 * len(prompt)
+        if kinds == {list}:
+            return sum(map(_given, prompt))
+    return _written(prompt)
+
+
+def _written(said: Any) -> int:
+    """Quarters of tokens of any JSON, its names and numbers too: a prompt may hide anywhere."""
     if isinstance(said, str):
-        return len(said) if said.isascii() else len(said.encode("utf-8", "surrogatepass"))
-    if not isinstance(said, list):
-        return 0
-    kinds = set(map(type, said))
-    if kinds == {int}:
-        return 4 * len(said)
-    if kinds <= {str, list}:
-        return sum(map(_quarters, said))
-    # What holds more than texts is counted as it is written, names and numbers too: a prompt may
-    # be hidden anywhere.
-    return sum(
-        sum(map(_quarters, each.values()))
-        if isinstance(each, dict) and set(map(type, each.values())) == {str}
-        else _quarters(str(each))
-        for each in said
-    )
+        size = len(said) if said.isascii() else len(said.encode("utf-8", "surrogatepass"))
+        return max(4, size)
+    if isinstance(said, list):
+        return sum(map(_written, said))
+    if isinstance(said, dict):
+        return sum(map(_written, said)) + sum(map(_written, said.values()))
+    return 0 if said is None else max(4, len(str(said)))
 
 
 def _too_many(error: TooMany) -> ApiError:

@@ -371,7 +371,16 @@ LONG = "x" * 40_000
 
 @pytest.mark.parametrize(
     "hidden",
-    [LONG, {LONG: 1}, [1, LONG], [True, LONG], [[1, LONG]], [0.5] * 10_000, [{"a": [LONG]}]],
+    [
+        LONG,
+        {LONG: 1},
+        [1, LONG],
+        [True, LONG],
+        [[1, LONG]],
+        [0.5] * 10_000,
+        [{"a": [LONG]}],
+        [10**31] * 1_300,
+    ],
 )
 def test_no_prompt_is_hidden_from_the_estimate(gateway: Any, hidden: Any) -> None:
     running = gateway(Stub(fail=500), keys=ring(tpm=100_000), limiter=Limiter())
@@ -385,3 +394,26 @@ def test_no_prompt_is_hidden_from_the_estimate(gateway: Any, hidden: Any) -> Non
         json={"model": "demo-l2", "messages": messages, "max_tokens": 1},
     )  # fmt: skip
     assert 100_000 - int(answer.headers["x-ratelimit-remaining-tokens"]) >= 10_000
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/responses", {"input": "a", "instructions": LONG}),
+        ("/v1/responses", {"input": [{"role": "user", "content": [
+            {"type": "input_text", "text": LONG}]}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "tools": [
+            {"type": "function", "function": {"name": "f", "description": LONG}}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+            {"type": "text", "text": LONG}]}]}),
+    ],
+)  # fmt: skip
+def test_whatever_an_engine_reads_is_in_the_estimate(
+    gateway: Any, path: str, more: dict[str, Any]
+) -> None:
+    running = gateway(Stub(fail=500), keys=ring(tpm=100_000), limiter=Limiter())
+    answer = requests.post(
+        f"{running.url}{path}", json={"model": "demo-l2", **more}, timeout=5,
+        headers={"Authorization": "Bearer t"},
+    )  # fmt: skip
+    assert 10_000 <= 100_000 - int(answer.headers["x-ratelimit-remaining-tokens"]) < 10_400
