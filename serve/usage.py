@@ -39,6 +39,7 @@ from serve.used import Used
 _FLUSH_S = 0.4
 _WAITING = 100_000
 _BATCH = 1_000
+# Rows of one statement; each size is compiled once.
 _TOGETHER = (64, 8, 1)
 _CLOSING_S = 5.0
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope
 from serve.gateway.directory import Route
 from serve.gateway.door import Door
 from serve.gateway.errors import ApiError, no_model, own_id
+from serve.gateway.estimate import estimate, estimated_prompt
 from serve.gateway.host import require_own_host
 from serve.gateway.reading import parse_object, read_body, read_slowly, require_json
 from serve.gateway.stream import Counted
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
     from serve.keys import Key, KeyRing
     from serve.limits import Ticket
 
-_UNBOUNDED = 256
-"""Tokens of an answer that nobody bounded, for the estimate of a token limit."""
-_WRITES = {
-    "/v1/chat/completions": ("max_completion_tokens", "max_tokens"),
-    "/v1/completions": ("max_tokens",),
-    "/v1/responses": ("max_output_tokens",),
-}
-"""Routes whose answer costs tokens, and what bounds them."""
-_READ = ("messages", "prompt", "input", "instructions", "tools")
-"""Fields whose text an engine reads."""
-_RAW = {"/v1/completions", "/v1/embeddings"}
-"""Routes that put nothing of the bundle's before a prompt."""
 CLIENT_GONE = 499
 """The status of a call whose client went first, as nginx writes it."""
 
@@ -189,32 +178,9 @@ class Call:
         if self.ticket is None:
             return
         try:
-            self.ticket.charge(self._estimate())
+            self.ticket.charge(estimate(self.path, self.body, self.route))
         except TooMany as error:
             raise _too_many(error) from None
-
-    def _estimate(self) -> int:
-        """Tokens before anybody has counted them: the prompts', and the bound of each answer."""
-        if self.path not in _WRITES:
-            return self._estimated_prompt()
-        body = self.body
-        bounds = (body.get(name) for name in _WRITES[self.path])
-        longest = None if self.route is None else self.route.rendering.defaults.longest
-        answer = next((bound for bound in bounds if bound is not None), longest or _UNBOUNDED)
-        prompt = body.get("prompt")
-        many = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
-        return self._estimated_prompt() + int(answer) * int(body.get("n") or 1) * many
-
-    def _estimated_prompt(self) -> int:
-        """Ids as they are; of text four bytes a token, and one at least."""
-        body, route, system = self.body, self.route, None
-        if route is not None:
-            system = route.reading.system if route.reading else route.rendering.system
-        quarters = sum(_given(body[name]) for name in _READ if name in body)
-        if system is not None and self.path not in _RAW:
-            texts = body.get("input")
-            quarters += _written(system) * (len(texts) if isinstance(texts, list) else 1)
-        return quarters // 4
 
     def end(self, status: int, counted: Counted, answers: Any = None) -> None:
         """The call is over: its place, its limits, its usage, its line in the log."""
@@ -232,7 +198,7 @@ class Call:
         if counted.prompt is None and (counted.events or (self.gone and self.route is not None)):
             # The engine tells at the end only, and there was none: an estimate, marked by its
             # status, so that a client cannot have tokens for nothing by going first.
-            prompt, answer = self._estimated_prompt(), counted.events
+            prompt, answer = estimated_prompt(self.path, self.body, self.route), counted.events
         if self.ticket is not None:
             self.ticket.done(None if counted.prompt is None else prompt + answer)
         name, version = ("", "") if self.route is None else (self.route.name, self.route.version)
@@ -260,29 +226,6 @@ class Call:
         if self.door.metrics is not None:
             self.door.metrics.shed(reason)
         return ApiError(503, message, code="overloaded", headers={"Retry-After": "1"})
-
-
-def _given(prompt: Any) -> int:
-    """Quarters of tokens of what a request gives to be read: ids count as they are."""
-    if isinstance(prompt, list) and prompt:
-        kinds = set(map(type, prompt))
-        if kinds == {int}:
-            return 4 * len(prompt)
-        if kinds == {list}:
-            return sum(map(_given, prompt))
-    return _written(prompt)
-
-
-def _written(said: Any) -> int:
-    """Quarters of tokens of any JSON, its names and numbers too: a prompt may hide anywhere."""
-    if isinstance(said, str):
-        size = len(said) if said.isascii() else len(said.encode("utf-8", "surrogatepass"))
-        return max(4, size)
-    if isinstance(said, list):
-        return sum(map(_written, said))
-    if isinstance(said, dict):
-        return sum(map(_written, said)) + sum(map(_written, said.values()))
-    return 0 if said is None else max(4, len(str(said)))
 
 
 def _too_many(error: TooMany) -> ApiError:
