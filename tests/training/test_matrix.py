@@ -13,11 +13,11 @@ from pipeline.core.objectives import OBJECTIVES, cell_problem
 from pipeline.core.schema_train import Train
 from pipeline.training.loop import train
 from tests.training.matrix import (
-    GOLDEN,
     METHODS,
     WRAPPERS,
     cell_job,
     cells,
+    golden,
     name_of,
     run_group,
     table,
@@ -48,9 +48,9 @@ def shared(bench: Path) -> dict[tuple[str, str], tuple[Any, dict[str, Any]]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_are_the_golden_ones(name: str, alone: dict[str, Any]) -> None:
-    golden = json.loads(GOLDEN.read_text())
-    assert losses(alone[name]) == pytest.approx(golden[name], abs=1e-4)
-    assert golden.keys() == set(NAMES)
+    expected = golden()
+    assert losses(alone[name]) == pytest.approx(expected[name], abs=1e-4)
+    assert expected.keys() == set(NAMES)
 
 
 @pytest.mark.parametrize(("wrapper", "cell"), SHARED, ids=[f"{w} {name_of(c)}" for w, c in SHARED])

@@ -162,7 +162,8 @@ def test_figures_without_gradients_are_those_with(tmp_path: Path) -> None:
         loss, count, rewards = trainee.module.outputs(batch)  # type: ignore[operator]
         own = trainee.module.log_probabilities(batch)  # type: ignore[operator]
     again, _, same = trainee.module.outputs(batch)  # type: ignore[operator]
-    assert float(loss) == float(again.detach())
+    # On some CPUs the kernels with gradients round the last bit otherwise.
+    torch.testing.assert_close(loss, again.detach(), rtol=1e-6, atol=0)
     assert int(count) == len(batch["input_ids"])
-    assert torch.equal(rewards, same)
+    torch.testing.assert_close(rewards, same.detach(), rtol=0, atol=1e-5)
     torch.testing.assert_close(rewards, 0.3 * (own - batch["reference"]))
